@@ -1,0 +1,1 @@
+"""Settings: schema, words, loading and checking. Imports nothing of the relay's."""

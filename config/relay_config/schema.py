@@ -1,0 +1,306 @@
+"""The settings: every section, key, default and meaning, once.
+
+`relay.toml.example`, `docs/reference/settings.md`, the environment overrides and `relay check` are all derived from
+or checked against these records; a new setting is added here and nowhere else. Values hold plain seconds, octets and
+`Rate`s; the words ("5m", "50MiB", "100/s") are turned into them by `relay_config.words`.
+
+A field's `help` is its comment in the example file and its line in the reference.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from relay_config.words import Duration, Rate, Size
+
+
+def _doc(text: str, *, example: Any = None, check: str | None = None) -> msgspec.Meta:
+    """Attach the help text of a setting, an example where the default shows none, and the name of its check."""
+    extra: dict[str, Any] = {}
+    if example is not None:
+        extra["example"] = example
+    if check is not None:
+        extra["check"] = check
+    return msgspec.Meta(description=text, extra=extra or None)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: immutable, unknown keys are errors."""
+
+
+class Listener(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A socket that takes mail."""
+
+    address: Annotated[str, _doc("IP address and port; IPv6 in brackets.", check="endpoint")]
+    tls: Annotated[
+        Literal["none", "starttls", "implicit"],
+        _doc("`starttls` offers it, `implicit` speaks TLS from the first octet (port 465), `none` has no TLS."),
+    ] = "starttls"
+    auth: Annotated[
+        Literal["required", "optional", "off"],
+        _doc("Whether clients must authenticate. Trusted networks may relay without where it is `optional` or `off`."),
+    ] = "required"
+    plaintext_auth: Annotated[
+        bool,
+        _doc("Offer AUTH without TLS to clients on loopback. Never offered to others, whatever this says."),
+    ] = False
+    proxy_protocol: Annotated[bool, _doc("Expect a PROXY protocol v1 or v2 header on every connection.")] = False
+
+
+class Tls(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The server's certificate."""
+
+    certificate: Annotated[str | None, _doc("PEM file with the certificate and its chain.", check="file")] = None
+    key: Annotated[str | None, _doc("PEM file with the private key.", check="file")] = None
+
+
+class Submission(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may hand in mail, and how much at once."""
+
+    trusted_networks: Annotated[
+        tuple[str, ...],
+        _doc("Networks that may relay without AUTH.", check="networks"),
+    ] = ()
+    max_message_size: Annotated[Size, _doc("Largest message accepted; announced by SIZE.")] = Size(50 * 1024 * 1024)
+    max_recipients: Annotated[int, _doc("Most recipients of one message."), msgspec.Meta(ge=1)] = 1000
+
+
+class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what one client can make the relay do."""
+
+    connections: Annotated[int, _doc("Open connections per worker."), msgspec.Meta(ge=1)] = 1000
+    connections_per_address: Annotated[int, _doc("Open connections per client address."), msgspec.Meta(ge=1)] = 50
+    command_line: Annotated[
+        int, _doc("Octets of a command line with its CRLF (AUTH: 12,288)."), msgspec.Meta(ge=512)
+    ] = 2048
+    header_size: Annotated[Size, _doc("Octets of a message's header block.")] = Size(256 * 1024)
+    header_fields: Annotated[int, _doc("Fields in a message's header."), msgspec.Meta(ge=1)] = 1000
+    received_fields: Annotated[
+        int, _doc("Received fields before a message counts as looping."), msgspec.Meta(ge=25)
+    ] = 50
+    auth_failures: Annotated[int, _doc("Failed AUTH attempts per connection."), msgspec.Meta(ge=1)] = 3
+    auth_failures_per_minute: Annotated[
+        int, _doc("Failed AUTH attempts per minute and client address, and per user."), msgspec.Meta(ge=1)
+    ] = 10
+    errors: Annotated[int, _doc("Refused commands per session."), msgspec.Meta(ge=1)] = 10
+    unknown_commands: Annotated[int, _doc("Unknown commands per session."), msgspec.Meta(ge=1)] = 5
+    idle_timeout: Annotated[Duration, _doc("Longest wait for a client's next command.")] = Duration(300)
+    session_timeout: Annotated[
+        Duration, _doc("Longest whole session, unless a message is still arriving fast enough.")
+    ] = Duration(3600)
+    data_rate: Annotated[
+        int, _doc("Slowest acceptable message transfer, octets per second averaged over a minute."), msgspec.Meta(ge=0)
+    ] = 500
+    free_disk: Annotated[
+        Size | None,
+        _doc(
+            "Free space below which no mail is accepted; by default the larger of 1.5 times max_message_size and 2 % of the disk.",
+            example="1GiB",
+        ),
+    ] = None
+    messages_per_hour: Annotated[int, _doc("Messages a user may submit per hour; 0: no limit."), msgspec.Meta(ge=0)] = 0
+    recipients_per_hour: Annotated[
+        int, _doc("Recipients a user may submit to per hour; 0: no limit."), msgspec.Meta(ge=0)
+    ] = 0
+
+
+class Dns(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How names are resolved."""
+
+    nameservers: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Resolvers, `address` or `address:port`; empty: the system's.",
+            example=["127.0.0.1:5353"],
+            check="nameservers",
+        ),
+    ] = ()
+    timeout: Annotated[Duration, _doc("Longest wait for one look-up with all its repeats.")] = Duration(15)
+    cache_size: Annotated[int, _doc("Domains whose routes are remembered."), msgspec.Meta(ge=100)] = 20_000
+
+
+class Delivery(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How mail is sent to other servers."""
+
+    port: Annotated[int, _doc("Port of recipients' mail servers."), msgspec.Meta(ge=1, le=65535)] = 25
+    tls: Annotated[
+        Literal["none", "opportunistic", "required", "verify"],
+        _doc(
+            "`opportunistic` encrypts where offered; `required` refuses to send without; `verify` also checks the certificate."
+        ),
+    ] = "opportunistic"
+    connect_timeout: Annotated[Duration, _doc("Longest wait for a connection to one address.")] = Duration(30)
+    command_timeout: Annotated[
+        Duration, _doc("Longest wait for a reply to a command (RFC 5321 §4.5.3.2 asks for five minutes).")
+    ] = Duration(300)
+    data_timeout: Annotated[Duration, _doc("Longest wait for the reply to a message's end (RFC 5321 §4.5.3.2.6).")] = (
+        Duration(600)
+    )
+    idle_timeout: Annotated[Duration, _doc("How long an idle connection is kept for reuse.")] = Duration(5)
+    recipients_per_message: Annotated[int, _doc("Most recipients in one transaction."), msgspec.Meta(ge=1)] = 100
+    addresses_per_host: Annotated[
+        int, _doc("Most addresses tried per delivery attempt, over all hosts."), msgspec.Meta(ge=1)
+    ] = 8
+    ipv4: Annotated[bool, _doc("Use IPv4.")] = True
+    ipv6: Annotated[bool, _doc("Use IPv6.")] = True
+    source_ipv4: Annotated[
+        str | None, _doc("Source address for IPv4; default: the system's choice.", example="192.0.2.25", check="ip")
+    ] = None
+    source_ipv6: Annotated[
+        str | None, _doc("Source address for IPv6; default: the system's choice.", example="2001:db8::25", check="ip")
+    ] = None
+    prohibited_networks: Annotated[
+        tuple[str, ...], _doc("Addresses that MX look-ups must not lead to (smarthosts may).", check="networks")
+    ] = (
+        "127.0.0.0/8",
+        "0.0.0.0/8",
+        "::1/128",
+        "::/128",
+    )
+
+
+class Retry(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a deferred message is tried again."""
+
+    schedule: Annotated[
+        tuple[Duration, ...], _doc("Waits between attempts; the last repeats."), msgspec.Meta(min_length=1)
+    ] = (
+        Duration(300),
+        Duration(900),
+        Duration(3600),
+        Duration(7200),
+        Duration(14400),
+        Duration(28800),
+    )
+    expire_after: Annotated[Duration, _doc("Age at which a message is given up and returned.")] = Duration(172_800)
+    delay_notice_after: Annotated[
+        Duration, _doc("Age at which a sender who asked for NOTIFY=DELAY is told of a delay.")
+    ] = Duration(14_400)
+    jitter: Annotated[float, _doc("Part of each wait that is random, 0 to 0.5."), msgspec.Meta(ge=0, le=0.5)] = 0.1
+
+
+class Route(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mail for some domains goes to a smarthost instead of their MX."""
+
+    domains: Annotated[
+        tuple[str, ...],
+        _doc("Recipient domains: `example.org`, `*.example.org` (sub-domains), `*` (all).", check="domains"),
+        msgspec.Meta(min_length=1),
+    ]
+    relay_host: Annotated[str, _doc("Host and port, e.g. `smtp.example.net:587`; IPv6 in brackets.", check="host_port")]
+    tls: Annotated[
+        Literal["none", "opportunistic", "required", "verify", "implicit"],
+        _doc("As in [delivery]; `implicit`: TLS from the first octet, verified."),
+    ] = "opportunistic"
+    user: Annotated[str | None, _doc("User name for AUTH.")] = None
+    password_file: Annotated[str | None, _doc("File whose first line is the password.", check="secret_file")] = None
+
+
+class Lane(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one lane (a site or smarthost)."""
+
+    max_connections: Annotated[int, _doc("Open connections."), msgspec.Meta(ge=1)] = 10
+    messages_per_connection: Annotated[int, _doc("Messages before a connection is replaced."), msgspec.Meta(ge=1)] = 100
+    rate: Annotated[Rate, _doc("Messages started per time, e.g. `100/s`, `1000/h`; `0` stands for no limit.")] = Rate(
+        100, 1
+    )
+    connection_rate: Annotated[Rate, _doc("Connections opened per time; `0` stands for no limit.")] = Rate(10, 1)
+    backoff: Annotated[
+        Duration, _doc("First pause of a lane after its connections failed; doubles up to `backoff_max`.")
+    ] = Duration(30)
+    backoff_max: Annotated[Duration, _doc("Longest such pause.")] = Duration(1800)
+
+
+class LaneOverride(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What differs from [throttle] for some site or domain; keys not given keep [throttle]'s value."""
+
+    max_connections: Annotated[int | None, _doc("Open connections."), msgspec.Meta(ge=1)] = None
+    messages_per_connection: Annotated[
+        int | None, _doc("Messages before a connection is replaced."), msgspec.Meta(ge=1)
+    ] = None
+    rate: Annotated[Rate | None, _doc("Messages started per time.")] = None
+    connection_rate: Annotated[Rate | None, _doc("Connections opened per time.")] = None
+    backoff: Annotated[Duration | None, _doc("First pause after failures.")] = None
+    backoff_max: Annotated[Duration | None, _doc("Longest pause.")] = None
+
+
+class Throttle(Lane, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of every lane, with overrides."""
+
+    site: Annotated[
+        dict[str, LaneOverride], _doc("By MX host pattern, e.g. `*.google.com`, or smarthost `host:port`.")
+    ] = {}
+    domain: Annotated[dict[str, LaneOverride], _doc("By recipient domain.")] = {}
+
+
+class DkimKey(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One signing key."""
+
+    selector: Annotated[str, _doc("Selector: the key is published at `selector._domainkey.domain`.", check="selector")]
+    key: Annotated[str, _doc("PEM file with an RSA (2048 bits or more) or Ed25519 private key.", check="secret_file")]
+    expire_after: Annotated[Duration | None, _doc("Validity of signatures (x=); default: no limit.", example="7d")] = (
+        None
+    )
+
+
+class Log(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The relay's log."""
+
+    format: Annotated[Literal["logfmt", "json"], _doc("Form of a line.")] = "logfmt"
+    destination: Annotated[str, _doc("`stderr`, or a file (reopened on SIGHUP).")] = "stderr"
+    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("Least severity logged.")] = "info"
+
+
+class History(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered of mail that ended."""
+
+    keep: Annotated[Duration, _doc("How long ended recipients and events are kept.")] = Duration(604_800)
+
+
+class Sandbox(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Try the relay without sending anything out."""
+
+    receiver: Annotated[
+        str | None,
+        _doc(
+            "When set, a receiver built into the relay listens here (loopback only) and all mail goes to it.",
+            example="127.0.0.1:2599",
+            check="loopback",
+        ),
+    ] = None
+
+
+class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of `relay.toml`."""
+
+    hostname: Annotated[
+        str,
+        _doc(
+            "The relay's own name, in greetings and EHLO: a name whose address points back.",
+            example="mail.example.com",
+            check="hostname",
+        ),
+    ]
+    data_dir: Annotated[str, _doc("Folder of queue, users and events; relative to the settings file.")] = (
+        "/var/lib/relay"
+    )
+    workers: Annotated[int, _doc("Worker processes; 0: one per CPU."), msgspec.Meta(ge=0, le=256)] = 0
+    user: Annotated[
+        str | None, _doc("System user to become after the listeners are bound (when started as root).", example="relay")
+    ] = None
+    listener: Annotated[tuple[Listener, ...], _doc("Sockets that take mail.")] = ()
+    tls: Tls = Tls()
+    submission: Submission = Submission()
+    limits: Limits = Limits()
+    dns: Dns = Dns()
+    delivery: Delivery = Delivery()
+    retry: Retry = Retry()
+    route: Annotated[tuple[Route, ...], _doc("Smarthosts; the first that matches a recipient's domain is used.")] = ()
+    throttle: Throttle = Throttle()
+    dkim: Annotated[
+        dict[str, tuple[DkimKey, ...]],
+        _doc("Signing keys by domain of the From address; one table or an array of tables each."),
+    ] = {}
+    log: Log = Log()
+    history: History = History()
+    sandbox: Sandbox = Sandbox()

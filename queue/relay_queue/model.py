@@ -1,0 +1,202 @@
+"""The queue's nouns: messages, recipients, what is asked of them and what happened to them.
+
+Plain records without behaviour. Times are seconds since the epoch (float, UTC); sizes are octets; addresses and domains
+are text (domains lower-case A-labels). Every backend stores exactly these fields; add one here, then in each backend's
+schema with a migration.
+"""
+
+from dataclasses import dataclass, field
+
+from relay_queue.states import State
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """What all recipients of one submission share."""
+
+    id: str
+    """UUIDv7 as 26 characters of base32 (`relay_queue.ids`); sorts by time of receipt."""
+    received_at: float
+    """When the last octet of the message arrived."""
+    sender: str
+    """Reverse-path without angle brackets; empty for the null sender `<>` (RFC 5321 §4.5.5)."""
+    size: int
+    """Octets of the message as it goes on the wire, before dot-stuffing."""
+    user: str | None = None
+    """Who authenticated, if anyone did."""
+    origin: str = "smtp"
+    """How it came to be: `smtp`, `dsn`, `cli` (later `http`)."""
+    envid: str | None = None
+    """ENVID as sent, still in xtext (RFC 3461 §4.4)."""
+    ret: str | None = None
+    """RET: `FULL`, `HDRS`, or None when not given (RFC 3461 §4.3)."""
+    eightbit: bool = False
+    """BODY=8BITMIME was declared or the content has octets above 127 (RFC 6152)."""
+    smtputf8: bool = False
+    """The message needs SMTPUTF8 of the next server (RFC 6531 §3.4)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Recipient:
+    """One forward-path of one message: the unit of delivery."""
+
+    message_id: str
+    n: int
+    """Position among the message's recipients, from 0; (message_id, n) is the key."""
+    address: str
+    """Forward-path without angle brackets, as given (local part's case kept)."""
+    domain: str
+    """Lower-case A-label domain of the address, or an address literal with its brackets. The key of scheduling."""
+    notify: str | None = None
+    """NOTIFY as canonical text (`NEVER` or a comma list of SUCCESS,FAILURE,DELAY); None when not given (RFC 3461 §4.1)."""
+    orcpt: str | None = None
+    """ORCPT as sent: `addr-type;xtext` (RFC 3461 §4.2)."""
+    state: State = State.QUEUED
+    owner: int | None = None
+    """The worker (its slot number) that has it in hand; only while ACTIVE."""
+    attempts: int = 0
+    """Delivery attempts ended so far."""
+    due_at: float = 0.0
+    """Not to be tried before; meaningful while QUEUED."""
+    lane: str | None = None
+    """The lane (site or smarthost) of the last attempt; None before the first."""
+    reply: str | None = None
+    """The last answer or error, one line of printable text, at most 1,000 characters."""
+    failure: str | None = None
+    """Class of the last failure (`relay.delivery.outcome`), e.g. `greylisted`, `connect`."""
+    delay_notified: bool = False
+    """A delay DSN was sent already (never twice)."""
+    changed_at: float = 0.0
+    """When it entered this state, or the last attempt ended."""
+
+
+@dataclass(slots=True, frozen=True)
+class Body:
+    """A message's octets, as they go on the wire before dot-stuffing.
+
+    Small messages are all in `head`. Of a large one `head` is the header block with its blank line, and `file` names
+    a file in the queue's body folder with the rest.
+    """
+
+    head: bytes
+    file: str | None = None
+    file_size: int = 0
+    """Octets in `file`; what the file must measure when it is opened, else the message is quarantined."""
+
+
+@dataclass(slots=True, frozen=True)
+class Entry:
+    """A message with all or some of its recipients: what is put, claimed and listed."""
+
+    message: Message
+    recipients: list[Recipient]
+
+
+@dataclass(slots=True, frozen=True)
+class Put:
+    """A message to be stored with its body (`Recipient.state` QUEUED or, already in hand, ACTIVE with an owner)."""
+
+    entry: Entry
+    body: Body
+
+
+@dataclass(slots=True, kw_only=True)
+class Mark:
+    """What became of one recipient in hand. Refused quietly when the recipient is no longer ACTIVE with `owner`."""
+
+    message_id: str
+    n: int
+    owner: int
+    state: State
+    """QUEUED: deferred until `due_at`. HELD, QUARANTINED, or a final state."""
+    at: float
+    attempts: int
+    """Attempts including this one."""
+    due_at: float = 0.0
+    reply: str | None = None
+    failure: str | None = None
+    lane: str | None = None
+    remote: str | None = None
+    """Who answered: `host[address]`; kept in the history."""
+    delay_notified: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Ended:
+    """One recipient's end, kept in the history for `history.keep`."""
+
+    message_id: str
+    n: int
+    address: str
+    domain: str
+    sender: str
+    user: str | None
+    size: int
+    received_at: float
+    ended_at: float
+    state: State
+    attempts: int
+    reply: str | None
+    failure: str | None
+    lane: str | None
+    remote: str | None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Selection:
+    """Which live recipients an admin means. Fields combine with AND; the tuple fields are OR within. Empty: all."""
+
+    ids: tuple[str, ...] = ()
+    """Message ids, or `ID/n` for one recipient."""
+    sender: str | None = None
+    sender_domain: str | None = None
+    recipient: str | None = None
+    domain: str | None = None
+    site: str | None = None
+    """Lane name, `*` and `?` as wildcards."""
+    states: tuple[State, ...] = ()
+    user: str | None = None
+    received_before: float | None = None
+    larger_than: int | None = None
+    error: str | None = None
+    """Text contained in the last reply, any case."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """Counts for one domain."""
+
+    domain: str
+    queued: int = 0
+    active: int = 0
+    held: int = 0
+    quarantined: int = 0
+    oldest: float | None = None
+    """received_at of the oldest live message, if known cheaply."""
+    next_due: float | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Suspension:
+    """A stop of deliveries by an admin or the relay: for a recipient domain, a site (lane name pattern) or a user."""
+
+    id: int
+    kind: str
+    """`domain`, `site` or `user`."""
+    value: str
+    reason: str
+    created_at: float
+    until: float | None = None
+    """None: until removed."""
+
+
+@dataclass(slots=True)
+class Steered:
+    """What an admin's action touched."""
+
+    recipients: int = 0
+    messages: int = 0
+    requested: int = 0
+    """Of the recipients, those in a worker's hands: it carries the wish out when their attempt ends."""
+    entries: list[Entry] = field(default_factory=list)
+    """The recipients touched, for `fail`'s DSNs and dry runs (at most the first 1,000 on a dry run)."""

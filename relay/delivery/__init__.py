@@ -1,0 +1,1 @@
+"""From the queue to the next server: routes, lanes, outcomes."""

@@ -1,0 +1,1 @@
+"""Messages as bytes: header edits, DKIM signatures, delivery status notifications."""

@@ -1,0 +1,107 @@
+"""A message as it arrives: its header block apart, its body in memory until it is large, then in a file.
+
+Fed by the DATA and BDAT readers with unstuffed, checked octets; read by header fixes, signing and the queue.
+Memory per message is bounded by `header_limit` + `spill_at`, whatever the message's size.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+_BLOCK = 1 << 18
+
+
+class HeaderTooLargeError(Exception):
+    """The header block passed its limit (552 5.3.4)."""
+
+
+class Incoming:
+    """Collects a message. `new_file` gives the file that a large body spills into (`relay_queue` makes it)."""
+
+    __slots__ = ("_body", "_body_size", "_header_limit", "_new_file", "_pending", "_spill_at", "file", "header")
+
+    def __init__(
+        self, new_file: Callable[[], BinaryIO], *, spill_at: int = 1 << 18, header_limit: int = 1 << 18
+    ) -> None:
+        self._new_file = new_file
+        self._spill_at = spill_at
+        self._header_limit = header_limit
+        self._pending = bytearray()
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self.header: bytes | None = None
+        """The header block with its final blank line (CRLF CRLF at the end, or just CRLF when there are no fields);
+        None until it is complete."""
+        self.file: BinaryIO | None = None
+        """Where the body is, once it passed `spill_at`."""
+
+    @property
+    def size(self) -> int:
+        """Octets so far."""
+        return len(self._pending) + (len(self.header) if self.header is not None else 0) + self._body_size
+
+    @property
+    def body_size(self) -> int:
+        """Octets of the body so far."""
+        return self._body_size
+
+    def write(self, block: bytes) -> None:
+        """Add octets. Raises `HeaderTooLargeError`, or OSError when the disk refuses."""
+        if self.header is not None:
+            self._write_body(block)
+            return
+        pending = self._pending
+        start = max(0, len(pending) - 3)
+        pending += block
+        if pending.startswith(b"\r\n"):
+            end = 2
+        else:
+            found = pending.find(b"\r\n\r\n", start)
+            if found < 0:
+                if len(pending) > self._header_limit:
+                    raise HeaderTooLargeError
+                return
+            end = found + 4
+        if end > self._header_limit:
+            raise HeaderTooLargeError
+        self.header = bytes(pending[:end])
+        rest = bytes(pending[end:])
+        self._pending = bytearray()
+        if rest:
+            self._write_body(rest)
+
+    def close(self) -> None:
+        """The last octet has arrived: a message without a blank line is all header."""
+        if self.header is None:
+            pending = bytes(self._pending)
+            if pending and not pending.endswith(b"\r\n"):
+                pending += b"\r\n"
+            self.header = pending + b"\r\n"
+            self._pending = bytearray()
+
+    def body_blocks(self) -> Iterator[bytes]:
+        """The body in blocks, from memory or the file; may be called again."""
+        if self.file is None:
+            yield from self._body
+            return
+        self.file.flush()
+        self.file.seek(0)
+        while block := self.file.read(_BLOCK):
+            yield block
+
+    def body(self) -> bytes:
+        """The whole body; only while it is in memory (`file` is None)."""
+        assert self.file is None, "a spilled body is read in blocks"
+        if len(self._body) != 1:
+            self._body = [b"".join(self._body)]
+        return self._body[0]
+
+    def _write_body(self, block: bytes) -> None:
+        self._body_size += len(block)
+        if self.file is not None:
+            self.file.write(block)
+            return
+        self._body.append(block)
+        if self._body_size > self._spill_at:
+            self.file = self._new_file()
+            self.file.write(b"".join(self._body))
+            self._body = []

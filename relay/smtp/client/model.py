@@ -1,0 +1,119 @@
+"""The nouns of the client's side: where to connect, what to send, what came of it."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from relay.smtp.reply import Reply
+
+
+class TlsPolicy(enum.Enum):
+    """What a connection must offer. Decided before connecting, never loosened by what the peer says."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"
+    """STARTTLS where offered, any certificate; plaintext when it is not offered or its handshake fails."""
+    REQUIRED = "required"
+    """TLS, any certificate; without it the connection is of no use."""
+    VERIFY = "verify"
+    """TLS with a certificate valid for the host's name."""
+    IMPLICIT = "implicit"
+    """TLS from the first octet, certificate valid for the host's name (smarthosts on 465)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """One address of one host."""
+
+    host: str
+    """The MX's or smarthost's name (for SNI, certificate checks and the log)."""
+    address: str
+    port: int
+
+
+@dataclass(slots=True, frozen=True)
+class Credentials:
+    """For AUTH at a smarthost."""
+
+    user: str
+    password: str
+
+
+@dataclass(slots=True, frozen=True)
+class OutgoingRecipient:
+    """One RCPT."""
+
+    address: str
+    notify: str | None = None
+    orcpt: str | None = None
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One transaction to be made."""
+
+    sender: str
+    recipients: list[OutgoingRecipient]
+    head: bytes
+    """The message, or the first part of it when `open_file` is given."""
+    size: int
+    """Octets of the whole message."""
+    eightbit: bool = False
+    smtputf8: bool = False
+    ret: str | None = None
+    envid: str | None = None
+    open_file: Callable[[], BinaryIO] | None = None
+    """Opens the rest of a large message."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What the peer said to a transaction."""
+
+    replies: list[Reply]
+    """The final reply for each recipient, in order (a refused RCPT's, or the message's). Only a 2xx here means
+    that the peer took responsibility."""
+    reusable: bool
+    """The connection can carry another transaction."""
+    dsn: bool = False
+    """The peer offered DSN, so it reports success and delay from here on (RFC 3461 §5.2)."""
+    remote: str = ""
+    """`host[address]:port` for the history."""
+    tls: str | None = None
+
+
+class Stage(enum.Enum):
+    """How far a session got before it broke."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    EHLO = "ehlo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    CONTENT = "content"
+    """While the message was being sent."""
+    END = "end"
+    """After the final dot, before the reply: the peer may have taken the message."""
+
+
+@dataclass
+class SessionError(Exception):
+    """The session broke or the peer refused it as a whole. All foreign exceptions are mapped to this, once."""
+
+    stage: Stage
+    kind: str
+    """`timeout`, `closed`, `refused` (connection), `unreachable`, `tls`, `protocol`, `reply` (see `reply`), `local`."""
+    text: str
+    """One printable line."""
+    reply: Reply | None = None
+    """The peer's reply that ended it, if one did (e.g. 421 or 554 greeting)."""
+    remote: str = ""
+    partial: list[Reply | None] = field(default_factory=list)
+    """Replies already known per recipient when it broke in mid-transaction."""
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,1 @@
+"""The server's side of a session: bytes in, replies out, policy asked through `handler`."""

@@ -1,0 +1,1 @@
+"""From an accepted envelope to a queued message."""
