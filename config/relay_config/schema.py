@@ -94,7 +94,7 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     free_disk: Annotated[
         Size | None,
         _doc(
-            "Free space below which no mail is accepted; by default the larger of 1.5 times max_message_size and 2 % of the disk.",
+            "Free space below which no mail is accepted; default: 1.5 x max_message_size or 2 %, the larger.",
             example="1GiB",
         ),
     ] = None
@@ -125,9 +125,7 @@ class Delivery(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, _doc("Port of recipients' mail servers."), msgspec.Meta(ge=1, le=65535)] = 25
     tls: Annotated[
         Literal["none", "opportunistic", "required", "verify"],
-        _doc(
-            "`opportunistic` encrypts where offered; `required` refuses to send without; `verify` also checks the certificate."
-        ),
+        _doc("`opportunistic`: where offered; `required`: never without; `verify`: with a valid certificate."),
     ] = "opportunistic"
     connect_timeout: Annotated[Duration, _doc("Longest wait for a connection to one address.")] = Duration(30)
     command_timeout: Annotated[

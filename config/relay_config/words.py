@@ -16,7 +16,7 @@ class Size(int):
 
 
 class Rate(NamedTuple):
-    """So many per so many seconds; a count of 0 means no limit."""
+    """So many per so many seconds; an amount of 0 means no limit."""
 
-    count: int
+    amount: int
     seconds: float

@@ -48,7 +48,7 @@ class Recipient:
     domain: str
     """Lower-case A-label domain of the address, or an address literal with its brackets. The key of scheduling."""
     notify: str | None = None
-    """NOTIFY as canonical text (`NEVER` or a comma list of SUCCESS,FAILURE,DELAY); None when not given (RFC 3461 §4.1)."""
+    """NOTIFY: `NEVER` or a comma list of SUCCESS,FAILURE,DELAY; None when not given (RFC 3461 §4.1)."""
     orcpt: str | None = None
     """ORCPT as sent: `addr-type;xtext` (RFC 3461 §4.2)."""
     state: State = State.QUEUED

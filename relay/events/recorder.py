@@ -1,0 +1,51 @@
+"""What the rest of the relay tells about what happened: one method per event.
+
+Callers hand over records, never formatted text. The implementation (`relay.events.log`) writes one log line and one
+line of the event store per event, batched, off the hot path.
+"""
+
+from typing import Protocol
+
+from relay.smtp.reply import Reply
+from relay.smtp.server.handler import Peer
+from relay_queue.model import Entry, Mark, Message, Recipient
+
+
+class Recorder(Protocol):
+    """Every event of the relay. `docs/reference/events.md` lists them; a test compares."""
+
+    def accepted(self, entry: Entry, peer: Peer | None) -> None:
+        """A message is durable in the queue (`peer` None: made by the relay or its shell)."""
+        ...
+
+    def refused(self, peer: Peer, command: str, reply: Reply) -> None:
+        """A client's command was answered 4xx or 5xx."""
+        ...
+
+    def authenticated(self, peer: Peer, user: str, *, success: bool) -> None:
+        """An AUTH attempt ended."""
+        ...
+
+    def outcome(self, message: Message, recipient: Recipient, mark: Mark) -> None:
+        """An attempt ended, or an admin's wish was carried out: delivered, deferred, failed, expired, held, dropped."""
+        ...
+
+    def notified(self, kind: str, message: Message, dsn_id: str) -> None:
+        """A DSN (`failure`, `delay`, `success`) about `message` was queued under `dsn_id`."""
+        ...
+
+    def lane(self, name: str, what: str, reason: str, until: float | None = None) -> None:
+        """A lane was paused (back-off) or resumed."""
+        ...
+
+    def steered(self, action: str, count: int, who: str) -> None:
+        """An admin acted on the queue, its suspensions or users."""
+        ...
+
+    def process(self, what: str, **fields: str | float) -> None:
+        """The relay started, stopped, reloaded, lost a worker."""
+        ...
+
+    def problem(self, where: str, error: BaseException) -> None:
+        """An internal fault: logged with its trace, once."""
+        ...
