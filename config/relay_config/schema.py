@@ -14,14 +14,16 @@ import msgspec
 from relay_config.words import Duration, Rate, Size
 
 
-def _doc(text: str, *, example: Any = None, check: str | None = None) -> msgspec.Meta:
-    """Attach the help text of a setting, an example where the default shows none, and the name of its check."""
-    extra: dict[str, Any] = {}
-    if example is not None:
-        extra["example"] = example
-    if check is not None:
-        extra["check"] = check
-    return msgspec.Meta(description=text, extra=extra or None)
+def _doc(
+    text: str, *, example: Any = None, check: str | None = None, least: str | None = None, single: bool = False
+) -> msgspec.Meta:
+    """What a setting means and how it is checked.
+
+    `example` is shown where the default shows nothing; `check` names the test of `relay_config.check`; `least` is the
+    smallest duration or size allowed, in words (default: above zero); `single` lets one table stand for an array.
+    """
+    extra = {"example": example, "check": check, "least": least, "single": single or None}
+    return msgspec.Meta(description=text, extra={name: value for name, value in extra.items() if value is not None})
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +33,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Listener(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A socket that takes mail."""
 
-    address: Annotated[str, _doc("IP address and port; IPv6 in brackets.", check="endpoint")]
+    address: Annotated[str, _doc("IP address and port; IPv6 in brackets.", example="0.0.0.0:587", check="endpoint")]
     tls: Annotated[
         Literal["none", "starttls", "implicit"],
         _doc("`starttls` offers it, `implicit` speaks TLS from the first octet (port 465), `none` has no TLS."),
@@ -50,8 +52,12 @@ class Listener(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Tls(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The server's certificate."""
 
-    certificate: Annotated[str | None, _doc("PEM file with the certificate and its chain.", check="file")] = None
-    key: Annotated[str | None, _doc("PEM file with the private key.", check="file")] = None
+    certificate: Annotated[
+        str | None, _doc("PEM file with the certificate and its chain.", example="/etc/relay/tls.crt", check="file")
+    ] = None
+    key: Annotated[
+        str | None, _doc("PEM file with the private key.", example="/etc/relay/tls.key", check="secret_file")
+    ] = None
 
 
 class Submission(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +65,7 @@ class Submission(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     trusted_networks: Annotated[
         tuple[str, ...],
-        _doc("Networks that may relay without AUTH.", check="networks"),
+        _doc("Networks that may relay without AUTH.", example=["127.0.0.0/8", "::1/128"], check="trusted_networks"),
     ] = ()
     max_message_size: Annotated[Size, _doc("Largest message accepted; announced by SIZE.")] = Size(50 * 1024 * 1024)
     max_recipients: Annotated[int, _doc("Most recipients of one message."), msgspec.Meta(ge=1)] = 1000
@@ -134,7 +140,7 @@ class Delivery(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_timeout: Annotated[Duration, _doc("Longest wait for the reply to a message's end (RFC 5321 §4.5.3.2.6).")] = (
         Duration(600)
     )
-    idle_timeout: Annotated[Duration, _doc("How long an idle connection is kept for reuse.")] = Duration(5)
+    idle_timeout: Annotated[Duration, _doc("How long an idle connection is kept for reuse.", least="0s")] = Duration(5)
     recipients_per_message: Annotated[int, _doc("Most recipients in one transaction."), msgspec.Meta(ge=1)] = 100
     addresses_per_host: Annotated[
         int, _doc("Most addresses tried per delivery attempt, over all hosts."), msgspec.Meta(ge=1)
@@ -142,10 +148,10 @@ class Delivery(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ipv4: Annotated[bool, _doc("Use IPv4.")] = True
     ipv6: Annotated[bool, _doc("Use IPv6.")] = True
     source_ipv4: Annotated[
-        str | None, _doc("Source address for IPv4; default: the system's choice.", example="192.0.2.25", check="ip")
+        str | None, _doc("Source address for IPv4; default: the system's choice.", example="192.0.2.25", check="ipv4")
     ] = None
     source_ipv6: Annotated[
-        str | None, _doc("Source address for IPv6; default: the system's choice.", example="2001:db8::25", check="ip")
+        str | None, _doc("Source address for IPv6; default: the system's choice.", example="2001:db8::25", check="ipv6")
     ] = None
     prohibited_networks: Annotated[
         tuple[str, ...], _doc("Addresses that MX look-ups must not lead to (smarthosts may).", check="networks")
@@ -161,7 +167,7 @@ class Retry(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a deferred message is tried again."""
 
     schedule: Annotated[
-        tuple[Duration, ...], _doc("Waits between attempts; the last repeats."), msgspec.Meta(min_length=1)
+        tuple[Duration, ...], _doc("Waits between attempts; the last repeats.", least="1s"), msgspec.Meta(min_length=1)
     ] = (
         Duration(300),
         Duration(900),
@@ -182,16 +188,25 @@ class Route(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     domains: Annotated[
         tuple[str, ...],
-        _doc("Recipient domains: `example.org`, `*.example.org` (sub-domains), `*` (all).", check="domains"),
+        _doc(
+            "Recipient domains: `example.org`, `*.example.org` (sub-domains), `*` (all).",
+            example=["*"],
+            check="domains",
+        ),
         msgspec.Meta(min_length=1),
     ]
-    relay_host: Annotated[str, _doc("Host and port, e.g. `smtp.example.net:587`; IPv6 in brackets.", check="host_port")]
+    relay_host: Annotated[
+        str, _doc("Host and port; IPv6 in brackets.", example="smtp.example.net:587", check="host_port")
+    ]
     tls: Annotated[
         Literal["none", "opportunistic", "required", "verify", "implicit"],
         _doc("As in [delivery]; `implicit`: TLS from the first octet, verified."),
     ] = "opportunistic"
-    user: Annotated[str | None, _doc("User name for AUTH.")] = None
-    password_file: Annotated[str | None, _doc("File whose first line is the password.", check="secret_file")] = None
+    user: Annotated[str | None, _doc("User name for AUTH.", example="relay")] = None
+    password_file: Annotated[
+        str | None,
+        _doc("File whose first line is the password.", example="/etc/relay/smarthost.password", check="secret_file"),
+    ] = None
 
 
 class Lane(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,30 +227,42 @@ class Lane(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LaneOverride(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What differs from [throttle] for some site or domain; keys not given keep [throttle]'s value."""
 
-    max_connections: Annotated[int | None, _doc("Open connections."), msgspec.Meta(ge=1)] = None
+    max_connections: Annotated[Annotated[int, msgspec.Meta(ge=1)] | None, _doc("Open connections.", example=5)] = None
     messages_per_connection: Annotated[
-        int | None, _doc("Messages before a connection is replaced."), msgspec.Meta(ge=1)
+        Annotated[int, msgspec.Meta(ge=1)] | None, _doc("Messages before a connection is replaced.", example=20)
     ] = None
-    rate: Annotated[Rate | None, _doc("Messages started per time.")] = None
-    connection_rate: Annotated[Rate | None, _doc("Connections opened per time.")] = None
-    backoff: Annotated[Duration | None, _doc("First pause after failures.")] = None
-    backoff_max: Annotated[Duration | None, _doc("Longest pause.")] = None
+    rate: Annotated[Rate | None, _doc("Messages started per time.", example="1000/h")] = None
+    connection_rate: Annotated[Rate | None, _doc("Connections opened per time.", example="1/s")] = None
+    backoff: Annotated[Duration | None, _doc("First pause after failures.", example="1m")] = None
+    backoff_max: Annotated[Duration | None, _doc("Longest pause.", example="1h")] = None
 
 
 class Throttle(Lane, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of every lane, with overrides."""
 
     site: Annotated[
-        dict[str, LaneOverride], _doc("By MX host pattern, e.g. `*.google.com`, or smarthost `host:port`.")
+        dict[str, LaneOverride],
+        _doc(
+            "By MX host pattern, e.g. `*.google.com`, or smarthost `host:port`.", example="*.google.com", check="sites"
+        ),
     ] = {}
-    domain: Annotated[dict[str, LaneOverride], _doc("By recipient domain.")] = {}
+    domain: Annotated[dict[str, LaneOverride], _doc("By recipient domain.", example="example.org", check="domain")] = {}
 
 
 class DkimKey(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One signing key."""
 
-    selector: Annotated[str, _doc("Selector: the key is published at `selector._domainkey.domain`.", check="selector")]
-    key: Annotated[str, _doc("PEM file with an RSA (2048 bits or more) or Ed25519 private key.", check="secret_file")]
+    selector: Annotated[
+        str, _doc("Selector: the key is published at `selector._domainkey.domain`.", example="relay", check="selector")
+    ]
+    key: Annotated[
+        str,
+        _doc(
+            "PEM file with an RSA (2048 bits or more) or Ed25519 private key.",
+            example="/etc/relay/dkim/example.com.key",
+            check="secret_file",
+        ),
+    ]
     expire_after: Annotated[Duration | None, _doc("Validity of signatures (x=); default: no limit.", example="7d")] = (
         None
     )
@@ -245,7 +272,7 @@ class Log(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The relay's log."""
 
     format: Annotated[Literal["logfmt", "json"], _doc("Form of a line.")] = "logfmt"
-    destination: Annotated[str, _doc("`stderr`, or a file (reopened on SIGHUP).")] = "stderr"
+    destination: Annotated[str, _doc("`stderr`, or a file (reopened on SIGHUP).", check="log")] = "stderr"
     level: Annotated[Literal["debug", "info", "warning", "error"], _doc("Least severity logged.")] = "info"
 
 
@@ -279,9 +306,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             check="hostname",
         ),
     ]
-    data_dir: Annotated[str, _doc("Folder of queue, users and events; relative to the settings file.")] = (
-        "/var/lib/relay"
-    )
+    data_dir: Annotated[str, _doc("Folder of queue, users and events.", check="folder")] = "/var/lib/relay"
     workers: Annotated[int, _doc("Worker processes; 0: one per CPU."), msgspec.Meta(ge=0, le=256)] = 0
     user: Annotated[
         str | None, _doc("System user to become after the listeners are bound (when started as root).", example="relay")
@@ -297,7 +322,12 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     throttle: Throttle = Throttle()
     dkim: Annotated[
         dict[str, tuple[DkimKey, ...]],
-        _doc("Signing keys by domain of the From address; one table or an array of tables each."),
+        _doc(
+            "Signing keys by domain of the From address; one table or an array of tables each.",
+            example="example.com",
+            check="domain",
+            single=True,
+        ),
     ] = {}
     log: Log = Log()
     history: History = History()

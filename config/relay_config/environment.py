@@ -1,0 +1,143 @@
+"""Settings from `RELAY_…` variables, laid over the file's: `RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB`.
+
+A double underscore goes one table deeper, a number selects an element of an array (the next free one adds it).
+Texts, words and choices are taken as they are; anything else is written as in TOML. Only the raw tables are changed
+here; whether the values are any good is for `relay_config.load` to say.
+"""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from relay_config.nearest import did_you_mean
+from relay_config.problems import Findings, KeyPath, Problem, found
+from relay_config.schema import Settings
+from relay_config.shape import Array, Choice, Keyed, Scalar, Shape, Table
+from relay_config.words import Duration, Rate, Size
+
+PREFIX: Final = "RELAY_"
+RESERVED: Final = frozenset({"RELAY_CONFIG"})
+"""Variables with the prefix that are no settings: the settings file's path."""
+_SERVICE_LINK: Final = re.compile(r"RELAY_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP)(_.*)?)?)")
+"""What Kubernetes and Docker links set for every container beside a service that is called `relay`."""
+
+
+class _Override(NamedTuple):
+    path: KeyPath
+    variable: str
+    value: Any
+
+
+def overlay(table: dict[str, Any], environ: Mapping[str, str], findings: Findings) -> None:
+    """Put the variables' values into the file's `table`, and note in `findings` which variable set what."""
+    overrides = list(_overrides(environ, findings))
+    # Shorter paths first, array elements in numeric order: a whole array, then its elements.
+    overrides.sort(key=lambda override: (len(override.path), [_order(part) for part in override.path]))
+    for override in overrides:
+        remedy = _put(table, override.path, override.value)
+        if remedy is not None:
+            findings.problems.append(Problem("environment", override.variable, "cannot be applied", remedy))
+            continue
+        findings.origins[override.path] = override.variable
+
+
+def _overrides(environ: Mapping[str, str], findings: Findings) -> Iterator[_Override]:
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable in RESERVED or _SERVICE_LINK.fullmatch(variable):
+            continue
+        try:
+            path, shape, optional = _resolve(variable.removeprefix(PREFIX).split("__"))
+            # An empty variable unsets what may be unset: a container cannot always leave a variable out.
+            yield _Override(path, variable, None if optional and not text else _value(shape, text))
+        except _OverrideError as error:
+            findings.problems.append(Problem("environment", variable, error.found, error.remedy))
+
+
+class _OverrideError(Exception):
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.remedy = remedy
+
+
+def _resolve(parts: list[str]) -> tuple[KeyPath, Shape, bool]:
+    """Follow the variable's parts through the schema; the last says whether the value may be left unset."""
+    shape: Shape = Table(Settings)
+    path: KeyPath = ()
+    optional = False
+    for part in parts:
+        if isinstance(shape, Table):
+            setting = shape.settings.get(part.lower())
+            if setting is None or part != part.upper():
+                hint = did_you_mean(part, shape.settings)
+                remedy = "see docs/reference/settings.md" if hint is None else f"did you mean {hint.upper()}?"
+                raise _OverrideError("no such setting", remedy)
+            path, shape, optional = (*path, setting.name), setting.shape, setting.optional
+        elif isinstance(shape, Array):
+            if not re.fullmatch(r"[0-9]{1,4}", part):
+                raise _OverrideError(found(part), "name an element of the array by its number, from 0")
+            path, shape, optional = (*path, int(part)), shape.item, False
+        elif isinstance(shape, Keyed):
+            path, shape, optional = (*path, part.lower()), shape.item, False
+        else:
+            raise _OverrideError("no such setting", "a value has no settings of its own")
+    return path, shape, optional
+
+
+def _value(shape: Shape, text: str) -> Any:
+    if isinstance(shape, Choice) or (isinstance(shape, Scalar) and shape.type in {str, Duration, Size, Rate}):
+        return text
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        parsed = {}
+    # A text with a line break could hold further keys.
+    if parsed.keys() != {"value"}:
+        raise _OverrideError(found(text), "write " + _toml_hint(shape))
+    return parsed["value"]
+
+
+def _toml_hint(shape: Shape) -> str:
+    if isinstance(shape, Scalar):
+        return {int: "a number", float: "a number", bool: "true or false"}[shape.type]
+    if isinstance(shape, Array):
+        return 'an array as in TOML, e.g. ["a", "b"]'
+    return 'a table as in TOML, e.g. {key = "value"}'
+
+
+def _order(part: str | int) -> tuple[int, str]:
+    return (part, "") if isinstance(part, int) else (-1, part)
+
+
+def _put(table: dict[str, Any], path: KeyPath, value: Any) -> str | None:
+    """Set one value, adding the tables on the way; returns a remedy where that is impossible."""
+    here: Any = table
+    for part, following in itertools.pairwise(path):
+        remedy = _reserve(here, part, [] if isinstance(following, int) else {})
+        if remedy is not None:
+            return remedy
+        if isinstance(following, int) and isinstance(here[part], dict):
+            here[part] = [here[part]]  # one table that stands for an array of one
+        here = here[part]
+    remedy = _reserve(here, path[-1], value)
+    if remedy is None:
+        here[path[-1]] = value
+    return remedy
+
+
+def _reserve(here: Any, part: str | int, new: Any) -> str | None:
+    """Make sure that `here[part]` exists, as `new` where it did not."""
+    if isinstance(part, str):
+        if not isinstance(here, dict):
+            return "mend the file first: what it has in that place is no table"
+        here.setdefault(part, new)
+        return None
+    if not isinstance(here, list):
+        return "mend the file first: what it has in that place is no array"
+    if part > len(here):
+        return f"the next free number is {len(here)}"
+    if part == len(here):
+        here.append(new)
+    return None

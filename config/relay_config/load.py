@@ -1,0 +1,94 @@
+"""From a settings file and the environment to `Settings`, or to every reason why not.
+
+The file is walked setting by setting along the schema, so that one run reports all problems: unknown keys, wrong
+types, bad words, values out of range, missing keys. What the values point to (files, certificates, each other) is
+for `relay_config.check`; nothing here opens any file but the settings themselves.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relay_config.environment import overlay
+from relay_config.problems import Findings, Problem, SettingsError
+from relay_config.read import Leaf, Reader
+from relay_config.schema import Settings
+
+CONFIG_VARIABLE: Final = "RELAY_CONFIG"
+SYSTEM_FILE: Final = Path("/etc/relay/relay.toml")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What came of reading: settings where all is well, and otherwise what could be made out."""
+
+    settings: Settings | None
+    """None where any problem was found."""
+    leaves: list[Leaf]
+    """Every well-formed value that was given, for `relay_config.check`."""
+    findings: Findings
+
+
+def find_settings(environ: Mapping[str, str], cwd: Path) -> Path:
+    """The settings file to use when none is named: `$RELAY_CONFIG`, `./relay.toml`, `/etc/relay/relay.toml`.
+
+    Raises `SettingsError` where there is none; a file named by the variable is returned whether it exists or not.
+    """
+    named = environ.get(CONFIG_VARIABLE)
+    if named:
+        return cwd / named
+    for candidate in (cwd / "relay.toml", SYSTEM_FILE):
+        if candidate.is_file():
+            return candidate
+    remedy = f"create one with `relay init DIR`, or name it with `-c FILE` or ${CONFIG_VARIABLE}"
+    raise SettingsError([Problem("relay.toml", "", f"no such file here, nor {SYSTEM_FILE}", remedy)])
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings of `path` with the environment's `RELAY_…` laid over; raises one `SettingsError` with all problems.
+
+    Relative paths in the result are absolute: they start at the settings file's folder.
+    """
+    reading = read(path, environ)
+    if reading.settings is None:
+        raise SettingsError(reading.findings.problems)
+    return reading.settings
+
+
+def read(path: Path, environ: Mapping[str, str]) -> Reading:
+    """As `load`, but keeps what could be read beside the problems."""
+    findings = Findings(str(path))
+    table = _parse(path, findings)
+    if table is None:
+        return Reading(None, [], findings)
+    overlay(table, environ, findings)
+    reader = Reader(findings, path.parent.absolute())
+    settings = reader.section(Settings, table, ())
+    if findings.problems:
+        settings = None
+    return Reading(settings, reader.leaves, findings)
+
+
+def _parse(path: Path, findings: Findings) -> dict[str, Any] | None:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except FileNotFoundError:
+        found, remedy = "no such file", "create it with `relay init DIR`, or name another with `-c FILE`"
+    except OSError as error:
+        found, remedy = f"cannot be read ({error.strerror})", "make it a file that this user can read"
+    except UnicodeDecodeError as error:
+        found, remedy = f"octet {error.start} is not UTF-8", "save the file as UTF-8"
+    except RecursionError:
+        found, remedy = "arrays or tables nested too deep", "write at most one array in another"
+    except tomllib.TOMLDecodeError as error:
+        # The message ends in the place: "Invalid value (at line 3, column 7)".
+        what, _, place = str(error).rpartition(" (at ")
+        findings.problems.append(Problem(str(path), place.removesuffix(")"), what, "mend the TOML; texts need quotes"))
+        return None
+    except ValueError:
+        found, remedy = "a number has too many digits", "write a smaller number"
+    findings.problems.append(Problem(str(path), "", found, remedy))
+    return None

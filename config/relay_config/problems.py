@@ -1,0 +1,108 @@
+"""What is wrong with settings, one line each: where, what was found, what to do about it.
+
+Nothing here reads a file. Texts from outside are shown shortened and escaped, so that one problem is one line.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Where a setting is: `("listener", 0, "tls")`."""
+
+_SHOWN: Final = 80
+"""Characters of a found value that are shown."""
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault (or, in a list of warnings, one doubt)."""
+
+    file: str
+    """The settings file as it was named, or `environment`."""
+    key: str
+    """`listener[0].tls`, the variable's name, `line 3, column 7`, or empty for the file as a whole."""
+    found: str
+    """A phrase: `found "startls"`, `unknown key`, `not set`."""
+    remedy: str
+    """What to do."""
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}: " if self.key else f"{self.file}: "
+        return f"{where}{self.found}; {self.remedy}"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; holds every problem, not the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects problems and warnings, and names the place of each: the file's key or the variable that set it."""
+
+    file: str
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+    """Environment variables by the key they set."""
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def problem(self, path: KeyPath, found: str, remedy: str) -> None:
+        """Note a fault of the setting at `path`."""
+        self.problems.append(self._at(path, found, remedy))
+
+    def warn(self, path: KeyPath, found: str, remedy: str) -> None:
+        """Note a doubt about the setting at `path`."""
+        self.warnings.append(self._at(path, found, remedy))
+
+    def _at(self, path: KeyPath, found: str, remedy: str) -> Problem:
+        for length in range(len(path), 0, -1):
+            variable = self.origins.get(path[:length])
+            if variable is not None:
+                rest = key_text(path[length:])
+                return Problem("environment", f"{variable}: {rest}" if rest else variable, found, remedy)
+        return Problem(self.file, key_text(path), found, remedy)
+
+
+def key_text(path: KeyPath) -> str:
+    """The path as it would be written in TOML, with array positions: `dkim."example.com"[0].key`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        shown = part if _BARE_KEY.fullmatch(part) else _quoted(part)
+        text += f".{shown}" if text else shown
+    return text
+
+
+def found(value: Any) -> str:
+    """The phrase `found …` for a value of a settings file."""
+    return f"found {show(value)}"
+
+
+def show(value: Any) -> str:
+    """A value as TOML would write it, on one line, shortened."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "an array"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _quoted(value) if isinstance(value, str) else str(value)[:_SHOWN]
+
+
+def _quoted(text: str) -> str:
+    # ASCII escapes keep control characters and look-alikes visible, and a line a line.
+    return json.dumps(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def one_of(words: Iterable[str]) -> str:
+    """The remedy of a closed choice."""
+    return "use one of " + ", ".join(words)

@@ -1,0 +1,161 @@
+"""The schema as a tree that can be walked: what each setting may hold, its help and its default.
+
+Loading, the environment overrides, the example file and the reference all walk this tree, so that the records of
+`relay_config.schema` stay the only place that says what a setting is. Nothing here knows a particular setting.
+"""
+
+import types
+import typing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from relay_config.schema import Section
+from relay_config.words import Duration, Rate, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A string, integer, float, boolean, or one of the word types."""
+
+    type: type[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Any number of the same."""
+
+    item: "Shape"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A table with free keys (domains)."""
+
+    item: "Shape"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A section: a table with known keys."""
+
+    cls: type[Section]
+
+    @property
+    def settings(self) -> "dict[str, Setting]":
+        """The section's settings by name, in the schema's order."""
+        return _settings(self.cls)
+
+
+Shape: TypeAlias = Scalar | Choice | Array | Keyed | Table
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Limits of a value: numbers, the length of an array, or for durations and sizes a least value."""
+
+    least: float | None = None
+    most: float | None = None
+    items: int = 0
+    """Fewest elements of an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of a section."""
+
+    name: str
+    shape: Shape
+    optional: bool
+    """None is allowed (and is the default): the key is left out."""
+    required: bool
+    default: Any
+    """None where required."""
+    help: str
+    example: Any
+    """A value as the file writes it, where the default shows none."""
+    check: str | None
+    """Which test of `relay_config.check` applies."""
+    least: str | None
+    """The smallest duration or size, in words; None: above zero."""
+    single: bool
+    """One table may stand for an array of one."""
+    bounds: Bounds
+
+
+ROOT_NAME: Final = "Settings"
+
+
+@cache
+def _settings(cls: type[Section]) -> dict[str, Setting]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: _setting(field, hints[field.name]) for field in msgspec.structs.fields(cls)}
+
+
+def _setting(field: msgspec.structs.FieldInfo, hint: Any) -> Setting:
+    bare, metas = _unwrap(hint)
+    options = [option for option in typing.get_args(bare) if option is not types.NoneType]
+    optional = typing.get_origin(bare) in {typing.Union, types.UnionType}
+    if optional:
+        bare, inner = _unwrap(options[0])
+        metas += inner
+    extra: dict[str, Any] = {}
+    for meta in metas:
+        extra |= meta.extra or {}
+    default = None if field.required else _default(field)
+    return Setting(
+        name=field.name,
+        shape=_shape(bare),
+        optional=optional,
+        required=field.required,
+        default=default,
+        help=next((meta.description for meta in metas if meta.description), ""),
+        example=extra.get("example"),
+        check=extra.get("check"),
+        least=extra.get("least"),
+        single=extra.get("single", False),
+        bounds=_bounds(metas),
+    )
+
+
+def _unwrap(hint: Any) -> tuple[Any, list[msgspec.Meta]]:
+    if typing.get_origin(hint) is typing.Annotated:
+        bare, *metas = typing.get_args(hint)
+        return bare, [meta for meta in metas if isinstance(meta, msgspec.Meta)]
+    return hint, []
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return field.default_factory()
+
+
+def _bounds(metas: list[msgspec.Meta]) -> Bounds:
+    def last(name: str) -> Any:
+        return next((getattr(meta, name) for meta in metas if getattr(meta, name) is not None), None)
+
+    return Bounds(least=last("ge"), most=last("le"), items=last("min_length") or 0)
+
+
+def _shape(bare: Any) -> Shape:
+    origin, arguments = typing.get_origin(bare), typing.get_args(bare)
+    if origin is Literal:
+        return Choice(arguments)
+    if origin is tuple:
+        return Array(_shape(_unwrap(arguments[0])[0]))
+    if origin is dict:
+        return Keyed(_shape(_unwrap(arguments[1])[0]))
+    if bare in {str, int, float, bool, Duration, Size, Rate}:
+        return Scalar(bare)
+    assert issubclass(bare, Section), f"the schema uses {bare}, which settings cannot hold"
+    return Table(bare)
