@@ -1,0 +1,135 @@
+# ruff: noqa: ARG002 - the signatures are those of Handler
+"""The policy of the sandbox's receiver: everyone may send anything to anyone, and magic recipients misbehave.
+
+Implements `relay.smtp.server.handler.Handler`; holds no socket. Files are small and not fsynced, so they are written on
+the loop: this loop serves the sandbox alone.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+from relay.message.incoming import Incoming
+from relay.sandbox.magic import AT_RECIPIENT, POLICY, SLOW_SECONDS, Greylist, magic
+from relay.sandbox.store import Envelope, SandboxStore
+from relay.smtp.reply import Reply
+from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
+from relay_queue.ids import new_id
+
+_NO_AUTH = Reply(503, "5.5.1", "The sandbox's receiver takes mail without AUTH")
+_SUBJECT_SHOWN = 200
+
+
+class SandboxHandler:
+    """Takes whatever comes into `store`."""
+
+    def __init__(
+        self, store: SandboxStore, *, clock: Callable[[], float] = time.time, slow_seconds: float = SLOW_SECONDS
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._slow_seconds = slow_seconds
+        self._greylist = Greylist()
+
+    def connected(self, peer: Peer) -> Reply | None:
+        """Everyone on loopback is welcome (the listener is bound there)."""
+        peer.trusted = True
+        return None
+
+    def disconnected(self, peer: Peer) -> None:
+        """Nothing is kept per client."""
+
+    def authenticate(self, peer: Peer, user: str, password: str) -> asyncio.Future[Identity | Reply]:
+        """AUTH is not offered here."""
+        future: asyncio.Future[Identity | Reply] = asyncio.get_running_loop().create_future()
+        future.set_result(_NO_AUTH)
+        return future
+
+    def mail(self, peer: Peer, transaction: Transaction) -> Reply | None:
+        """Any sender."""
+        return None
+
+    def rcpt(self, peer: Peer, transaction: Transaction, recipient: RecipientPath) -> Reply | None:
+        """Any recipient, but for the magic ones that are refused here."""
+        name = magic(recipient.address)
+        if name is None:
+            return None
+        if name == "greylist":
+            return self._greylist.check(transaction.sender, recipient.address)
+        return AT_RECIPIENT.get(name)
+
+    def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
+        """Memory, or a file beside the stored messages when it gets large."""
+        return Incoming(self._store.new_file, header_limit=1 << 20)
+
+    def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
+        """Store the message; a magic recipient among several decides for all, as one reply answers for all."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        names = {magic(recipient.address) for recipient in transaction.recipients}
+        if "reject-policy" in names:
+            self._discard(content)
+            future.set_result(POLICY)
+            return future
+        reply = self._keep(peer, transaction, content)
+        if "slow" in names:
+            loop.call_later(self._slow_seconds, _resolve, future, reply)
+        else:
+            future.set_result(reply)
+        return future
+
+    def refused(self, peer: Peer, command: str, reply: Reply) -> None:
+        """The relay's own log tells of refusals: it is the only client."""
+
+    def _keep(self, peer: Peer, transaction: Transaction, content: Incoming) -> Reply:
+        header = content.header or b""
+        now = self._clock()
+        envelope = Envelope(
+            id=new_id(now),
+            received_at=now,
+            sender=transaction.sender,
+            recipients=tuple(recipient.address for recipient in transaction.recipients),
+            size=content.size,
+            helo=peer.helo,
+            tls=peer.tls,
+            smtputf8=transaction.smtputf8,
+            subject=subject_of(header),
+        )
+        try:
+            self._store.add(envelope, _blocks(header, content))
+        except OSError as error:
+            return Reply(452, "4.3.1", f"The sandbox could not store the message: {error.strerror}")
+        finally:
+            self._discard(content)
+        return Reply(250, "2.0.0", f"Kept in the sandbox as {envelope.id}")
+
+    def _discard(self, content: Incoming) -> None:
+        if content.file is not None:
+            self._store.discard_file(content.file)
+
+
+def _blocks(header: bytes, content: Incoming) -> Iterator[bytes]:
+    yield header
+    yield from content.body_blocks()
+
+
+def _resolve(future: asyncio.Future[Reply], reply: Reply) -> None:
+    if not future.done():  # the client may have gone meanwhile
+        future.set_result(reply)
+
+
+def subject_of(header: bytes) -> str:
+    """The first Subject field of a header block, unfolded and cut short; bytes that are no UTF-8 become U+FFFD."""
+    block = b"\r\n" + header
+    start = block.lower().find(b"\r\nsubject:")
+    if start < 0:
+        return ""
+    start += len(b"\r\nsubject:")
+    end = start
+    while True:
+        end = block.find(b"\r\n", end)
+        if end < 0 or block[end + 2 : end + 3] not in (b" ", b"\t"):
+            break
+        end += 2
+    value = block[start:] if end < 0 else block[start:end]
+    return value.replace(b"\r\n", b"").strip().decode("utf-8", "replace")[:_SUBJECT_SHOWN]
