@@ -1,4 +1,4 @@
-"""Domain names as settings hold them: letters, digits and hyphens in dotted labels (RFC 1123 §2.1, RFC 5890 A-labels)."""
+"""Domain names as settings hold them: letters, digits and hyphens in dotted labels (RFC 1123 §2.1, RFC 5890)."""
 
 import ipaddress
 import re

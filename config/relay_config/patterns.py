@@ -29,7 +29,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def most_specific(table: Mapping[str, T], name: str) -> T | None:
-    """The value of the closest pattern: the name itself, else the longest `*.parent`, else `*`; None where none matches.
+    """The value of the closest pattern: the name, else the longest `*.parent`, else `*`; None where none matches.
 
     Keys of `table` are in lower case (as loaded settings have them). One look-up per label, however many patterns.
     """

@@ -16,7 +16,7 @@ from relay_config.shape import Array, Choice, Keyed, Scalar, Setting, Shape, Tab
 
 S = TypeVar("S", bound=Section)
 
-PATH_CHECKS: Final = frozenset({"file", "secret_file", "folder", "log"})
+PATH_CHECKS: Final = frozenset({"file", "secret_file", "dkim_key", "password_file", "folder", "log"})
 """Checks of settings whose values are paths, relative to the settings file's folder."""
 LOWERED_CHECKS: Final = frozenset({"domains", "domain", "sites"})
 """Checks of settings that hold domain names, which are compared in lower case."""
@@ -52,9 +52,7 @@ class Reader:
             return None
         settings = Table(cls).settings
         for name in raw.keys() - settings.keys():
-            hint = did_you_mean(name, settings)
-            remedy = "remove it" if hint is None else f"did you mean {hint}?"
-            self._findings.problem((*path, name), "unknown key", remedy)
+            self._findings.problem((*path, name), "unknown key", _unknown_remedy(name, settings, path))
         values = {name: self._setting(setting, raw.get(name), (*path, name)) for name, setting in settings.items()}
         if _BAD in values.values():
             return None
@@ -132,3 +130,15 @@ class Reader:
         if setting.check == "log" and value == "stderr":
             return value
         return os.path.normpath(self._folder / value)
+
+
+def _unknown_remedy(name: str, settings: dict[str, Setting], path: KeyPath) -> str:
+    hint = did_you_mean(name, settings)
+    if hint is not None:
+        return f"did you mean {hint}?"
+    if not path:
+        # Most often a line was uncommented, and the [table] above it was not.
+        for setting in settings.values():
+            if isinstance(setting.shape, Table) and name in setting.shape.settings:
+                return f"write it below [{setting.name}]"
+    return "remove it"

@@ -180,7 +180,7 @@ class Retry(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay_notice_after: Annotated[
         Duration, _doc("Age at which a sender who asked for NOTIFY=DELAY is told of a delay.")
     ] = Duration(14_400)
-    jitter: Annotated[float, _doc("Part of each wait that is random, 0 to 0.5."), msgspec.Meta(ge=0, le=0.5)] = 0.1
+    jitter: Annotated[float, _doc("Part of each wait that is random."), msgspec.Meta(ge=0, le=0.5)] = 0.1
 
 
 class Route(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,7 +205,7 @@ class Route(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     user: Annotated[str | None, _doc("User name for AUTH.", example="relay")] = None
     password_file: Annotated[
         str | None,
-        _doc("File whose first line is the password.", example="/etc/relay/smarthost.password", check="secret_file"),
+        _doc("File whose first line is the password.", example="/etc/relay/smarthost.password", check="password_file"),
     ] = None
 
 
@@ -260,7 +260,7 @@ class DkimKey(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _doc(
             "PEM file with an RSA (2048 bits or more) or Ed25519 private key.",
             example="/etc/relay/dkim/example.com.key",
-            check="secret_file",
+            check="dkim_key",
         ),
     ]
     expire_after: Annotated[Duration | None, _doc("Validity of signatures (x=); default: no limit.", example="7d")] = (
@@ -309,7 +309,12 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Annotated[str, _doc("Folder of queue, users and events.", check="folder")] = "/var/lib/relay"
     workers: Annotated[int, _doc("Worker processes; 0: one per CPU."), msgspec.Meta(ge=0, le=256)] = 0
     user: Annotated[
-        str | None, _doc("System user to become after the listeners are bound (when started as root).", example="relay")
+        str | None,
+        _doc(
+            "System user to become after the listeners are bound (when started as root).",
+            example="relay",
+            check="system_user",
+        ),
     ] = None
     listener: Annotated[tuple[Listener, ...], _doc("Sockets that take mail.")] = ()
     tls: Tls = Tls()
