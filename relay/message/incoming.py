@@ -17,12 +17,28 @@ class HeaderTooLargeError(Exception):
 class Incoming:
     """Collects a message. `new_file` gives the file that a large body spills into (`relay_queue` makes it)."""
 
-    __slots__ = ("_body", "_body_size", "_header_limit", "_new_file", "_pending", "_spill_at", "file", "header")
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_discard_file",
+        "_header_limit",
+        "_new_file",
+        "_pending",
+        "_spill_at",
+        "file",
+        "header",
+    )
 
     def __init__(
-        self, new_file: Callable[[], BinaryIO], *, spill_at: int = 1 << 18, header_limit: int = 1 << 18
+        self,
+        new_file: Callable[[], BinaryIO],
+        *,
+        spill_at: int = 1 << 18,
+        header_limit: int = 1 << 18,
+        discard_file: Callable[[BinaryIO], None] | None = None,
     ) -> None:
         self._new_file = new_file
+        self._discard_file = discard_file
         self._spill_at = spill_at
         self._header_limit = header_limit
         self._pending = bytearray()
@@ -50,6 +66,14 @@ class Incoming:
             self._write_body(block)
             return
         pending = self._pending
+        if not pending and (end := block.find(b"\r\n\r\n") + 4) > 3 and block[:2] != b"\r\n":
+            # Most messages come in one block: no need to gather.
+            if end > self._header_limit:
+                raise HeaderTooLargeError
+            self.header = block[:end]
+            if end < len(block):
+                self._write_body(block[end:])
+            return
         start = max(0, len(pending) - 3)
         pending += block
         if pending.startswith(b"\r\n"):
@@ -77,6 +101,18 @@ class Incoming:
                 pending += b"\r\n"
             self.header = pending + b"\r\n"
             self._pending = bytearray()
+
+    def discard(self) -> None:
+        """The message was refused or broken off: let go of its octets, and of its file by `discard_file`."""
+        self._pending = bytearray()
+        self._body = []
+        file, self.file = self.file, None
+        if file is None:
+            return
+        if self._discard_file is not None:
+            self._discard_file(file)
+        else:
+            file.close()
 
     def body_blocks(self) -> Iterator[bytes]:
         """The body in blocks, from memory or the file; may be called again."""

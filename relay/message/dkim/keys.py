@@ -1,0 +1,125 @@
+"""Signing keys: read, made, and shown as the DNS record that publishes them (RFC 6376 §3.6.1, RFC 8463 §4).
+
+All mathematics is OpenSSL's, through `cryptography`. Files are read and written by the callers; nothing here may put a
+private key into an error's text.
+"""
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+Algorithm = Literal["rsa", "ed25519"]
+
+RSA_BITS_MIN = 2048
+_STRING_MAX = 255
+_SELECTOR = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+_SELECTOR_MAX = 63 * 3
+_PADDING = padding.PKCS1v15()
+_PREHASHED = utils.Prehashed(hashes.SHA256())
+
+
+class KeyFormatError(ValueError):
+    """A key or selector cannot be used; the text is a sentence that says what to do."""
+
+
+@dataclass(slots=True, frozen=True)
+class SigningKey:
+    """A private key with where its public half is published."""
+
+    domain: str
+    """Lower-case A-labels: the signature's d=."""
+    selector: str
+    private: rsa.RSAPrivateKey | Ed25519PrivateKey
+    expire_after: float | None = None
+    """Validity of its signatures in seconds (x=), None for no limit."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What kind of key it is."""
+        return "rsa" if isinstance(self.private, rsa.RSAPrivateKey) else "ed25519"
+
+    def sign(self, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest: about 0.5 ms with RSA (the GIL is released), 0.05 ms with Ed25519."""
+        if isinstance(self.private, rsa.RSAPrivateKey):
+            return self.private.sign(digest, _PADDING, _PREHASHED)
+        # RFC 8463 §3: the Ed25519 message is the SHA-256 hash.
+        return self.private.sign(digest)
+
+
+def load(pem: bytes, domain: str, selector: str, expire_after: float | None = None) -> SigningKey:
+    """A signing key from an unencrypted PEM file's octets. Raises `KeyFormatError`."""
+    check_selector(selector)
+    try:
+        private = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFormatError(
+            "this is not an unencrypted private key in PEM form; make one with `relay dkim generate`"
+        ) from None
+    if isinstance(private, rsa.RSAPrivateKey):
+        if private.key_size < RSA_BITS_MIN:
+            raise KeyFormatError(
+                f"an RSA key of {private.key_size} bits is too weak for receivers; use {RSA_BITS_MIN} or more"
+            )
+    elif not isinstance(private, Ed25519PrivateKey):
+        raise KeyFormatError("DKIM knows RSA and Ed25519 keys only; make one with `relay dkim generate`")
+    return SigningKey(domain.lower(), selector, private, expire_after)
+
+
+def generate(algorithm: Algorithm, bits: int = RSA_BITS_MIN) -> bytes:
+    """A new private key as PEM (PKCS #8, not encrypted). RSA takes a fraction of a second."""
+    private: rsa.RSAPrivateKey | Ed25519PrivateKey
+    if algorithm == "rsa":
+        if bits < RSA_BITS_MIN:
+            raise KeyFormatError(f"RSA keys need {RSA_BITS_MIN} bits or more")
+        private = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    else:
+        private = Ed25519PrivateKey.generate()
+    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def check_selector(selector: str) -> None:
+    """Raise `KeyFormatError` unless `selector` may stand before `._domainkey` (RFC 6376 §3.1)."""
+    if len(selector) > _SELECTOR_MAX or not _SELECTOR.fullmatch(selector):
+        raise KeyFormatError("a selector is letters, digits and hyphens, in parts joined by dots, e.g. `mail2026`")
+
+
+def record_name(key: SigningKey) -> str:
+    """Where the record lies in the DNS, without the final dot."""
+    return f"{key.selector}._domainkey.{key.domain}"
+
+
+def record(key: SigningKey) -> str:
+    """The record's text."""
+    public = key.private.public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        octets = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    else:
+        octets = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return f"v=DKIM1; k={key.algorithm}; p={base64.b64encode(octets).decode('ascii')}"
+
+
+def record_strings(key: SigningKey) -> list[str]:
+    """The record cut into the strings of at most 255 octets that a TXT record consists of."""
+    text = record(key)
+    return [text[start : start + _STRING_MAX] for start in range(0, len(text), _STRING_MAX)]
+
+
+def zone_line(key: SigningKey) -> str:
+    """The record as a line of a zone file."""
+    strings = " ".join(f'"{part}"' for part in record_strings(key))
+    return f"{record_name(key)}. IN TXT ( {strings} )"

@@ -1,0 +1,79 @@
+"""The Received field that the relay adds (RFC 5321 §4.4; `with` forms of RFC 3848 and RFC 6531 §4.3).
+
+The client's address is always named, authenticated or not: it is what an abuse desk needs, and leaving it out is what
+spammers' relays do. The user's name is never named. Whatever a client chose (HELO, recipient) is reduced to harmless
+octets, so that no field, line or comment can be forged through it.
+"""
+
+from dataclasses import dataclass
+
+from relay.message.date import stamp
+
+_HELO_OCTETS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:[]")
+_HELO_TABLE = bytes(octet if octet in _HELO_OCTETS else ord("?") for octet in range(256))
+_HELO_MAX = 255
+_CIPHER_OCTETS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_ ")
+_CIPHER_TABLE = bytes(octet if octet in _CIPHER_OCTETS else ord("?") for octet in range(256))
+_PATH_MAX = 254
+
+
+@dataclass(slots=True, frozen=True)
+class Hop:
+    """The facts of one receipt."""
+
+    helo: str
+    """Argument of EHLO or HELO, as the client gave it."""
+    address: str
+    """The client's IP address."""
+    extended: bool
+    """EHLO was used."""
+    tls: str | None
+    """Protocol version and cipher."""
+    authenticated: bool
+    smtputf8: bool
+    """SMTPUTF8 was declared for the transaction."""
+    hostname: str
+    """Our own name."""
+    id: str
+    """The queue id."""
+    recipient: str | None
+    """The recipient if there is exactly one; several are never named (they may be blind copies)."""
+    at: float
+    """When it was received, seconds since the epoch."""
+
+
+def protocol(hop: Hop) -> str:
+    """The `with` keyword."""
+    if hop.smtputf8:
+        base = "UTF8SMTP"
+    elif hop.extended:
+        base = "ESMTP"
+    else:
+        # RFC 3848 knows S and A only for ESMTP: STARTTLS and AUTH need EHLO.
+        return "SMTP"
+    return f"{base}{'S' if hop.tls else ''}{'A' if hop.authenticated else ''}"
+
+
+def received(hop: Hop) -> bytes:
+    """The whole field with its CRLF, folded."""
+    literal = f"[IPv6:{hop.address}]" if ":" in hop.address else f"[{hop.address}]"
+    helo = hop.helo[:_HELO_MAX].encode("ascii", "replace").translate(_HELO_TABLE).decode("ascii")
+    tls = ""
+    if hop.tls:
+        tls = f" ({hop.tls.encode('ascii', 'replace').translate(_CIPHER_TABLE).decode('ascii')})"
+    path = "" if hop.recipient is None else _for(hop.recipient, hop.smtputf8)
+    return (
+        f"Received: from {helo or literal} ({literal})\r\n"
+        f"\tby {hop.hostname} with {protocol(hop)}{tls}\r\n"
+        f"\tid {hop.id}{path};\r\n"
+        f"\t{stamp(hop.at)}\r\n"
+    ).encode()
+
+
+def _for(recipient: str, smtputf8: bool) -> str:
+    """The `for` clause, or nothing when the address cannot be shown safely."""
+    if len(recipient) > _PATH_MAX or not recipient.isprintable() or "<" in recipient or ">" in recipient:
+        return ""
+    if not (smtputf8 or recipient.isascii()):
+        return ""
+    return f"\r\n\tfor <{recipient}>"
