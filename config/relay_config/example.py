@@ -18,10 +18,10 @@ _WIDTH: Final = 100
 _HEAD: Final = """\
 relay.toml: every setting of the relay, with its default.
 
-A line that starts with "#" and no blank after it is a setting: take the "#" away, there and before the [table] above \
-it, and change the value. What is left out keeps its default. Durations are words like "5m" or "1h30m", sizes like "50MiB", rates like "100/s". \
-Relative paths start at this file's folder. `relay check` finds every mistake at once. Each setting can also come \
-from the environment: RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB."""
+A line that starts with "#" and no blank after it is a setting: take the "#" away, there and before the \
+[table] above it, and change the value. What is left out keeps its default. Durations are words like "5m" or \
+"1h30m", sizes like "50MiB", rates like "100/s". Relative paths start at this file's folder. `relay check` finds \
+every mistake at once. Each setting can also come from the environment: RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB."""
 
 
 def render() -> str:

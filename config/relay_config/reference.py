@@ -1,4 +1,4 @@
-"""`docs/reference/settings.md`, written from the schema; `python -m relay_config.reference > docs/reference/settings.md`.
+"""`docs/reference/settings.md`, written from the schema; `make example` renews it, and a test compares the two.
 
 Only the words about settings as a whole are written here; what a setting means stands in `relay_config.schema`.
 """
@@ -29,8 +29,8 @@ settings when the new ones are bad.
 
 | Kind | Written as | Notes |
 |---|---|---|
-| duration | `"500ms"`, `"10s"`, `"5m"`, `"1h30m"`, `"2d"`, `"1w"` | units from large to small; no fractions; always with a unit |
-| size | `"10kB"`, `"50MiB"`, `"1GiB"`, `4096` | kB, MB, GB: powers of 1000; KiB, MiB, GiB: of 1024; a plain number: octets |
+| duration | `"500ms"`, `"10s"`, `"5m"`, `"1h30m"`, `"2d"`, `"1w"` | units from large to small; no fractions |
+| size | `"10kB"`, `"50MiB"`, `"1GiB"`, `4096` | kB, MB, GB: powers of 1000; KiB, MiB, GiB: of 1024; alone: octets |
 | rate | `"100/s"`, `"1000/h"`, `"5/10s"`, `"0"` | so many per time; `"0"` stands for no limit |
 
 Paths may be relative: they start at the folder of the settings file. Domain names are written in ASCII (A-labels,
