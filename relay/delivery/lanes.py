@@ -1,0 +1,158 @@
+"""Which lane serves a domain, and whether it is served here: the worker's register of lanes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from relay.delivery.lane import LanePlanner
+from relay.delivery.ownership import owners, ranking, share_of
+from relay.delivery.routing import Route, RouteError, Router
+from relay.delivery.runner import LaneHost, LaneRunner
+from relay.delivery.site import limits_for
+from relay_config.schema import Lane, Settings
+from relay_queue.model import Suspension
+
+_REMEMBERED = 100_000
+"""Domains whose lane is remembered before all are looked up anew (a look-up costs microseconds)."""
+_LANE_IDLE = 600.0
+"""Seconds after which an unused lane is forgotten, unless it is paused."""
+
+
+@dataclass(slots=True, frozen=True)
+class Elsewhere:
+    """Other workers serve the domain: their slots, the first is to be told."""
+
+    owners: tuple[int, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Suspended:
+    """An admin stopped it; the mail waits in the queue."""
+
+    reason: str
+
+
+Placement = LaneRunner | Elsewhere | Suspended | RouteError
+
+
+class Lanes:
+    """The lanes this worker owns a share of, by name, and where each domain belongs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        host: LaneHost,
+        *,
+        slot: int,
+        workers: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._router = router
+        self._host = host
+        self._slot = slot
+        self._workers = workers
+        self._clock = clock
+        self._by_domain: dict[str, tuple[Route | RouteError, Placement]] = {}
+        self._suspended_domains: dict[str, str] = {}
+        self._suspended_sites: list[tuple[str, str]] = []
+        self.suspended_users: dict[str, Suspension] = {}
+        self.running: dict[str, LaneRunner] = {}
+
+    def cached(self, domain: str, now: float) -> Placement | None:
+        """Where the domain belongs, if its route is known without asking DNS (`now`: seconds since the epoch)."""
+        route = self._router.cached(domain, now)
+        if route is None:
+            return None
+        known = self._by_domain.get(domain)
+        if known is not None and known[0] is route:
+            if isinstance(known[1], LaneRunner):
+                known[1].used_at = self._clock()
+            return known[1]
+        return self._place(domain, route)
+
+    async def place(self, domain: str) -> Placement:
+        """Where the domain belongs, asking DNS where needed."""
+        return self._place(domain, await self._router.route(domain))
+
+    def suspend(self, suspensions: Iterable[Suspension]) -> None:
+        """Replace all suspensions. Lanes that were suspended go on if they no longer are."""
+        self._suspended_domains = {}
+        self._suspended_sites = []
+        self.suspended_users = {}
+        for suspension in suspensions:
+            if suspension.kind == "domain":
+                self._suspended_domains[suspension.value] = suspension.reason
+            elif suspension.kind == "site":
+                self._suspended_sites.append((suspension.value, suspension.reason))
+            else:
+                self.suspended_users[suspension.value] = suspension
+        self._by_domain.clear()
+        for lane in self.running.values():
+            lane.planner.suspended = self._site_suspended(lane.name, lane.route)
+            lane.kick()
+
+    def suspended_domain(self, domain: str) -> str | None:
+        """Reason of the domain's suspension, if there is one."""
+        return self._suspended_domains.get(domain)
+
+    def reload(self, settings: Settings) -> None:
+        """Take new limits. Running connections end by the new ones; lanes that belong elsewhere now run dry."""
+        self._settings = settings
+        self._by_domain.clear()
+        for lane in self.running.values():
+            limits = self._limits(lane.route, lane.name.rpartition("/")[2])[1]
+            ranks = owners(lane.name, limits, self._workers)
+            rank = ranks.index(self._slot) if self._slot in ranks else 0
+            lane.planner.limit(share_of(limits, rank, len(ranks)), settings.delivery.idle_timeout)
+            lane.kick()
+
+    def sweep(self) -> None:
+        """Forget lanes that nobody used for a while."""
+        now = self._clock()
+        for name, lane in list(self.running.items()):
+            paused = now < lane.planner.paused_until
+            if not lane.busy and not paused and now - lane.used_at > _LANE_IDLE:
+                del self.running[name]
+                self._by_domain = {d: known for d, known in self._by_domain.items() if known[1] is not lane}
+
+    def _place(self, domain: str, route: Route | RouteError) -> Placement:
+        placement = self._placement(domain, route)
+        if len(self._by_domain) >= _REMEMBERED:
+            self._by_domain.clear()
+        self._by_domain[domain] = (route, placement)
+        return placement
+
+    def _placement(self, domain: str, route: Route | RouteError) -> Placement:
+        reason = self._suspended_domains.get(domain)
+        if reason is not None:
+            return Suspended(reason)
+        if isinstance(route, RouteError):
+            first = ranking(domain, self._workers)[0]
+            return route if first == self._slot else Elsewhere((first,))
+        name, limits = self._limits(route, domain)
+        reason = self._site_suspended(name, route)
+        if reason is not None:
+            return Suspended(reason)
+        ranks = owners(name, limits, self._workers)
+        if self._slot not in ranks:
+            return Elsewhere(ranks)
+        lane = self.running.get(name)
+        if lane is None:
+            share = share_of(limits, ranks.index(self._slot), len(ranks))
+            planner = LanePlanner(name, share, self._settings.delivery.idle_timeout)
+            lane = self.running[name] = LaneRunner(planner, route, self._host, self._clock)
+        lane.route = route
+        lane.used_at = self._clock()
+        return lane
+
+    def _limits(self, route: Route, domain: str) -> tuple[str, Lane]:
+        return limits_for(self._settings.throttle, route, domain)
+
+    def _site_suspended(self, name: str, route: Route) -> str | None:
+        hosts = route.lane.split(",")
+        for pattern, reason in self._suspended_sites:
+            if fnmatchcase(name, pattern) or any(fnmatchcase(host, pattern) for host in hosts):
+                return reason
+        return None

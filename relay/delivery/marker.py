@@ -1,0 +1,174 @@
+"""Records outcomes in the queue, with the DSNs they cause in the same transaction, and tells the events.
+
+The one place where delivery writes. An outcome is told (events, DSNs handed on) only after it is durable.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from relay.delivery.verdict import Verdict, mark_of
+from relay.delivery.work import Work
+from relay.events.recorder import Recorder
+from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
+from relay_queue.protocol import BodyDamagedError, Queue
+from relay_queue.states import State
+
+
+class DsnBuilder(Protocol):
+    """Builds a DSN about some recipients of a message, or None where nobody wants one."""
+
+    def __call__(self, kind: str, entry: Entry, original: bytes, now: float) -> Put | None:
+        """`kind` is failure, delay or success; `original` the message (or its header block at least)."""
+        ...
+
+
+class Marker:
+    """Writes marks. `admit` and `offer` hand DSNs to delivery like any accepted message."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        recorder: Recorder,
+        dsn: DsnBuilder,
+        *,
+        owner: int,
+        wall: Callable[[], float],
+        admit: Callable[[Put], None],
+        offer: Callable[[Put], None],
+    ) -> None:
+        self._queue = queue
+        self._recorder = recorder
+        self._dsn = dsn
+        self._owner = owner
+        self._wall = wall
+        self._admit = admit
+        self._offer = offer
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unwritten = 0
+        self.on_failure: Callable[[BaseException], None] | None = None
+        """Called when outcomes can't be written: the writer stopped for good."""
+
+    def record(self, work: Work, verdict: Verdict, now: float) -> None:
+        """Record a verdict; DSNs where wanted. Reads the original from the queue only if a DSN needs it."""
+        wanted = [
+            (kind, recipients)
+            for kind, recipients in (
+                ("failure", verdict.failed),
+                ("delay", verdict.delayed),
+                ("success", verdict.relayed),
+            )
+            if recipients and work.message.sender and any(_may_want(kind, r) for r in recipients)
+        ]
+        if not wanted:
+            self._mark(work.message, work.recipients, verdict.marks, ())
+        elif work.body is not None:
+            self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, work.body, now))
+        else:
+            self._spawn(self._record_reading(work, verdict, wanted, now))
+
+    def release(self, works: Sequence[Work], *, due_at: float, reply: str | None = None) -> None:
+        """Give recipients back to the queue without an attempt."""
+        now = self._wall()
+        marks = []
+        for work in works:
+            for recipient in work.recipients:
+                recipient.state = State.QUEUED
+                if reply is not None:
+                    recipient.reply = reply
+                marks.append(mark_of(recipient, self._owner, now, due_at=due_at))
+        if marks:
+            self._write(marks, (), lambda _: None)
+
+    def settle(self, work: Work, state: State, reply: str) -> None:
+        """Carry an admin's wish or a quarantine out for all recipients of a work."""
+        now = self._wall()
+        verdict = Verdict()
+        for recipient in work.recipients:
+            recipient.state = state
+            recipient.reply = reply
+            recipient.changed_at = now
+            if state is State.FAILED:
+                verdict.failed.append(recipient)
+            verdict.marks.append(mark_of(recipient, self._owner, now))
+        self.record(work, verdict, now)
+
+    async def flush(self) -> None:
+        """Wait until everything handed in is durable or has failed."""
+        while self._tasks or self._unwritten:
+            await asyncio.sleep(0.005)
+
+    async def _record_reading(
+        self,
+        work: Work,
+        verdict: Verdict,
+        wanted: list[tuple[str, list[Recipient]]],
+        now: float,
+    ) -> None:
+        try:
+            body = await self._queue.head(work.message.id)
+        except BodyDamagedError as error:
+            self._recorder.problem("dsn", error)
+            body = Body(b"\r\n")
+        self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, body, now))
+
+    def _notices(self, work: Work, wanted: list[tuple[str, list[Recipient]]], body: Body, now: float) -> list[Put]:
+        puts = []
+        for kind, recipients in wanted:
+            put = self._dsn(kind, Entry(work.message, recipients), body.head, now)
+            if put is not None:
+                self._admit(put)
+                self._recorder.notified(kind, work.message, put.entry.message.id)
+                puts.append(put)
+        return puts
+
+    def _mark(self, message: Message, recipients: list[Recipient], marks: list[Mark], notices: Sequence[Put]) -> None:
+        by_n = {recipient.n: recipient for recipient in recipients}
+
+        def durable(refused: list[Mark]) -> None:
+            wished = []
+            gone = {mark.n for mark in refused}
+            for mark in marks:
+                if mark.n not in gone:
+                    self._recorder.outcome(message, by_n[mark.n], mark)
+                elif mark.state is State.QUEUED:
+                    wished.append(by_n[mark.n])
+            for put in notices:
+                self._recorder.accepted(put.entry, None)
+                self._offer(put)
+            if wished:
+                # Deferred while an admin wanted it failed: the wish is carried out now, with its DSN.
+                self.settle(Work(message, wished, None), State.FAILED, "550 5.7.0 failed by an administrator")
+
+        self._write(marks, notices, durable)
+
+    def _write(self, marks: Sequence[Mark], notices: Sequence[Put], then: Callable[[list[Mark]], None]) -> None:
+        def done(future: asyncio.Future[list[Mark]]) -> None:
+            self._unwritten -= 1
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._recorder.problem("mark", error)
+                if self.on_failure is not None:
+                    self.on_failure(error)
+            elif not future.cancelled():
+                then(future.result())
+
+        self._unwritten += 1
+        self._queue.mark(marks, notices).add_done_callback(done)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._recorder.problem("mark", error)
+
+
+def _may_want(kind: str, recipient: Recipient) -> bool:
+    """Cheap first look, so that ordinary mail without DSN requests never builds or reads anything."""
+    if kind == "failure":
+        return recipient.notify is None or "FAILURE" in recipient.notify
+    return recipient.notify is not None and kind.upper() in recipient.notify

@@ -1,0 +1,42 @@
+"""When to try again: a pure function of the failure, the attempts so far, the message's age and the time.
+
+Never sleeps, reads no clock and no random source: both are handed in.
+"""
+
+from dataclasses import dataclass
+
+from relay_config.schema import Retry
+
+
+@dataclass(slots=True, frozen=True)
+class Decision:
+    """What follows from a temporary failure."""
+
+    due_at: float | None
+    """When to try again (seconds since the epoch); None: give up, the message has expired."""
+    delay_notice: bool
+    """The message is late enough for a delay DSN (whether one is wanted is not decided here)."""
+
+
+def decide(retry: Retry, *, attempts: int, received_at: float, now: float, random: float) -> Decision:
+    """Decide after the `attempts`-th attempt (from 1) failed temporarily; `random` lies in [0, 1).
+
+    The last attempt is made at the moment of expiry, so a message is never given up on a stale failure. Expiry also
+    takes as many attempts as the schedule has entries: after a long outage of the relay itself, or a clock that jumped
+    ahead, mail is still tried in earnest before it is returned.
+    """
+    age = now - received_at
+    tried_enough = attempts >= len(retry.schedule)
+    if age >= retry.expire_after and tried_enough:
+        return Decision(due_at=None, delay_notice=False)
+    wait = retry.schedule[min(attempts, len(retry.schedule)) - 1] * (1 + retry.jitter * (2 * random - 1))
+    due_at = now + wait
+    expires_at = received_at + retry.expire_after
+    if now < expires_at < due_at and tried_enough:
+        due_at = expires_at
+    return Decision(due_at=due_at, delay_notice=age >= retry.delay_notice_after)
+
+
+def expires_at(retry: Retry, received_at: float) -> float:
+    """Until when a message is tried, as told in delay notices."""
+    return received_at + retry.expire_after

@@ -1,0 +1,310 @@
+"""Delivery in one worker: takes accepted mail from memory and due mail from the queue, and sees it through its lanes.
+
+The accept path meets it in two calls: `admit` before a message is stored (which recipients can stay in hand?) and
+`offer` after it is durable. Everything else comes from the queue: the scanner finds domains with due recipients, lanes
+claim as they have room.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from relay.delivery.connector import Connector
+from relay.delivery.intake import Intake
+from relay.delivery.lanes import Elsewhere, Lanes, Suspended
+from relay.delivery.marker import DsnBuilder, Marker
+from relay.delivery.outcome import Outcome, judge_error, judge_reply, judge_route
+from relay.delivery.routing import RouteError, Router
+from relay.delivery.runner import LaneRunner
+from relay.delivery.verdict import Circumstances, Verdict, judge
+from relay.delivery.work import Work
+from relay.events.recorder import Recorder
+from relay.smtp.client.connection import Connection
+from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
+from relay_config.schema import Settings
+from relay_queue.model import Entry, Put
+from relay_queue.protocol import Action, BodyDamagedError, Queue
+from relay_queue.states import State
+
+_SWEEP_EVERY = 60.0
+_WISHES = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State.FAILED}
+_WISH_REPLIES = {
+    Action.HOLD: "held by an administrator",
+    Action.DROP: "dropped by an administrator",
+    Action.FAIL: "550 5.7.0 failed by an administrator",
+}
+
+
+class Delivery:
+    """One worker's delivery. `notify(notice, slot)` wakes another worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        queue: Queue,
+        recorder: Recorder,
+        router: Router,
+        dsn: DsnBuilder,
+        *,
+        slot: int = 0,
+        workers: int = 1,
+        notify: Callable[[str, int], None] = lambda _notice, _slot: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._recorder = recorder
+        self._slot = slot
+        self._wall = wall
+        self._loop = asyncio.get_running_loop()
+        self._connector = Connector(settings, router)
+        self._router = router
+        self.lanes = Lanes(settings, router, self, slot=slot, workers=workers, clock=self._loop.time)
+        self.marker = Marker(queue, recorder, dsn, owner=slot, wall=wall, admit=self.admit, offer=self.offer)
+        self._intake = Intake(self.lanes, queue, self.marker, recorder, self, slot=slot, notify=notify, wall=wall)
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # -- the accept path ------------------------------------------------------------------------------------------
+
+    def admit(self, put: Put) -> None:
+        """Before `put` is stored: recipients that this worker can take from memory become ACTIVE and ours."""
+        self._intake.admit(put)
+
+    def offer(self, put: Put) -> None:
+        """After `put` is durable: its recipients in hand go to their lanes; the others' owners are told."""
+        self._intake.offer(put)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to look for due mail."""
+        await self.reload_suspensions()
+        self._intake.start()
+        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
+
+    async def stop(self, grace: float) -> None:
+        """Start nothing more, give transactions on the wire `grace` seconds to end, give the rest back to the queue."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._intake.stop()
+        lanes = list(self.lanes.running.values())
+        stopping = [asyncio.ensure_future(lane.stop()) for lane in lanes]
+        if stopping:
+            _, late = await asyncio.wait(stopping, timeout=grace)
+            if late:
+                for lane in lanes:
+                    lane.abort()
+                await asyncio.wait(late)
+        now = self._wall()
+        for lane in lanes:
+            self.marker.release(tuple(lane.planner.ready), due_at=now)
+            lane.planner.ready.clear()
+        await self.marker.flush()
+
+    def reload(self, settings: Settings) -> None:
+        """Take new settings; connections and mail in hand stay."""
+        self._settings = settings
+        self._connector.reload(settings)
+        self._router.reload(settings)
+        self.lanes.reload(settings)
+
+    # -- notices from shells and other workers ----------------------------------------------------------------------
+
+    def due(self, domain: str | None) -> None:
+        """Mail for the domain (None: any) may be due."""
+        self._intake.wake(domain)
+
+    async def reload_suspensions(self) -> None:
+        """Read the suspensions again; what they stop goes back to the queue."""
+        self.lanes.suspend(await self._queue.suspensions())
+        now = self._wall()
+        for lane in self.lanes.running.values():
+            stopped = [work for work in lane.planner.ready if self._stopped(lane, work)]
+            if stopped:
+                for work in stopped:
+                    lane.planner.ready.remove(work)
+                self.marker.release(stopped, due_at=now)
+        self._intake.wake(None)
+
+    async def withdraw(self) -> None:
+        """Carry out what admins want of recipients in hand; those on the wire end first."""
+        wishes = {(message_id, n): wish for message_id, n, wish in await self._queue.withdrawn(self._slot)}
+        if not wishes:
+            return
+        for lane in self.lanes.running.values():
+            for work in list(lane.planner.ready):
+                self._withdraw(lane, work, wishes)
+
+    # -- LaneHost ---------------------------------------------------------------------------------------------------
+
+    async def open_connection(self, lane: LaneRunner) -> Connection | RouteError | SessionError:
+        """Connect to the first of the lane's addresses that takes us."""
+        return await self._connector.open(lane.route)
+
+    async def outgoing(self, work: Work) -> Outgoing | None:
+        """The transaction for a work, its body read; None if it can't be read (and is quarantined)."""
+        message = work.message
+        body = work.body
+        if body is None:
+            try:
+                body = await self._queue.head(message.id)
+            except BodyDamagedError as error:
+                self._recorder.problem("body", error)
+                self.marker.settle(work, State.QUARANTINED, f"stored message is damaged: {error}")
+                return None
+            work.body = body
+        return Outgoing(
+            message.sender,
+            [OutgoingRecipient(r.address, r.notify, r.orcpt) for r in work.recipients],
+            body.head,
+            message.size,
+            message.eightbit,
+            message.smtputf8,
+            message.ret,
+            message.envid,
+            None if body.file is None else lambda: self._queue.open_file(body),
+        )
+
+    def started(self, work: Work) -> None:
+        """The work left the window for the wire."""
+        self._intake.left(work)
+
+    def hungry(self, lane: LaneRunner) -> None:
+        """The lane has room again."""
+        if lane.due:
+            self._intake.refill(lane)
+
+    def sent(self, lane: LaneRunner, work: Work, result: Result) -> None:
+        """The peer answered for every recipient."""
+        outcomes = [judge_reply(reply) for reply in result.replies]
+        pause = next((outcome for outcome in outcomes if outcome.lane_fault), None)
+        if pause is not None:
+            self._pause(lane, pause.text)
+        elif lane.planner.failures:
+            lane.planner.succeeded()
+            self._recorder.lane(lane.name, "resumed", "")
+        self._judge(lane, work, outcomes, result.remote, peer_reports=result.dsn)
+
+    def broken(self, lane: LaneRunner, work: Work, error: SessionError) -> None:
+        """The connection broke while the work was on it."""
+        if error.fresh_connection_helps and not work.retried:
+            # An idle connection that the peer had given up: no attempt was made.
+            work.retried = True
+            lane.planner.ready.appendleft(work)
+            return
+        whole = judge_error(error)
+        outcomes = [
+            whole if reply is None or reply.code < 400 else judge_reply(reply)
+            for reply in (error.partial or [None] * len(work.recipients))
+        ]
+        if whole.lane_fault:
+            self._pause(lane, whole.text)
+        self._judge(lane, work, outcomes, error.remote or None)
+
+    def interrupted(self, work: Work) -> None:
+        """We cut the connection off ourselves."""
+        self.marker.release([work], due_at=self._wall())
+
+    def unreachable(self, lane: LaneRunner, error: RouteError | SessionError) -> None:
+        """No connection could be made: what is ready shares the failure."""
+        self._recorder.lane(lane.name, "paused", str(error), self._paused_until(lane))
+        outcome = judge_route(error) if isinstance(error, RouteError) else judge_error(error)
+        self.defer_ready(lane, outcome)
+
+    def fault(self, error: BaseException) -> None:
+        """An internal fault in a connection's task."""
+        self._recorder.problem("delivery", error)
+
+    # -- deferral by association --------------------------------------------------------------------------------------
+
+    def defer_ready(self, lane: LaneRunner, outcome: Outcome) -> None:
+        """All works in the window share an outcome of the lane's own."""
+        works = list(lane.planner.ready)
+        lane.planner.ready.clear()
+        for work in works:
+            self._intake.left(work)
+            self._judge(lane, work, [outcome] * len(work.recipients), None)
+
+    def reject(self, entry: Entry, error: RouteError, lane: str) -> None:
+        """Mail whose domain has no route: failed or deferred without a lane."""
+        work = Work(entry.message, entry.recipients, None)
+        self._record(work, [judge_route(error)] * len(entry.recipients), lane, None, not_before=0.0)
+
+    def share_pause(self, lane: LaneRunner, entry: Entry) -> None:
+        """Mail claimed for a paused lane is deferred with the lane's cause."""
+        work = Work(entry.message, entry.recipients, None)
+        self._judge(lane, work, [judge_pause(lane.planner.cause)] * len(entry.recipients), None)
+
+    def _judge(
+        self,
+        lane: LaneRunner,
+        work: Work,
+        outcomes: list[Outcome],
+        remote: str | None,
+        *,
+        peer_reports: bool = False,
+    ) -> None:
+        self._record(work, outcomes, lane.name, remote, not_before=self._paused_until(lane), peer_reports=peer_reports)
+
+    def _record(
+        self,
+        work: Work,
+        outcomes: list[Outcome],
+        lane: str,
+        remote: str | None,
+        *,
+        not_before: float,
+        peer_reports: bool = False,
+    ) -> None:
+        now = self._wall()
+        around = Circumstances(
+            self._slot,
+            now,
+            lane,
+            remote,
+            self._settings.retry,
+            random.random,
+            peer_reports,
+            not_before,
+        )
+        verdict: Verdict = judge(work, outcomes, around)
+        self.marker.record(work, verdict, now)
+
+    def _pause(self, lane: LaneRunner, cause: str) -> None:
+        planner = lane.planner
+        if self._loop.time() >= planner.paused_until:
+            planner.failed(cause, self._loop.time(), random=random.random())
+            self._recorder.lane(lane.name, "paused", cause, self._paused_until(lane))
+
+    def _paused_until(self, lane: LaneRunner) -> float:
+        """The lane's pause in seconds since the epoch (the planner counts on the loop's clock)."""
+        left = lane.planner.paused_until - self._loop.time()
+        return self._wall() + left if left > 0 else 0.0
+
+    def _stopped(self, lane: LaneRunner, work: Work) -> bool:
+        return (
+            lane.planner.suspended is not None
+            or work.message.user in self.lanes.suspended_users
+            or any(self.lanes.suspended_domain(r.domain) for r in work.recipients)
+        )
+
+    def _withdraw(self, lane: LaneRunner, work: Work, wishes: dict[tuple[str, int], Action]) -> None:
+        by_wish: dict[Action, list] = {}
+        for recipient in work.recipients:
+            wish = wishes.get((recipient.message_id, recipient.n))
+            if wish is not None:
+                by_wish.setdefault(wish, []).append(recipient)
+        if not by_wish:
+            return
+        gone = {r.n for recipients in by_wish.values() for r in recipients}
+        work.recipients = [r for r in work.recipients if r.n not in gone]
+        if not work.recipients:
+            lane.planner.ready.remove(work)
+            self._intake.left(work)
+        for wish, recipients in by_wish.items():
+            self.marker.settle(Work(work.message, recipients, work.body), _WISHES[wish], _WISH_REPLIES[wish])
+
+    def _sweep(self) -> None:
+        self.lanes.sweep()
+        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
