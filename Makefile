@@ -1,0 +1,66 @@
+# What people and CI run. `make help` lists the targets.
+#
+# Everything happens in .venv, made from requirements.txt (versions and hashes); a stamp in it says that it is up to date,
+# so the second call costs nothing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lock example clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SANDBOX := sandbox
+# Fewer workers leave the machine room; `make test PYTEST='-k users'` narrows.
+JOBS ?= 2
+PYTEST ?=
+
+# The first Python that is new enough. A version manager's shim may exist and not run, so each is tried.
+FIND_PYTHON = for python in "$${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if [ -n "$$python" ] && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "$$python"; exit 0; fi; \
+	done; \
+	echo "Python 3.11 or newer is needed; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(READY) $(SANDBOX)/relay.toml ## Serve a sandbox on 127.0.0.1:2525, :2587 and :2465; no mail leaves the machine.
+	$(BIN)/relay -c $(SANDBOX)/relay.toml serve
+
+test: $(READY) ## Run all tests.
+	$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST)
+
+lint: $(READY) ## Check style, format and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+example: $(READY) ## Renew relay.toml.example and docs/reference/settings.md from the schema.
+	$(BIN)/python -m relay_config.example > relay.toml.example
+	$(BIN)/python -m relay_config.reference > docs/reference/settings.md
+
+lock: ## Renew requirements.txt from pyproject.toml.
+	python=$$($(FIND_PYTHON)); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	"$$python" -m venv "$$folder"; \
+	"$$folder/bin/pip" install --quiet pip-tools; \
+	"$$folder/bin/pip-compile" --quiet --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --allow-unsafe --strip-extras --no-annotate --no-header \
+	  --output-file requirements.txt pyproject.toml
+
+clean: ## Remove the environment and everything built; the sandbox stays.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SANDBOX)/relay.toml: | $(READY)
+	$(BIN)/relay init --sandbox $(SANDBOX)
+
+# `python -m pip` rather than `pip`: a script's first line holds the path of the environment, which may have moved.
+$(READY): requirements.txt pyproject.toml
+	python=$$($(FIND_PYTHON)); \
+	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "The environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
