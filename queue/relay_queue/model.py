@@ -82,6 +82,8 @@ class Body:
     file: str | None = None
     file_size: int = 0
     """Octets in `file`; what the file must measure when it is opened, else the message is quarantined."""
+    file_crc: int | None = None
+    """CRC-32 of the octets in `file`; known once the body was read back from the queue, not needed for `put`."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,43 @@
+"""The data folder: made private, refused when others could have put things in it.
+
+Must not look at what is in the folder; that is for those who own the parts.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from relay_queue.protocol import QueueError
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def private_folder(path: Path) -> Path:
+    """Make sure that `path` is a folder of our own, creating it (0700) if it is not there. Raises `QueueError`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise QueueError(f"{path} cannot be used as a folder: {error.strerror}") from error
+    if stat.S_ISLNK(found.st_mode):
+        raise QueueError(f"{path} is a symbolic link; name the folder itself")
+    if not stat.S_ISDIR(found.st_mode):
+        raise QueueError(f"{path} is not a folder")
+    if found.st_mode & _OTHERS_WRITE:
+        raise QueueError(f"{path} can be written by others; run: chmod go-w {path}")
+    if os.geteuid() not in {0, found.st_uid}:
+        raise QueueError(f"{path} belongs to user {found.st_uid}, not to us ({os.geteuid()})")
+    return path
+
+
+def private_file(path: Path) -> bool:
+    """Make sure that `path`, if it is there, is a plain file that only its owner writes; whether it is there."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        raise QueueError(f"{path} is not a plain file")
+    if found.st_mode & _OTHERS_WRITE:
+        raise QueueError(f"{path} can be written by others; run: chmod go-rwx {path}")
+    return True

@@ -1,0 +1,61 @@
+"""Message ids: UUIDv7 (RFC 9562 §5.7) as 26 characters of base32hex in lower case (RFC 4648 §7), which sort by time.
+
+Within a process ids only grow, even when the clock goes back; between processes their 74 random bits keep them apart.
+Must not be asked for the time of receipt: a message carries that itself.
+"""
+
+import os
+import threading
+import time
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_LENGTH = 26
+_TAIL_BITS = 74
+"""rand_a (12) and rand_b (62) taken as one counter below the 48 bits of milliseconds (RFC 9562 §6.2, method 2)."""
+_TAIL_END = 1 << _TAIL_BITS
+_RAND_B = (1 << 62) - 1
+_STEP_MASK = (1 << 32) - 1
+
+_lock = threading.Lock()
+_last = 0
+"""The last id's milliseconds and tail, without version and variant."""
+
+
+def new_id(now: float | None = None) -> str:
+    """A new id for a message received at `now` (seconds since the epoch; the wall clock when None)."""
+    global _last  # noqa: PLW0603 -- one sequence per process is what makes the ids monotonic
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    random = int.from_bytes(os.urandom(10), "big")
+    fresh = (milliseconds << _TAIL_BITS) | (random & (_TAIL_END - 1))
+    with _lock:
+        if fresh >> _TAIL_BITS <= _last >> _TAIL_BITS:
+            # Same millisecond, or the clock went back: count on by a random step, so that ids stay hard to guess.
+            fresh = _last + 1 + (random & _STEP_MASK)
+        _last = fresh
+    tail = fresh & (_TAIL_END - 1)
+    return _encode((fresh >> _TAIL_BITS) << 80 | 7 << 76 | (tail >> 62) << 64 | 2 << 62 | (tail & _RAND_B))
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` has the form of an id (not whether such a message exists)."""
+    return len(text) == _LENGTH and text[0] < "8" and all(char in _ALPHABET for char in text)
+
+
+def _encode(value: int) -> str:
+    pairs = _PAIRS
+    return (
+        pairs[value >> 120]
+        + pairs[value >> 110 & 1023]
+        + pairs[value >> 100 & 1023]
+        + pairs[value >> 90 & 1023]
+        + pairs[value >> 80 & 1023]
+        + pairs[value >> 70 & 1023]
+        + pairs[value >> 60 & 1023]
+        + pairs[value >> 50 & 1023]
+        + pairs[value >> 40 & 1023]
+        + pairs[value >> 30 & 1023]
+        + pairs[value >> 20 & 1023]
+        + pairs[value >> 10 & 1023]
+        + pairs[value & 1023]
+    )

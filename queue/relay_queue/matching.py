@@ -1,0 +1,46 @@
+"""What a `Selection` means, said once in Python. The SQL of `relay_queue.sqlite.filters` says the same.
+
+The same tests run against both, so a difference shows.
+"""
+
+import fnmatch
+import re
+
+from relay_queue.model import Message, Recipient, Selection
+
+
+def matches(selection: Selection, message: Message, recipient: Recipient) -> bool:
+    """Whether an admin's selection covers this live recipient."""
+    return _message_matches(selection, message) and _recipient_matches(selection, recipient)
+
+
+def lane_glob(pattern: str) -> str:
+    """A site pattern as a GLOB in which only `*` and `?` are special."""
+    return pattern.lower().replace("[", "[[]")
+
+
+def _message_matches(selection: Selection, message: Message) -> bool:
+    sender = message.sender.lower()
+    return not (
+        (selection.sender is not None and sender != selection.sender.lower())
+        or (selection.sender_domain is not None and not sender.endswith("@" + selection.sender_domain.lower()))
+        or (selection.user is not None and message.user != selection.user)
+        or (selection.received_before is not None and message.received_at >= selection.received_before)
+        or (selection.larger_than is not None and message.size <= selection.larger_than)
+    )
+
+
+def _recipient_matches(selection: Selection, recipient: Recipient) -> bool:
+    key = f"{recipient.message_id}/{recipient.n}"
+    return not (
+        (selection.ids and recipient.message_id not in selection.ids and key not in selection.ids)
+        or (selection.recipient is not None and recipient.address.lower() != selection.recipient.lower())
+        or (selection.domain is not None and recipient.domain != selection.domain.lower())
+        or (selection.site is not None and not _lane_matches(selection.site, recipient.lane))
+        or (selection.states and recipient.state not in selection.states)
+        or (selection.error is not None and selection.error.lower() not in (recipient.reply or "").lower())
+    )
+
+
+def _lane_matches(pattern: str, lane: str | None) -> bool:
+    return lane is not None and re.match(fnmatch.translate(lane_glob(pattern)), lane.lower()) is not None

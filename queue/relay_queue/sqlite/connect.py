@@ -1,0 +1,143 @@
+"""Opens the database file: checks whose it is, brings its schema up to date, sets what every connection needs.
+
+A file of another program or of a newer version is refused before anything in it changes.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay_queue.folder import private_file, private_folder
+from relay_queue.protocol import QueueVersionError
+from relay_queue.sqlite.faults import as_queue_error
+from relay_queue.sqlite.sql import migrations
+
+APPLICATION_ID = 0x724C7931
+"""`rLy1` in the file's header (sqlite.org/fileformat.html §1.3.14): how we know our own."""
+FILE_NAME = "queue.db"
+BUSY_SECONDS = 10.0
+"""How long a writer waits for another process's transaction; those take milliseconds."""
+WAL_PAGES = 4000
+"""Checkpoint when the log passes 16 MiB: rare enough to merge rewrites of a page, small enough to be a short stall."""
+_LOG_LIMIT = 64 << 20
+_PAGE = 4096
+_OLDEST_SQLITE = (3, 37)
+"""STRICT tables."""
+
+
+@contextmanager
+def folder_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock that guards migrating and sweeping against those who put files."""
+    descriptor = os.open(data_dir / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def prepare(data_dir: Path) -> Path:
+    """Check the folder and the file, create or migrate; returns the database's path. Raises `QueueError`."""
+    private_folder(data_dir)
+    path = data_dir / FILE_NAME
+    try:
+        with folder_lock(data_dir):
+            if private_file(path):
+                _check_header(path)
+            else:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+                _own_as_folder(path, data_dir)
+            _migrate(path)
+    except (OSError, sqlite3.Error) as error:
+        raise as_queue_error(error, f"opening {path}") from error
+    return path
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode (transactions are said aloud), usable from any one thread at a time."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise QueueVersionError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 is needed")
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    for pragma in (
+        "synchronous = FULL",  # each commit is fsynced: the promise behind 250
+        f"wal_autocheckpoint = {WAL_PAGES}",
+        f"journal_size_limit = {_LOG_LIMIT}",
+        "cache_size = -32768",  # 32 MiB
+        "temp_store = MEMORY",
+        "secure_delete = OFF",  # Debian compiles it in: each delete would write its pages once more
+        "foreign_keys = OFF",  # there are none; every statement removes what it orphans
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def version_of(connection: sqlite3.Connection) -> tuple[int, int]:
+    """(application id, schema version) of an open database."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    return application, connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _check_header(path: Path) -> None:
+    # Read as a plain file: opening a database may already write to it (recovery of its log).
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header:
+        return
+    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
+        raise QueueVersionError(f"{path} is not a queue of ours; nothing was changed")
+    application, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    if (application, version) != (0, 0):  # else: perhaps ours, killed while it was being created; _migrate looks closer
+        _check_version(path, application, version)
+
+
+def _check_version(path: Path, application: int, version: int) -> None:
+    if application != APPLICATION_ID:
+        raise QueueVersionError(f"{path} belongs to another program; nothing was changed")
+    if version > len(migrations()):
+        raise QueueVersionError(
+            f"{path} is of schema version {version}, this program knows up to {len(migrations())}: "
+            "start the newer release that wrote it; nothing was changed"
+        )
+
+
+def _migrate(path: Path) -> None:
+    connection = connect(path)
+    try:
+        application, version = version_of(connection)
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+        else:
+            _check_version(path, application, version)
+        scripts = migrations()
+        for number in range(version + 1, len(scripts) + 1):
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{scripts[number - 1]}\n"
+                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+            )
+        if version < len(scripts):
+            # So that the header alone tells the version to the next program that opens it.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _sync_folder(path.parent)
+    finally:
+        connection.close()
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _own_as_folder(path: Path, folder: Path) -> None:
+    if os.geteuid() == 0:
+        found = folder.stat()
+        os.chown(path, found.st_uid, found.st_gid)

@@ -1,0 +1,46 @@
+"""What is handed to the writer thread: one record for each call of the server's face."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay_queue.bodies import SpoolFile
+from relay_queue.model import Mark, Put
+
+
+@dataclass(slots=True, eq=False)
+class PutOperation:
+    """Store a message."""
+
+    put: Put
+    future: asyncio.Future[None]
+    file: SpoolFile | None = None
+    """The temporary file of a large body; made durable before the transaction."""
+    file_crc: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class MarkOperation:
+    """Record outcomes with the DSNs they cause: all or nothing."""
+
+    marks: Sequence[Mark]
+    notices: Sequence[Put]
+    future: asyncio.Future[list[Mark]]
+    refused: list[Mark] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class CallOperation:
+    """Anything rarer that writes: a function of the connection, run inside the batch's transaction.
+
+    It adds to the list the body files that are to be removed after the commit.
+    """
+
+    run: Callable[[sqlite3.Connection, list[str]], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+
+
+Operation = PutOperation | MarkOperation | CallOperation

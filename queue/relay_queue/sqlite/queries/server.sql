@@ -1,0 +1,204 @@
+-- Every query that a running server makes. tests/queue/test_queue_plans.py asks SQLite for the plan of each:
+-- none may scan a live table.
+
+-- name: put_messages
+-- Many rows at a time: the loader repeats the group of VALUES (see sql.repeated).
+INSERT INTO message (id, received_at, sender, size, user, origin, envid, ret, eightbit, smtputf8)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: put_recipients
+INSERT INTO recipient (message_id, n, address, domain, notify, orcpt, state, owner, attempts, due_at, lane, reply,
+                       failure, delay_notified, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: put_bodies
+INSERT INTO body (message_id, head, head_crc, file, file_size, file_crc)
+VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: marks_table
+-- The marks of one batch: bound once, then used by each of the set-wise statements below.
+CREATE TEMP TABLE mark (
+    message_id     TEXT NOT NULL,
+    n              INTEGER NOT NULL,
+    owner          INTEGER NOT NULL,
+    state          INTEGER NOT NULL,
+    at             REAL NOT NULL,
+    attempts       INTEGER NOT NULL,
+    due_at         REAL NOT NULL,
+    reply          TEXT,
+    failure        TEXT,
+    lane           TEXT,
+    remote         TEXT,
+    delay_notified INTEGER NOT NULL,
+    PRIMARY KEY (message_id, n)
+) WITHOUT ROWID
+
+-- name: put_marks
+INSERT INTO temp.mark (message_id, n, owner, state, at, attempts, due_at, reply, failure, lane, remote, delay_notified)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: marks_clear
+DELETE FROM temp.mark
+
+-- name: marks_plain
+-- How many marks meet a recipient in the owner's hands of which no admin wants anything: all of them, nearly always.
+SELECT count(*)
+FROM temp.mark AS k CROSS JOIN recipient AS r ON r.message_id = k.message_id AND r.n = k.n
+WHERE r.state = 1 AND r.owner = k.owner AND r.wish IS NULL
+
+-- name: marks_met
+-- What each mark meets, for the case that some are not plain.
+SELECT k.message_id, k.n, r.state, r.owner, r.wish
+FROM temp.mark AS k CROSS JOIN recipient AS r ON r.message_id = k.message_id AND r.n = k.n
+
+-- name: end_marked
+-- Ends go to the history. What the mark does not say (no attempt was made) stays as it was; a delivery has no failure.
+INSERT INTO ended (message_id, n, address, domain, sender, user, size, received_at, ended_at, state, attempts, reply,
+                   failure, lane, remote)
+SELECT r.message_id, r.n, r.address, r.domain, m.sender, m.user, m.size, m.received_at, k.at, k.state, k.attempts,
+       iif(k.state = 4, k.reply, coalesce(k.reply, r.reply)), iif(k.state = 4, NULL, coalesce(k.failure, r.failure)),
+       coalesce(k.lane, r.lane), k.remote
+FROM temp.mark AS k
+CROSS JOIN recipient AS r ON r.message_id = k.message_id AND r.n = k.n
+CROSS JOIN message AS m ON m.id = k.message_id
+WHERE k.state > 3
+
+-- name: remove_marked
+DELETE FROM recipient
+WHERE (message_id, n) IN (SELECT k.message_id, k.n FROM temp.mark AS k WHERE k.state > 3)
+
+-- name: move_marked
+-- Deferred, held or quarantined.
+UPDATE recipient
+SET state = k.state, owner = NULL, wish = NULL, attempts = k.attempts,
+    due_at = iif(k.state = 0, k.due_at, recipient.due_at), reply = coalesce(k.reply, recipient.reply),
+    failure = coalesce(k.failure, recipient.failure), lane = coalesce(k.lane, recipient.lane),
+    delay_notified = max(k.delay_notified, recipient.delay_notified), changed_at = k.at
+FROM temp.mark AS k
+WHERE recipient.message_id = k.message_id AND recipient.n = k.n AND k.state <= 3
+
+-- name: files_of_gone
+-- The body files of messages whose last recipient has just ended; removed from the folder after the commit.
+SELECT group_concat(b.file)
+FROM (SELECT DISTINCT k.message_id FROM temp.mark AS k WHERE k.state > 3) AS k
+CROSS JOIN body AS b ON b.message_id = k.message_id
+WHERE b.file IS NOT NULL AND NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.message_id = k.message_id)
+
+-- name: remove_bodies
+DELETE FROM body
+WHERE message_id IN (SELECT k.message_id FROM temp.mark AS k WHERE k.state > 3)
+  AND NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.message_id = body.message_id)
+
+-- name: remove_messages
+DELETE FROM message
+WHERE id IN (SELECT k.message_id FROM temp.mark AS k WHERE k.state > 3)
+  AND NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.message_id = message.id)
+
+-- name: claimable
+-- Due recipients of a domain, tried or never tried, by due time. A recipient whose message is missing is found as well.
+SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.reply, r.failure, r.delay_notified, r.changed_at,
+       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8
+FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
+WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
+ORDER BY r.due_at
+LIMIT :limit
+
+-- name: claimable_keys
+-- As `claimable`, but only what cannot be damaged text: for finding the damaged one.
+SELECT r.message_id, r.n
+FROM recipient AS r
+WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
+ORDER BY r.due_at
+LIMIT :limit
+
+-- name: one_row
+SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.reply, r.failure, r.delay_notified, r.changed_at,
+       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8
+FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
+WHERE r.message_id = ? AND r.n = ?
+
+-- name: keys_table
+-- The keys that one claim takes.
+CREATE TEMP TABLE taken (message_id TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (message_id, n)) WITHOUT ROWID
+
+-- name: put_keys
+INSERT INTO temp.taken (message_id, n)
+VALUES (?, ?)
+
+-- name: keys_clear
+DELETE FROM temp.taken
+
+-- name: take
+UPDATE recipient SET state = 1, owner = ?
+WHERE (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
+
+-- name: quarantine
+-- A row that cannot be read is set aside with the reason.
+UPDATE recipient SET state = 3, owner = NULL, wish = NULL, reply = ?, failure = 'damaged', changed_at = ?
+WHERE message_id = ? AND n = ?
+
+-- name: due
+-- Domains with something queued, and the earliest due time: one look-up a domain, however many recipients wait in it.
+WITH RECURSIVE domains (domain) AS (
+    SELECT (SELECT r.domain FROM recipient AS r WHERE r.state = 0 AND r.domain > :after ORDER BY r.domain LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.domain FROM recipient AS r WHERE r.state = 0 AND r.domain > d.domain ORDER BY r.domain LIMIT 1)
+    FROM domains AS d
+    WHERE d.domain IS NOT NULL
+    LIMIT :limit
+)
+SELECT d.domain,
+       (SELECT r.due_at FROM recipient AS r
+        WHERE r.state = 0 AND r.domain = d.domain AND (r.attempts > 0) = 0 ORDER BY r.due_at LIMIT 1),
+       (SELECT r.due_at FROM recipient AS r
+        WHERE r.state = 0 AND r.domain = d.domain AND (r.attempts > 0) = 1 ORDER BY r.due_at LIMIT 1)
+FROM domains AS d
+WHERE d.domain IS NOT NULL
+
+-- name: owned
+-- What a worker has in hand; `recover` gives it back in steps.
+SELECT r.message_id, r.n, r.owner, r.wish, r.attempts, r.due_at, r.changed_at
+FROM recipient AS r
+WHERE r.state = 1 AND r.owner = ?
+LIMIT ?
+
+-- name: owners
+-- The workers that have something in hand: a look-up an owner, as in `due`.
+WITH RECURSIVE owners (owner) AS (
+    SELECT (SELECT r.owner FROM recipient AS r WHERE r.state = 1 ORDER BY r.owner LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.owner FROM recipient AS r WHERE r.state = 1 AND r.owner > o.owner ORDER BY r.owner LIMIT 1)
+    FROM owners AS o
+    WHERE o.owner IS NOT NULL
+)
+SELECT o.owner FROM owners AS o WHERE o.owner IS NOT NULL
+
+-- name: withdrawn
+SELECT r.message_id, r.n, r.wish
+FROM recipient AS r
+WHERE r.owner = ? AND r.wish IS NOT NULL
+ORDER BY r.message_id, r.n
+
+-- name: head
+SELECT b.head, b.head_crc, b.file, b.file_size, b.file_crc
+FROM body AS b
+WHERE b.message_id = ?
+
+-- name: files
+-- All body files that rows name: what `recover` keeps.
+SELECT b.file FROM body AS b WHERE b.file IS NOT NULL
+
+-- name: suspensions
+-- A handful of rows, scanned.
+SELECT s.id, s.kind, s.value, s.reason, s.created_at, s.until FROM suspension AS s ORDER BY s.id
+
+-- name: prune
+-- From the old end, which is where the small rowids are.
+DELETE FROM ended
+WHERE rowid IN (SELECT e.rowid FROM ended AS e ORDER BY e.rowid LIMIT :limit) AND ended_at < :before
+
+-- name: vacuum
+-- Gives free pages back in a small step.
+PRAGMA incremental_vacuum(256)

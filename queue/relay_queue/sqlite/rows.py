@@ -1,0 +1,152 @@
+"""Records to rows and back. The order of columns is that of `queries/server.sql`.
+
+Decoding checks what STRICT tables cannot (an unknown state); a row that does not decode raises ValueError.
+"""
+
+import zlib
+from typing import Any
+
+from relay_queue.model import Body, Ended, Mark, Message, Put, Recipient, Suspension
+from relay_queue.states import State
+
+Row = tuple[Any, ...]
+
+
+def message_row(message: Message) -> Row:
+    """A row of `message`."""
+    return (
+        message.id,
+        message.received_at,
+        message.sender,
+        message.size,
+        message.user,
+        message.origin,
+        message.envid,
+        message.ret,
+        message.eightbit,
+        message.smtputf8,
+    )
+
+
+def recipient_row(recipient: Recipient) -> Row:
+    """A row of `recipient`, without its wish."""
+    return (
+        recipient.message_id,
+        recipient.n,
+        recipient.address,
+        recipient.domain,
+        recipient.notify,
+        recipient.orcpt,
+        recipient.state,
+        recipient.owner,
+        recipient.attempts,
+        recipient.due_at,
+        recipient.lane,
+        recipient.reply,
+        recipient.failure,
+        recipient.delay_notified,
+        recipient.changed_at,
+    )
+
+
+def body_row(put: Put, file_crc: int | None) -> Row:
+    """A row of `body`."""
+    body = put.body
+    return (put.entry.message.id, body.head, zlib.crc32(body.head), body.file, body.file_size, file_crc)
+
+
+def mark_row(mark: Mark) -> Row:
+    """A row of the temporary table of marks."""
+    return (
+        mark.message_id,
+        mark.n,
+        mark.owner,
+        mark.state,
+        mark.at,
+        mark.attempts,
+        mark.due_at,
+        mark.reply,
+        mark.failure,
+        mark.lane,
+        mark.remote,
+        mark.delay_notified,
+    )
+
+
+RECIPIENT_COLUMNS = 15
+
+
+def recipient_of(row: Row) -> Recipient:
+    """The recipient in the first columns of a row. Raises ValueError."""
+    if type(row[2]) is not str or type(row[9]) is not float:
+        raise ValueError("its columns are of other types")
+    return Recipient(
+        message_id=row[0],
+        n=row[1],
+        address=row[2],
+        domain=row[3],
+        notify=row[4],
+        orcpt=row[5],
+        state=State(row[6]),
+        owner=row[7],
+        attempts=row[8],
+        due_at=row[9],
+        lane=row[10],
+        reply=row[11],
+        failure=row[12],
+        delay_notified=bool(row[13]),
+        changed_at=row[14],
+    )
+
+
+def message_of(row: Row) -> Message:
+    """The message in the columns after the recipient's. Raises ValueError."""
+    columns = row[RECIPIENT_COLUMNS:]
+    if columns[0] is None:
+        raise ValueError("its message is missing")
+    return Message(
+        id=columns[0],
+        received_at=columns[1],
+        sender=columns[2],
+        size=columns[3],
+        user=columns[4],
+        origin=columns[5],
+        envid=columns[6],
+        ret=columns[7],
+        eightbit=bool(columns[8]),
+        smtputf8=bool(columns[9]),
+    )
+
+
+def body_of(row: Row) -> Body:
+    """The body in a row of `head`. Raises ValueError when its checksum is wrong."""
+    head, head_crc, file, file_size, file_crc = row
+    if zlib.crc32(head) != head_crc:
+        raise ValueError("its checksum is wrong")
+    return Body(head=head, file=file, file_size=file_size, file_crc=file_crc)
+
+
+def ended_of(row: Row) -> Ended:
+    """A row of the history."""
+    return Ended(
+        message_id=row[0],
+        n=row[1],
+        address=row[2],
+        domain=row[3],
+        sender=row[4],
+        user=row[5],
+        size=row[6],
+        received_at=row[7],
+        ended_at=row[8],
+        state=State(row[9]),
+        attempts=row[10],
+        reply=row[11],
+        failure=row[12],
+        lane=row[13],
+        remote=row[14],
+    )
+
+
+def suspension_of(row: Row) -> Suspension:
+    """A row of `suspension`."""
+    return Suspension(id=row[0], kind=row[1], value=row[2], reason=row[3], created_at=row[4], until=row[5])

@@ -1,0 +1,191 @@
+"""`protocol.Queue` on SQLite: the server's face, which hands all work to a writer thread and a reader thread.
+
+Nothing here blocks the event loop but `new_file`, `open_file` and `discard_file`, which touch one small inode each.
+"""
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from relay_queue.bodies import Bodies, SpoolFile
+from relay_queue.decide import check_mark, check_put
+from relay_queue.durable import Disk
+from relay_queue.model import Body, Entry, Mark, Put, Suspension
+from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError
+from relay_queue.sqlite.claim import claim, give_back, owners
+from relay_queue.sqlite.connect import connect, folder_lock, prepare
+from relay_queue.sqlite.faults import as_queue_error
+from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
+from relay_queue.sqlite.rows import body_of, suspension_of
+from relay_queue.sqlite.sql import queries
+from relay_queue.sqlite.writer import Writer
+
+_T = TypeVar("_T")
+_SQL = queries("server")
+
+
+class SqliteQueue:
+    """One worker's way to the queue of a data folder. Made on, and used from, one event loop."""
+
+    def __init__(self, data_dir: Path, *, slot: int, disk: Disk | None = None) -> None:
+        path = prepare(data_dir)
+        self.slot = slot
+        self._data_dir = data_dir
+        self._bodies = Bodies(data_dir, disk)
+        self._arriving: dict[str, SpoolFile] = {}
+        self._closed = False
+        self._read_connection = connect(path, read_only=True)
+        self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-reader")
+        self.writer = Writer(functools.partial(connect, path), self._bodies)
+
+    def put(self, put: Put) -> asyncio.Future[None]:
+        """See `Queue.put`."""
+        check_put(put)
+        future = self._future()
+        file = None
+        if put.body.file is not None:
+            file = self._arriving.pop(put.body.file, None)
+            if file is None or file.size != put.body.file_size:
+                future.set_exception(
+                    QueueError(f"{put.body.file} is no file of {put.body.file_size} octets that just arrived")
+                )
+                return future
+        self.writer.submit(PutOperation(put, future, file))
+        return future
+
+    def mark(self, marks: Sequence[Mark], notices: Sequence[Put] = ()) -> asyncio.Future[list[Mark]]:
+        """See `Queue.mark`. Notices have no body files; a DSN is small."""
+        for mark in marks:
+            check_mark(mark)
+        for notice in notices:
+            check_put(notice)
+            assert notice.body.file is None, "a DSN's body is in memory"
+        future = self._future()
+        self.writer.submit(MarkOperation(marks, notices, future))
+        return future
+
+    async def claim(self, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
+        """See `Queue.claim`."""
+        entries: list[Entry] = await self._write(lambda connection, _: claim(connection, owner, domain, limit, now))
+        return entries
+
+    async def due(
+        self,
+        now: float,  # noqa: ARG002 -- of the protocol: what is not yet due is told as well
+        after: str,
+        limit: int,
+    ) -> list[tuple[str, float]]:
+        """See `Queue.due`."""
+        rows = await self._read("due", {"after": after, "limit": limit})
+        return [(domain, min(due for due in dues if due is not None)) for domain, *dues in rows]
+
+    async def recover(self, owner: int | None) -> int:
+        """See `Queue.recover`. In steps, each its own transaction."""
+        count = 0
+        for each in [owner] if owner is not None else await self._write(lambda connection, _: owners(connection)):
+            while step := await self._give_back(each):
+                count += step
+        if owner is None:
+            await self._run_reading(self._sweep)
+        return count
+
+    async def _give_back(self, owner: int) -> int:
+        count: int = await self._write(lambda connection, gone: give_back(connection, gone, owner))
+        return count
+
+    def _sweep(self) -> int:
+        with folder_lock(self._data_dir):
+            return self._bodies.sweep({row[0] for row in self._read_connection.execute(_SQL["files"])})
+
+    async def withdrawn(self, owner: int) -> list[tuple[str, int, Action]]:
+        """See `Queue.withdrawn`."""
+        return [(message_id, n, Action(wish)) for message_id, n, wish in await self._read("withdrawn", (owner,))]
+
+    async def head(self, message_id: str) -> Body:
+        """See `Queue.head`."""
+        rows = await self._read("head", (message_id,))
+        if not rows:
+            raise BodyDamagedError(f"{message_id} has no body")
+        try:
+            return body_of(rows[0])
+        except ValueError as error:
+            raise BodyDamagedError(f"the body of {message_id} is not what was stored: {error}") from error
+
+    def open_file(self, body: Body) -> BinaryIO:
+        """See `Queue.open_file`."""
+        return self._bodies.open(body)
+
+    def new_file(self) -> BinaryIO:
+        """See `Queue.new_file`."""
+        self._check_open()
+        file = self._bodies.new()
+        self._arriving[file.path.name] = file
+        return file
+
+    def discard_file(self, file: BinaryIO) -> None:
+        """See `Queue.discard_file`."""
+        self._arriving.pop(Path(file.name).name, None)
+        self._bodies.discard(file)
+
+    async def suspensions(self) -> list[Suspension]:
+        """See `Queue.suspensions`."""
+        return [suspension_of(row) for row in await self._read("suspensions", ())]
+
+    async def prune(self, ended_before: float, limit: int = 1000) -> int:
+        """See `Queue.prune`. Gives a little room back to the file system as well."""
+
+        def run(connection: sqlite3.Connection, _: list[str]) -> int:
+            gone = connection.execute(_SQL["prune"], {"limit": limit, "before": ended_before}).rowcount
+            connection.execute(_SQL["vacuum"]).fetchall()
+            return gone
+
+        count: int = await self._write(run)
+        return count
+
+    def failed(self) -> str | None:
+        """See `Queue.failed`."""
+        return self.writer.failure
+
+    async def aclose(self) -> None:
+        """See `Queue.aclose`."""
+        if self._closed:
+            return
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._readers, self.writer.close)
+        await loop.run_in_executor(self._readers, self._read_connection.close)
+        self._readers.shutdown(wait=True)
+        for file in self._arriving.values():
+            self._bodies.discard(file)
+        self._arriving.clear()
+        await asyncio.sleep(0)  # the writer's last results were handed to the loop; let them arrive
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueError("the queue is closed")
+        if self.writer.failure is not None:
+            raise QueueFailedError(self.writer.failure)
+
+    def _future(self) -> asyncio.Future[Any]:
+        self._check_open()
+        return asyncio.get_running_loop().create_future()
+
+    async def _write(self, run: Callable[[sqlite3.Connection, list[str]], Any]) -> Any:
+        future = self._future()
+        operation: Operation = CallOperation(run, future)
+        self.writer.submit(operation)
+        return await future
+
+    async def _read(self, query: str, parameters: Any) -> list[Any]:
+        return await self._run_reading(lambda: self._read_connection.execute(_SQL[query], parameters).fetchall())
+
+    async def _run_reading(self, run: Callable[[], _T]) -> _T:
+        self._check_open()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        except (sqlite3.Error, OSError) as error:
+            raise as_queue_error(error, "reading the queue") from error

@@ -1,0 +1,277 @@
+"""The writer thread: commits whatever operations have gathered, in one transaction, and tells the loop once.
+
+No timer and no minimum: an operation on an idle queue is committed at once, under load the next batch gathers while the
+last one is fsynced (group commit). Must not decide what an operation means; that is `apply` and the operations' own.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from relay_queue.bodies import Bodies
+from relay_queue.model import Put
+from relay_queue.protocol import QueueError, QueueFailedError
+from relay_queue.sqlite.apply import apply_marks, apply_puts
+from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of
+from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
+from relay_queue.sqlite.sql import queries
+
+_log = logging.getLogger(__name__)
+_SQL = queries("server")
+_BATCH_OPERATIONS = 256
+_BATCH_OCTETS = 8 << 20
+_RETRY_SECONDS = 0.25
+"""Pause before marks that found no room are tried again; a new operation does not wait for it."""
+
+Outcome = tuple[asyncio.Future[Any], Any, QueueError | None]
+
+
+class Writer:
+    """One connection that writes, on a thread of its own."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
+        self._kept: list[Operation] = []
+        self._batch: list[Operation] = []
+        """What is being done; nobody may wait in vain for it, whatever happens."""
+        self._gone: list[str] = []
+        """Body files that the open transaction makes superfluous."""
+        self._unlink: list[str] = []
+        """Body files to be removed now."""
+        self._closing = False
+        self.failure: str | None = None
+        self.commits = 0
+        """Transactions committed so far; tests count them."""
+        self._connection = connect()
+        self._connection.execute(_SQL["marks_table"])
+        self._connection.execute(_SQL["keys_table"])
+        self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> None:
+        """Hand in an operation; its future resolves on its loop after the commit."""
+        self._inbox.put(operation)
+
+    def close(self) -> None:
+        """Commit what was handed in and stop; blocks until done."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._round():
+                pass
+        except Exception as error:  # noqa: BLE001 -- the last resort: nobody may wait for a dead thread in vain
+            _log.exception("the queue's writer has failed")
+            self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            self._end()
+
+    def _round(self) -> bool:
+        """Take what has gathered and commit it. False when the thread is to end."""
+        self._batch = self._gather()
+        if self._batch:
+            self._tell(self._commit(self._durable_files(self._batch)))
+            self._batch = []
+            self._remove_files()
+        return self.failure is None and not (self._closing and self._inbox.empty())
+
+    def _gather(self) -> list[Operation]:
+        batch, self._kept = self._kept, []
+        octets = 0
+        wait = True
+        while len(batch) < _BATCH_OPERATIONS and octets < _BATCH_OCTETS:
+            try:
+                operation = self._inbox.get(block=wait and not self._closing, timeout=_RETRY_SECONDS if batch else None)
+            except Empty:
+                break
+            wait = False
+            if operation is None:
+                self._closing = True
+                break
+            batch.append(operation)
+            if isinstance(operation, PutOperation):
+                octets += len(operation.put.body.head)
+        return batch
+
+    def _durable_files(self, batch: Sequence[Operation]) -> list[Operation]:
+        """Make large bodies durable before their rows; a put whose file cannot be is refused by itself."""
+        ready: list[Operation] = []
+        for operation in batch:
+            if isinstance(operation, PutOperation) and operation.file is not None:
+                file, operation.file = operation.file, None
+                operation.file_crc = file.crc
+                try:
+                    self._bodies.keep(file)
+                except OSError as error:
+                    self._bodies.discard(file)
+                    self._note_fatal(error)
+                    self._tell([(operation.future, None, as_queue_error(error, "storing a large body"))])
+                    continue
+            ready.append(operation)
+        return ready
+
+    def _commit(self, batch: Sequence[Operation]) -> list[Outcome]:
+        if self.failure is not None:
+            return self._refused(batch, QueueFailedError(self.failure))
+        try:
+            self._transaction(lambda: self._together(batch))
+        except Exception as error:  # noqa: BLE001 -- every kind is told apart by fault_of
+            return self._after_fault(batch, error)
+        return [self._done(operation) for operation in batch]
+
+    def _after_fault(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
+        match fault_of(error):
+            case Fault.FATAL:
+                self._note_fatal(error)
+                return self._refused(batch, QueueFailedError(str(self.failure)))
+            case Fault.ROOM | Fault.BUSY:
+                return self._without_puts(batch, error)
+            case Fault.OPERATION if len(batch) == 1:
+                return self._refused(batch, as_queue_error(error, "writing to the queue"))
+            case _:
+                return self._one_by_one(batch)
+
+    def _without_puts(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
+        """No room: puts are refused now; marks, which make room, are tried alone and kept until they succeed."""
+        marks = [operation for operation in batch if isinstance(operation, MarkOperation)]
+        others = [operation for operation in batch if not isinstance(operation, MarkOperation)]
+        outcomes = self._refused(others, as_queue_error(error, "writing to the queue"))
+        if not marks:
+            return outcomes
+        if others:
+            return outcomes + self._commit(marks)
+        self._kept = [*marks]
+        if self._closing:
+            self._kept = []
+            outcomes += self._refused(marks, as_queue_error(error, "writing to the queue, at the end"))
+        return outcomes
+
+    def _one_by_one(self, batch: Sequence[Operation]) -> list[Outcome]:
+        """Some operation is at fault: give each its own savepoint, so that it fails alone."""
+        outcomes: list[Outcome] = []
+
+        def each() -> None:
+            outcomes.clear()
+            for operation in batch:
+                self._connection.execute("SAVEPOINT operation")
+                gone = len(self._gone)
+                try:
+                    self._together([operation])
+                except Exception as error:
+                    if fault_of(error) is not Fault.OPERATION:
+                        raise
+                    self._connection.execute("ROLLBACK TO operation")
+                    del self._gone[gone:]
+                    outcomes.extend(self._refused([operation], as_queue_error(error, "writing to the queue")))
+                else:
+                    outcomes.append(self._done(operation))
+                self._connection.execute("RELEASE operation")
+
+        try:
+            self._transaction(each)
+        except Exception as error:  # noqa: BLE001 -- as in _commit
+            if fault_of(error) is Fault.OPERATION:
+                return self._refused(batch, as_queue_error(error, "writing to the queue"))
+            return self._after_fault(batch, error)
+        return outcomes
+
+    def _transaction(self, work: Callable[[], None]) -> None:
+        connection = self._connection
+        self._gone = []
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            work()
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                connection.rollback()
+            raise
+        self.commits += 1
+        self._unlink += self._gone
+
+    def _together(self, batch: Sequence[Operation]) -> None:
+        """Do operations inside the open transaction: marks first, since they make room, then puts, then the rest."""
+        marking = [operation for operation in batch if isinstance(operation, MarkOperation)]
+        puts = [(op.put, op.file_crc) for op in batch if isinstance(op, PutOperation)]
+        if marking:
+            puts += [(notice, None) for notice in self._mark(marking)]
+        apply_puts(self._connection, puts)
+        for operation in batch:
+            if isinstance(operation, CallOperation):
+                operation.result = operation.run(self._connection, self._gone)
+
+    def _mark(self, marking: Sequence[MarkOperation]) -> list[Put]:
+        marks = [mark for operation in marking for mark in operation.marks]
+        refused, files = apply_marks(self._connection, marks) if marks else ([], [])
+        self._gone += files
+        gone = {id(mark) for mark in refused}
+        notices: list[Put] = []
+        for operation in marking:
+            operation.refused = [mark for mark in operation.marks if id(mark) in gone] if gone else []
+            if not operation.marks or len(operation.refused) < len(operation.marks):
+                notices += operation.notices
+        return notices
+
+    def _done(self, operation: Operation) -> Outcome:
+        if isinstance(operation, PutOperation):
+            return (operation.future, None, None)
+        result = operation.refused if isinstance(operation, MarkOperation) else operation.result
+        return (operation.future, result, None)
+
+    def _refused(self, batch: Iterable[Operation], error: QueueError) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for operation in batch:
+            failed = isinstance(error, QueueFailedError)  # then the row may be on disk after all, and needs its file
+            if isinstance(operation, PutOperation) and operation.put.body.file is not None and not failed:
+                self._unlink.append(operation.put.body.file)
+            outcomes.append((operation.future, None, error))
+        return outcomes
+
+    def _note_fatal(self, error: Exception) -> None:
+        if self.failure is None and fault_of(error) is Fault.FATAL:
+            self.failure = f"{type(error).__name__}: {error}"
+            _log.critical("the queue's writer stops for good: %s", self.failure)
+
+    def _remove_files(self) -> None:
+        files, self._unlink = self._unlink, []
+        for name in files:
+            try:
+                self._bodies.remove(name)
+            except (OSError, QueueError) as error:  # litter, which the next recovery sweeps
+                _log.warning("a body file stays behind: %s", error)
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        if not outcomes:
+            return
+        loop = outcomes[0][0].get_loop()
+        try:
+            loop.call_soon_threadsafe(_resolve, outcomes)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            _log.warning("%d operations ended after their event loop", len(outcomes))
+
+    def _end(self) -> None:
+        rest = [*self._batch, *self._kept]
+        while not self._inbox.empty():
+            operation = self._inbox.get_nowait()
+            if operation is not None:
+                rest.append(operation)
+        error = QueueError("the queue is closed") if self.failure is None else QueueFailedError(self.failure)
+        self._tell(self._refused(rest, error))
+        self._connection.close()
+
+
+def _resolve(outcomes: Sequence[Outcome]) -> None:
+    for future, result, error in outcomes:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
