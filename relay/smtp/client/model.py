@@ -3,9 +3,10 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from relay.smtp.reply import Reply
+from relay_config.schema import Delivery
 
 
 class TlsPolicy(enum.Enum):
@@ -38,6 +39,42 @@ class Credentials:
 
     user: str
     password: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Timeouts:
+    """Longest waits, in seconds (RFC 5321 §4.5.3.2)."""
+
+    connect: float = 30.0
+    """For the TCP connection to one address."""
+    command: float = 300.0
+    """For the greeting and each reply to EHLO, AUTH, MAIL, RCPT and RSET."""
+    handshake: float = 60.0
+    """For a TLS handshake."""
+    data: float = 120.0
+    """For the reply to DATA."""
+    block: float = 180.0
+    """For the peer to take one block (256 KiB) of a message."""
+    end: float = 600.0
+    """For the reply to a message's end."""
+    envelope: float = 1800.0
+    """For all replies from MAIL to DATA together, so that a peer that answers just in time can't hold us for days."""
+    quit: float = 2.0
+    """For the reply to QUIT."""
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Self:
+        """From the settings; the waits that have no setting are never longer than `command_timeout`."""
+        usual = cls()
+        command = float(delivery.command_timeout)
+        return cls(
+            connect=float(delivery.connect_timeout),
+            command=command,
+            handshake=min(usual.handshake, command),
+            data=min(usual.data, command),
+            block=min(usual.block, command),
+            end=float(delivery.data_timeout),
+        )
 
 
 @dataclass(slots=True, frozen=True)
@@ -113,7 +150,15 @@ class SessionError(Exception):
     """The peer's reply that ended it, if one did (e.g. 421 or 554 greeting)."""
     remote: str = ""
     partial: list[Reply | None] = field(default_factory=list)
-    """Replies already known per recipient when it broke in mid-transaction."""
+    """Replies already known per recipient when it broke in mid-transaction; empty outside of one."""
+    fresh_connection_helps: bool = False
+    """It broke on a kept connection before anything was answered there: most likely the peer hung up while it was idle,
+    so a new connection may be tried at once, as part of the same attempt."""
+
+    @property
+    def ambiguous(self) -> bool:
+        """The whole message was sent and no reply came: the peer may have taken it. Retry late, not at once."""
+        return self.stage is Stage.END and self.kind != "reply"
 
     def __str__(self) -> str:
         return self.text

@@ -1,0 +1,345 @@
+"""A connection to a peer that is ready for mail: the asynchronous shell around `Transaction`.
+
+Driven by callbacks: one future a transaction, one lazily re-armed timer a connection, no task a command. `connect`
+makes these; a lane keeps them. Nothing a peer does raises anything but `SessionError` out of `send`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from relay.smtp.client.content import BareNewlineError, Stuffer, stuff
+from relay.smtp.client.envelope import plan
+from relay.smtp.client.features import Features
+from relay.smtp.client.model import Outgoing, Result, SessionError, Stage, Timeouts
+from relay.smtp.client.replies import ReplyError, ReplyReader
+from relay.smtp.client.transaction import Transaction, ViolationError
+from relay.smtp.reply import Reply
+
+_BLOCK = 1 << 18
+_QUIT = b"QUIT\r\n"
+_BARE = "the message has a bare CR or LF"
+
+
+class Connection(asyncio.Protocol):
+    """One session after its EHLO. Carries one transaction at a time."""
+
+    __slots__ = (
+        "_deadline",
+        "_dirty",
+        "_gone",
+        "_loop",
+        "_outgoing",
+        "_paused",
+        "_reader",
+        "_resume",
+        "_started",
+        "_timeouts",
+        "_timer",
+        "_timer_at",
+        "_transaction",
+        "_transport",
+        "_waiter",
+        "closed",
+        "features",
+        "on_close",
+        "remote",
+        "tls",
+        "transactions",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, features: Features, *, remote: str, tls: str | None, timeouts: Timeouts
+    ) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        self._reader = ReplyReader()
+        self._transaction: Transaction | None = None
+        self._outgoing: Outgoing | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._resume: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._paused = False
+        self._dirty = False
+        self._deadline = 0.0
+        self._started = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self.features = features
+        self.remote = remote
+        """`host[address]:port`."""
+        self.tls = tls
+        """Protocol version and cipher; None in plaintext."""
+        self.closed = False
+        """The peer hung up, or said what nobody asked for, or we closed."""
+        self.on_close: Callable[[], None] | None = None
+        """Called once when it closes, however."""
+        self.transactions = 0
+        """Transactions begun."""
+
+    @property
+    def usable(self) -> bool:
+        """`send` may be called."""
+        return not self.closed and self._transaction is None
+
+    async def send(self, outgoing: Outgoing) -> Result:
+        """Make one transaction. Raises `SessionError` when it broke before every recipient had a reply."""
+        assert self._transaction is None, "one transaction at a time"
+        envelope = plan(outgoing, self.features)
+        if not envelope.rcpts:
+            return self._result([reply for reply in envelope.replies if reply is not None])
+        if self.closed:
+            raise SessionError(
+                Stage.MAIL, "closed", "connection was closed", remote=self.remote, fresh_connection_helps=True
+            )
+        transaction = Transaction(envelope, pipelining=self.features.pipelining, reset=self._dirty)
+        self._transaction, self._outgoing = transaction, outgoing
+        self.transactions += 1
+        waiter = self._waiter = self._loop.create_future()
+        self._started = self._loop.time()
+        self._arm(self._timeouts.command)
+        try:
+            self._transport.write(transaction.begin())
+            await waiter
+            if transaction.content_due:
+                await self._stream(transaction, outgoing)
+        except BaseException:
+            self.abort()  # also when cancelled: what the peer makes of half a transaction is unknown
+            raise
+        finally:
+            self._transaction = self._outgoing = self._waiter = None
+        self._dirty = transaction.dirty
+        if transaction.closing:
+            self.abort()
+        return self._result(transaction.final())
+
+    async def quit(self) -> None:
+        """Say goodbye and close; takes `Timeouts.quit` at most and never raises."""
+        if self.usable:
+            self._transport.write(_QUIT)
+            self._close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeouts.quit):
+                    await asyncio.shield(self._gone)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._close()
+        self._transport.abort()
+
+    def _result(self, replies: list[Reply]) -> Result:
+        return Result(replies, self.usable, self.features.dsn, self.remote, self.tls)
+
+    # -- the message --------------------------------------------------------------------------------------------------
+
+    def _start_content(self, transaction: Transaction, outgoing: Outgoing) -> None:
+        """A message in memory goes out in one write, within the callback that brought the 354; else `send` is woken."""
+        if outgoing.open_file is None:
+            try:
+                self._transport.write(stuff(outgoing.head))
+            except BareNewlineError:
+                self._fail(self._error("local", _BARE))
+            else:
+                transaction.content_written()
+            return
+        waiter, self._waiter = self._waiter, self._loop.create_future()
+        assert waiter is not None, "a reply is read only while its transaction waits"
+        waiter.set_result(None)
+
+    async def _stream(self, transaction: Transaction, outgoing: Outgoing) -> None:
+        """A large message, as fast as the peer takes it, read off the loop. Ends early when `_waiter` is done."""
+        waiter, open_file = self._waiter, outgoing.open_file
+        assert waiter is not None and open_file is not None, "only large messages are streamed"  # noqa: PT018 - one fact
+        stuffer = Stuffer()
+        try:
+            with await asyncio.to_thread(open_file) as file:
+                block, left = outgoing.head, outgoing.size - len(outgoing.head)
+                while block and not waiter.done():
+                    await self._write_block(stuffer.feed(block))
+                    block = await asyncio.to_thread(file.read, _BLOCK)
+                    left -= len(block)
+            end = stuffer.end()
+        except BareNewlineError:
+            raise self._error("local", _BARE) from None
+        except Exception as error:  # whatever the opener raises: a fault of ours, not of the peer's
+            raise self._error("local", f"the stored message can't be read: {type(error).__name__}") from error
+        if not waiter.done():
+            if left:
+                raise self._error("local", "the stored message is not of the size noted with it")
+            self._transport.write(end)
+            transaction.content_written()
+            self._arm(self._timeouts.end)
+        await waiter
+
+    async def _write_block(self, block: bytes) -> None:
+        """Write, and wait until the transport wants more."""
+        self._arm(self._timeouts.block)
+        self._transport.write(block)
+        if self._paused and not self.closed:
+            self._resume = self._loop.create_future()
+            await self._resume
+
+    # -- what the loop calls ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Replies, or what looks like them."""
+        transaction, outgoing = self._transaction, self._outgoing
+        if transaction is None or outgoing is None or transaction.done:
+            self._unasked()
+            return
+        try:
+            extra = self._take(data, transaction, outgoing)
+        except (ReplyError, ViolationError) as error:
+            self._fail(self._error("protocol", str(error)))
+        else:
+            if extra is not None:
+                self._finish(transaction, extra)
+            elif transaction.stage is not Stage.CONTENT:
+                self._arm(self._patience(transaction.stage))
+
+    def _take(self, data: bytes, transaction: Transaction, outgoing: Outgoing) -> list[Reply] | None:
+        """Hand the replies in `data` to the transaction. When it is done: those left over; before: None."""
+        replies = self._reader.feed(data)
+        for count, reply in enumerate(replies, 1):
+            out = transaction.receive(reply)
+            if transaction.done:
+                return replies[count:]
+            if out is None and not transaction.content_due:
+                continue
+            if count < len(replies) or self._reader.pending:
+                raise ViolationError("a reply came before its command")
+            if out is not None:
+                self._transport.write(out)
+            else:
+                self._start_content(transaction, outgoing)
+        return None
+
+    def eof_received(self) -> bool:
+        """The peer will say nothing more; so there is nothing more to do."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        transaction = self._transaction
+        self._close()
+        if transaction is not None and not transaction.done and transaction.settled:
+            transaction.closing = transaction.done = True
+            self._wake()
+        elif transaction is not None and not transaction.done:
+            self._fail(self._error("closed", _why(exc)))
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than we write."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._paused = False
+        if self._resume is not None and not self._resume.done():
+            self._resume.set_result(None)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _finish(self, transaction: Transaction, extra: list[Reply]) -> None:
+        """The last reply was read; `extra` came with it unasked."""
+        if transaction.farewell is not None:
+            self._fail(self._error("reply", str(transaction.farewell), transaction.farewell))
+            return
+        if extra or self._reader.pending:
+            # After the final dot the first reply counts, what follows is noise (often a 421). Before it, one reply too
+            # many means that replies and commands may have slipped: no verdict can be trusted.
+            expected = transaction.stage is Stage.END or transaction.closing or (extra and extra[0].code == 421)
+            if not expected:
+                self._fail(self._error("protocol", "more replies than commands"))
+                return
+            transaction.closing = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for future in (self._waiter, self._resume):
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _fail(self, error: SessionError) -> None:
+        """End the transaction with an error, and the connection with it."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+            self._waiter.exception()  # seen: `send` may be on its way out with an error of its own
+        self._wake()
+        self.abort()
+
+    def _error(self, kind: str, text: str, reply: Reply | None = None) -> SessionError:
+        transaction = self._transaction
+        assert transaction is not None, "errors of this kind belong to a transaction"
+        first = transaction.stage is Stage.MAIL and not (kind == "closed" and transaction.answered)
+        return SessionError(
+            transaction.stage,
+            kind,
+            text,
+            reply,
+            self.remote,
+            transaction.known(),
+            fresh_connection_helps=self.transactions > 1 and first and kind in ("closed", "reply"),
+        )
+
+    def _unasked(self) -> None:
+        """Octets while nothing was asked: a notice of closing, noise, or an attempt to be ahead of us."""
+        if self.closed:
+            self._transport.close()  # the reply to QUIT
+        else:
+            self.abort()
+
+    def _close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.on_close is not None:
+            self.on_close()
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _patience(self, stage: Stage) -> float:
+        timeouts = self._timeouts
+        if stage is Stage.END:
+            return timeouts.end
+        return timeouts.data if stage is Stage.DATA else timeouts.command
+
+    def _arm(self, seconds: float) -> None:
+        """Set the deadline. The timer is only moved when it would ring too late, so mostly this sets a float."""
+        now = self._loop.time()
+        deadline = now + seconds
+        transaction = self._transaction
+        if transaction is not None and transaction.stage not in (Stage.CONTENT, Stage.END):
+            deadline = min(deadline, self._started + self._timeouts.envelope)
+        self._deadline = deadline
+        if self.closed or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = self._loop.call_at(deadline, self._ring), deadline
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._transaction is None or self._transaction.done:
+            return
+        left = self._deadline - self._loop.time()
+        if left > 0.005:
+            self._timer_at = self._deadline
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+        else:
+            self._fail(self._error("timeout", f"no reply in time to {self._transaction.stage.value}"))
+
+
+def _why(exc: Exception | None) -> str:
+    return (
+        f"connection lost: {exc.strerror}"
+        if isinstance(exc, OSError) and exc.strerror
+        else "peer closed the connection"
+    )

@@ -1,0 +1,56 @@
+"""What a peer said in EHLO that it can do, as far as the client uses it (RFC 5321 §4.1.1.1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(slots=True, frozen=True)
+class Features:
+    """A peer's abilities. After HELO all are off."""
+
+    pipelining: bool = False
+    """RFC 2920."""
+    eightbit: bool = False
+    """8BITMIME, RFC 6152."""
+    smtputf8: bool = False
+    """RFC 6531."""
+    dsn: bool = False
+    """RFC 3461."""
+    starttls: bool = False
+    """RFC 3207."""
+    sized: bool = False
+    """SIZE may be declared (RFC 1870)."""
+    size: int | None = None
+    """Octets of the largest message it takes; None: not said, or no fixed limit (SIZE 0, RFC 1870 §4)."""
+    auth: tuple[str, ...] = ()
+    """SASL mechanisms in upper case (RFC 4954)."""
+    mail_max: int | None = None
+    """LIMITS MAILMAX: transactions per session (RFC 9422)."""
+    rcpt_max: int | None = None
+    """LIMITS RCPTMAX: recipients per transaction (RFC 9422)."""
+
+    @classmethod
+    def parse(cls, extensions: Mapping[str, str]) -> Self:
+        """From keywords in lower case with their parameters. What makes no sense counts as not offered."""
+        limits = dict(word.partition("=")[::2] for word in extensions.get("limits", "").upper().split())
+        return cls(
+            pipelining="pipelining" in extensions,
+            eightbit="8bitmime" in extensions,
+            smtputf8="smtputf8" in extensions,
+            dsn="dsn" in extensions,
+            starttls="starttls" in extensions,
+            sized="size" in extensions,
+            size=_number(extensions.get("size", "")),
+            auth=tuple(extensions.get("auth", "").upper().split()),
+            mail_max=_number(limits.get("MAILMAX", "")),
+            rcpt_max=_number(limits.get("RCPTMAX", "")),
+        )
+
+
+def _number(text: str) -> int | None:
+    """A positive number in ASCII digits, or None; `int` alone would take signs, blanks and digits of all scripts."""
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        return None
+    return int(text) or None
