@@ -1,0 +1,134 @@
+"""DNS look-ups by dnspython: every foreign exception ends here, as a value of `relay.delivery.lookup`.
+
+Stub resolution only: it trusts the configured resolvers to follow aliases. dnspython takes a fresh socket (so a random
+port) and a random id for each query, and drops answers whose id, source or question is wrong (RFC 5452 §9). Search
+lists are never used: mail for `example` must not go to `example.corp.internal`.
+"""
+
+import asyncio
+import socket
+from typing import Any, Final
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+
+from relay.delivery.lookup import Absent, Failed, Family, Found, FoundMx, Lookups, Unaskable
+from relay_config.endpoints import parse_nameserver
+from relay_config.schema import Dns
+
+_MAX_ALIASES: Final = 8
+"""CNAMEs followed for one name; more is a mistake at the domain's side (unbound allows 11, BIND 16)."""
+_EDNS_PAYLOAD: Final = 1232
+"""Octets of a UDP answer that pass everywhere unfragmented (DNS flag day 2020); larger ones come by TCP."""
+_CONCURRENT: Final = 256
+"""Queries under way per worker, each with a socket: more wait their turn, so a burst never uses up descriptors."""
+
+
+class DnsResolver(Lookups):
+    """Asks `settings.nameservers`, or the system's when there are none."""
+
+    def __init__(self, settings: Dns) -> None:
+        self._resolver = _resolver(settings)
+        self._slots = asyncio.Semaphore(_CONCURRENT)
+
+    async def mx(self, name: str) -> FoundMx | Absent | Failed | Unaskable:
+        """The name's MX records."""
+        answer = await self._ask(name, dns.rdatatype.MX)
+        if not isinstance(answer, dns.resolver.Answer):
+            return answer
+        return FoundMx(tuple((mx.preference, _text(mx.exchange)) for mx in answer), _ttl(answer))
+
+    async def addresses(self, name: str, family: Family) -> Found | Absent | Failed | Unaskable:
+        """The name's addresses of one family."""
+        answer = await self._ask(name, dns.rdatatype.from_text(family.value))
+        if not isinstance(answer, dns.resolver.Answer):
+            return answer
+        return Found(tuple(record.address for record in answer), _ttl(answer))
+
+    async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> dns.resolver.Answer | Absent | Failed | Unaskable:
+        try:
+            asked = dns.name.Name([*(label.encode("ascii") for label in name.split(".")), b""])
+        except (dns.exception.DNSException, UnicodeError):
+            return Unaskable("not a domain name")
+        if self._resolver is None:
+            return Failed("no name server is configured on this machine")
+        try:
+            async with self._slots:
+                answer = await self._resolver.resolve(asked, kind, search=False, raise_on_no_answer=False)
+        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
+            return _mapped(error)
+        if len(answer.chaining_result.cnames) > _MAX_ALIASES:
+            return Failed(f"more than {_MAX_ALIASES} aliases (CNAME) follow each other")
+        return answer
+
+
+def _mapped(error: Exception) -> Absent | Failed:
+    """What an exception of dnspython or the socket means."""
+    if isinstance(error, dns.resolver.NXDOMAIN):
+        return Absent(_negative_ttl(error))
+    if isinstance(error, dns.resolver.NoNameservers):
+        return Failed(_reason(error))
+    if isinstance(error, dns.exception.Timeout):
+        return Failed("the name servers did not answer in time")
+    return Failed(f"the look-up failed ({type(error).__name__})")
+
+
+def is_local(address: str) -> bool:
+    """Whether the address is one of this machine's: then the kernel would also speak from it.
+
+    Connecting a UDP socket sends nothing. A routing look-up is the one way that needs no list of interfaces.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return bool(probe.getsockname()[0] == address)
+    except OSError:
+        return False
+
+
+def _resolver(settings: Dns) -> dns.asyncresolver.Resolver | None:
+    """None where the machine names no name server: every look-up then fails for a while, and says so."""
+    try:
+        resolver = dns.asyncresolver.Resolver(configure=not settings.nameservers)
+    except dns.exception.DNSException:
+        return None
+    if settings.nameservers:
+        resolver.nameservers = [
+            dns.nameserver.Do53Nameserver(endpoint.host, endpoint.port)
+            for endpoint in map(parse_nameserver, settings.nameservers)
+        ]
+    resolver.lifetime = settings.timeout
+    # A lost datagram is asked again within the whole time: three to four tries.
+    resolver.timeout = min(5.0, settings.timeout / 3)
+    resolver.search = []
+    resolver.use_edns(0, 0, _EDNS_PAYLOAD)
+    resolver.cache = None
+    return resolver
+
+
+def _text(name: dns.name.Name) -> str:
+    """Lower case without the final dot; odd octets come out escaped, so they can never pass for a host name."""
+    return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
+
+
+def _ttl(answer: dns.resolver.Answer) -> float:
+    return float(answer.chaining_result.minimum_ttl)
+
+
+def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:
+    responses: dict[Any, Any] = error.kwargs.get("responses") or {}
+    return min((float(response.resolve_chaining().minimum_ttl) for response in responses.values()), default=0.0)
+
+
+def _reason(error: dns.resolver.NoNameservers) -> str:
+    """The last name server's complaint: an rcode in text, or the type of what went wrong with its answer."""
+    errors: list[Any] = error.kwargs.get("errors") or []
+    if not errors:
+        return "no name server answered"
+    last = errors[-1][3]
+    return f"name server answered {last}" if isinstance(last, str) else f"bad answer ({type(last).__name__})"
