@@ -1,0 +1,420 @@
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from relay_config.check import check
+from relay_config.problems import SettingsError
+
+LEAST = """
+hostname = "mail.example.com"
+data_dir = "data"
+"""
+LISTENER = """
+[[listener]]
+address = "127.0.0.1:2525"
+tls = "none"
+auth = "off"
+[submission]
+trusted_networks = ["127.0.0.0/8"]
+"""
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def report(tmp_path):
+    def report(text, environ=None, now=None):
+        path = tmp_path / "relay.toml"
+        path.write_text(LEAST + text)
+        return check(path, environ or {}, time.time() if now is None else now)
+
+    return report
+
+
+def said(problems, folder):
+    return [str(problem).replace(f"{folder}/", "").removeprefix("relay.toml: ") for problem in problems]
+
+
+@pytest.fixture
+def problems(report, tmp_path):
+    return lambda text, **more: said(report(text, **more).problems, tmp_path)
+
+
+@pytest.fixture
+def warnings(report, tmp_path):
+    def warnings(text, **more):
+        found = report(text, **more)
+        assert found.problems == ()
+        return said(found.warnings, tmp_path)
+
+    return warnings
+
+
+def write_key(path, key, encryption=None, mode=0o600):
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
+    path.chmod(mode)
+    return path
+
+
+def write_certificate(folder, authority, *names, **more):
+    leaf = authority.issue_cert(*names, **more)
+    leaf.cert_chain_pems[0].write_to_path(folder / "tls.crt")
+    leaf.private_key_pem.write_to_path(folder / "tls.key")
+    (folder / "tls.key").chmod(0o600)
+    return '\n[tls]\ncertificate = "tls.crt"\nkey = "tls.key"\n'
+
+
+def test_good_settings_pass(report):
+    found = report(LISTENER)
+    assert (found.problems, found.warnings) == ((), ())
+    assert found.checked().hostname == "mail.example.com"
+
+
+def test_bad_settings_raise_with_all_problems(report):
+    found = report(
+        '[[listener]]\naddress = "localhost:25"\ntls = "no"\n[dns]\nnameservers = ["x"]\n[delivery]\nport = 0'
+    )
+    assert found.settings is None
+    with pytest.raises(SettingsError) as caught:
+        found.checked()
+    assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            '[[listener]]\naddress = "localhost:25"',
+            'listener[0].address: found "localhost:25"; write an IP address, not a name',
+        ),
+        (
+            '[submission]\ntrusted_networks = ["10.0.0.1/8"]',
+            'submission.trusted_networks[0]: found "10.0.0.1/8"; write "10.0.0.0/8"',
+        ),
+        (
+            '[submission]\ntrusted_networks = ["0.0.0.0/0"]',
+            'submission.trusted_networks[0]: found "0.0.0.0/0"; name your own',
+        ),
+        (
+            '[submission]\ntrusted_networks = ["128.0.0.0/1"]',
+            'submission.trusted_networks[0]: found "128.0.0.0/1"; name your own',
+        ),
+        (
+            '[submission]\ntrusted_networks = ["::/0"]',
+            'submission.trusted_networks[0]: found "::/0"; write IPv4 networks',
+        ),
+        (
+            '[submission]\ntrusted_networks = ["2000::/3"]',
+            'submission.trusted_networks[0]: found "2000::/3"; name your own',
+        ),
+        (
+            '[submission]\ntrusted_networks = ["::ffff:0:0/96"]',
+            'submission.trusted_networks[0]: found "::ffff:0:0/96"; write IPv4',
+        ),
+        (
+            '[dns]\nnameservers = ["dns.example"]',
+            'dns.nameservers[0]: found "dns.example"; write an IP address and a port',
+        ),
+        ('[delivery]\nsource_ipv4 = "::1"', 'delivery.source_ipv4: found "::1"; write an IPv4 address'),
+        ('[delivery]\nsource_ipv6 = "1.2.3.4"', 'delivery.source_ipv6: found "1.2.3.4"; write an IPv6 address'),
+        ("[delivery]\nipv4 = false\nipv6 = false", "delivery.ipv4: found false, as ipv6 is; set one"),
+        ('[delivery]\nprohibited_networks = ["x"]', 'delivery.prohibited_networks[0]: found "x"; write a network'),
+        (
+            '[sandbox]\nreceiver = "10.0.0.1:2599"',
+            'sandbox.receiver: found "10.0.0.1:2599"; use an address of this machine alone',
+        ),
+        (
+            '[[route]]\ndomains = ["*.*"]\nrelay_host = "h.example:25"',
+            'route[0].domains[0]: found "*.*"; write a domain name',
+        ),
+        (
+            '[[route]]\ndomains = ["*"]\nrelay_host = "h.example"',
+            'route[0].relay_host: found "h.example"; write a host and a port',
+        ),
+        (
+            '[[route]]\ndomains = ["*"]\nrelay_host = "h.example:25"\nuser = "u"',
+            "route[0].password_file: not set; set both",
+        ),
+        ('[throttle.site."a b"]\nrate = "1/s"', 'throttle.site."a b": found "a b"; write a domain name'),
+        (
+            '[throttle.site."h.example:x"]\nrate = "1/s"',
+            'throttle.site."h.example:x": found "h.example:x"; write a host and a port',
+        ),
+        (
+            '[throttle.domain."b\u00fccher.example"]\nrate = "1/s"',
+            'throttle.domain."b\\u00fccher.example": found "b\\u00fccher.example"; write it in its ASCII',
+        ),
+        ('[throttle]\nbackoff = "2h"', 'throttle.backoff: found "2h"; use at most backoff_max, which is 30m'),
+        (
+            '[throttle.domain."a.example"]\nbackoff = "2h"',
+            'throttle.domain."a.example".backoff: found "2h"; use at most',
+        ),
+        (
+            '[retry]\nschedule = ["3d"]',
+            'retry.expire_after: found "2d"; use at least the first wait of retry.schedule, 3d',
+        ),
+        ('[dkim."a..b"]\nselector = "s"\nkey = "k"', 'dkim."a..b": found "a..b"; write a domain name'),
+        ('[dkim."a.example"]\nselector = "a b"\nkey = "k"', 'dkim."a.example".selector: found "a b"; write letters'),
+        (
+            '[[listener]]\naddress = "127.0.0.1:25"',
+            'listener[0].tls: found "starttls" without a certificate; set certificate',
+        ),
+        ('[tls]\nkey = "relay.toml"', "tls.certificate: not set; set both certificate and key, or neither"),
+        (
+            '[[listener]]\naddress = "10.0.0.1:25"\ntls = "none"',
+            'listener[0].auth: found "required" with tls = "none": nobody',
+        ),
+        (
+            '[[listener]]\naddress = "10.0.0.1:25"\ntls = "none"\nplaintext_auth = true',
+            'listener[0].auth: found "required" with tls',
+        ),
+        (
+            '[[listener]]\naddress = "127.0.0.1:25"\ntls = "none"',
+            'listener[0].auth: found "required" with tls = "none": nobody',
+        ),
+        (
+            '[log]\ndestination = "none/relay.log"',
+            'log.destination: found "none/relay.log", whose folder does not exist; mkdir none',
+        ),
+    ],
+)
+def test_a_bad_value_or_combination_is_told(problems, text, line):
+    found = problems(text)
+    assert [problem.startswith(line) for problem in found].count(True) == 1, found
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1", "mail.example.com.", "b\u00fccher.example", "under_score.example", "a b"]
+)
+def test_a_bad_host_name_is_told(tmp_path, name):
+    path = tmp_path / "relay.toml"
+    path.write_text(f'hostname = "{name}"\n')
+    (problem, *_) = check(path, {}, 0.0).problems
+    assert problem.key == "hostname"
+
+
+def test_the_variable_is_named_where_it_set_the_value(report):
+    found = report(LISTENER, {"RELAY_LISTENER__0__ADDRESS": "x:25", "RELAY_RETRY__SCHEDULE": '["3d"]'})
+    assert [str(problem).split(";")[0] for problem in found.problems] == [
+        'environment: RELAY_LISTENER__0__ADDRESS: found "x:25"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "listener: not set; add a [[listener]]"),
+        (
+            '[[listener]]\naddress = "127.0.0.1:25"\ntls = "none"\nauth = "off"',
+            'listener[0].auth: found "off" with no trusted',
+        ),
+        (
+            '[[listener]]\naddress = "127.0.0.1:0"\ntls = "none"\nplaintext_auth = true',
+            'listener[0].address: found "127.0.0.1:0"; port 0',
+        ),
+        (
+            '[[listener]]\naddress = "0.0.0.0:25"\ntls = "none"\nplaintext_auth = true',
+            "listener[0].plaintext_auth: found true without TLS",
+        ),
+        (
+            LISTENER.replace("127.0.0.1", "0.0.0.0").replace("auth =", "proxy_protocol = true\nauth ="),
+            "listener[0].proxy_protocol: found true",
+        ),
+        (
+            LISTENER.replace("127.0.0.0/8", "8.0.0.0/8"),
+            'submission.trusted_networks[0]: found "8.0.0.0/8"; a large public',
+        ),
+        (
+            LISTENER + '[retry]\ndelay_notice_after = "3d"',
+            'retry.delay_notice_after: found "3d"; no delay is ever told',
+        ),
+        (LISTENER + '[limits]\nheader_size = "1GiB"', "limits.header_size: larger than a whole message may be"),
+        (LISTENER + "[limits]\nconnections = 10", "limits.connections_per_address: more than limits.connections"),
+        (
+            LISTENER + '[[route]]\ndomains = ["*"]\nrelay_host = "h.example:25"\n'
+            '[[route]]\ndomains = ["a.example"]\nrelay_host = "i.example:25"',
+            'route[1].domains[0]: found "a.example"; route[0] takes this mail first',
+        ),
+    ],
+)
+def test_a_doubt_is_told_and_does_not_stop(warnings, text, line):
+    found = warnings(text)
+    assert [warning.startswith(line) for warning in found] == [True], found
+
+
+def test_routes_in_order_of_telling_are_fine(warnings):
+    routes = [
+        ("a.b.example", "h.example:25"),
+        ("*.b.example", "i.example:25"),
+        ("b.example", "j.example:25"),
+        ("*", "k.example:25"),
+    ]
+    text = "".join(f'[[route]]\ndomains = ["{domain}"]\nrelay_host = "{host}"\n' for domain, host in routes)
+    assert warnings(LISTENER + text) == []
+
+
+def test_a_name_without_a_dot_is_a_doubt(tmp_path):
+    path = tmp_path / "relay.toml"
+    path.write_text('hostname = "localhost"\ndata_dir = "data"\n' + LISTENER)
+    assert [warning.key for warning in check(path, {}, 0.0).warnings] == ["hostname"]
+
+
+def test_two_sockets_cannot_have_one_address(problems):
+    second = (
+        '[[listener]]\naddress = "127.0.0.1:2525"\ntls = "none"\nauth = "off"\n[sandbox]\nreceiver = "127.0.0.1:2525"\n'
+    )
+    assert problems(LISTENER + second) == [
+        'listener[0].address: found "127.0.0.1:2525", the same as sandbox.receiver; use another port or address',
+        'listener[1].address: found "127.0.0.1:2525", the same as sandbox.receiver; use another port or address',
+    ]
+
+
+def test_a_password_does_not_cross_the_network_in_the_clear(problems, warnings, tmp_path):
+    (tmp_path / "pw").write_text("secret\n")
+    (tmp_path / "pw").chmod(0o600)
+    route = LISTENER + '[[route]]\ndomains = ["*"]\nrelay_host = "{}"\nuser = "u"\npassword_file = "pw"\ntls = "{}"\n'
+    (found,) = problems(route.format("smtp.example.net:587", "opportunistic"))
+    assert found.startswith('route[0].tls: found "opportunistic" with a password')
+    assert warnings(route.format("smtp.example.net:587", "required")) == []
+    assert warnings(route.format("127.0.0.1:587", "none")) == []
+
+
+def test_a_password_file_needs_a_first_line(problems, tmp_path):
+    (tmp_path / "pw").write_text("\nsecret\n")
+    (tmp_path / "pw").chmod(0o600)
+    route = '[[route]]\ndomains = ["*"]\nrelay_host = "127.0.0.1:587"\nuser = "u"\npassword_file = "pw"\n'
+    (found,) = problems(route)
+    assert found.startswith('route[0].password_file: found "pw", whose first line is empty')
+
+
+# DKIM keys
+
+DKIM = LISTENER + '[dkim."example.com"]\nselector = "s"\nkey = "dkim.key"\n'
+
+
+@pytest.fixture(scope="module")
+def rsa_key():
+    return rsa.generate_private_key(65537, 2048)
+
+
+def test_rsa_and_ed25519_keys_pass(warnings, tmp_path, rsa_key):
+    write_key(tmp_path / "dkim.key", rsa_key)
+    assert warnings(DKIM) == []
+    write_key(tmp_path / "dkim.key", ed25519.Ed25519PrivateKey.generate())
+    assert warnings(DKIM) == []
+
+
+def test_a_bad_dkim_key_is_told(problems, tmp_path, rsa_key):
+    path = tmp_path / "dkim.key"
+    begin = 'dkim."example.com".key: found "dkim.key"'
+    assert problems(DKIM) == [f"{begin}, which does not exist; create it or name another"]
+    write_key(path, rsa.generate_private_key(65537, 1024))
+    assert problems(DKIM) == [f"{begin}, an RSA key of 1024 bits; use 2048 bits; make one with `relay dkim generate`"]
+    write_key(path, ec.generate_private_key(ec.SECP256R1()))
+    assert problems(DKIM)[0].startswith(f"{begin}, a key DKIM has no use for; use RSA or Ed25519")
+    write_key(path, rsa_key, BestAvailableEncryption(b"x"))
+    assert problems(DKIM) == [f"{begin}, which is encrypted; store the key without a passphrase"]
+    path.write_text("-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\n")
+    assert problems(DKIM) == [f"{begin}, which is no private key in PEM form; make one with `relay dkim generate`"]
+    path.unlink()
+    path.mkdir()
+    assert problems(DKIM) == [f"{begin}, which is no file; name a file"]
+
+
+def test_a_key_that_others_may_read_is_a_doubt_and_write_a_problem(problems, warnings, tmp_path):
+    key = ed25519.Ed25519PrivateKey.generate()
+    write_key(tmp_path / "dkim.key", key, mode=0o640)
+    assert warnings(DKIM) == []
+    write_key(tmp_path / "dkim.key", key, mode=0o644)
+    (warning,) = warnings(DKIM)
+    assert warning.startswith('dkim."example.com".key: found "dkim.key", which everybody may read; chmod o-rwx')
+    write_key(tmp_path / "dkim.key", key, mode=0o602)
+    (problem,) = problems(DKIM)
+    assert problem.startswith('dkim."example.com".key: found "dkim.key", which everybody may change; chmod o-w')
+
+
+def test_two_keys_of_a_domain_have_two_selectors(problems, tmp_path):
+    write_key(tmp_path / "dkim.key", ed25519.Ed25519PrivateKey.generate())
+    twice = '[[dkim."example.com"]]\nselector = "s"\nkey = "dkim.key"\n' * 2
+    assert problems(twice) == ['dkim."example.com": the same selector twice; give each key its own selector']
+
+
+# The server's certificate
+
+
+def test_a_good_certificate_passes(warnings, tmp_path, authority):
+    assert warnings(LISTENER + write_certificate(tmp_path, authority, "mail.example.com")) == []
+    assert warnings(LISTENER + write_certificate(tmp_path, authority, "*.example.com")) == []
+
+
+def test_a_certificate_and_another_key_are_told(problems, tmp_path, authority):
+    tls = write_certificate(tmp_path, authority, "mail.example.com")
+    write_key(tmp_path / "tls.key", ec.generate_private_key(ec.SECP256R1()))
+    assert problems(tls) == [
+        'tls.key: found "tls.key", which is not the certificate\'s; name the key that belongs to it'
+    ]
+    write_key(tmp_path / "tls.key", ec.generate_private_key(ec.SECP256R1()), BestAvailableEncryption(b"x"))
+    assert problems(tls) == ['tls.key: found "tls.key", which is encrypted; store the key without a passphrase']
+    (tmp_path / "tls.crt").write_text("no certificate")
+    (problem,) = problems(tls)
+    assert problem.startswith('tls.certificate: found "tls.crt" (')
+    (tmp_path / "tls.crt").unlink()
+    assert problems(tls) == ['tls.certificate: found "tls.crt", which does not exist; create it or name another']
+
+
+def test_a_certificate_out_of_its_time_is_a_doubt(warnings, tmp_path, authority):
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    tls = LISTENER + write_certificate(
+        tmp_path, authority, "mail.example.com", not_before=start, not_after=start + timedelta(days=90)
+    )
+    for days, words in ((-1, "not valid yet"), (1, None), (80, "expires on 2030-04-01"), (91, "expired on 2030-04-01")):
+        found = warnings(tls, now=start.timestamp() + days * 86_400)
+        assert [words in warning for warning in found] == ([True] if words else []), (days, found)
+
+
+def test_a_certificate_of_another_name_is_a_doubt(warnings, tmp_path, authority):
+    (warning,) = warnings(LISTENER + write_certificate(tmp_path, authority, "other.example.com"))
+    assert "which does not name mail.example.com" in warning
+
+
+# The data folder and the system user
+
+
+def test_the_data_folder_is_ours_alone(problems, warnings, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    assert warnings(LISTENER) == []
+    data.chmod(0o755)
+    (warning,) = warnings(LISTENER)
+    assert warning.startswith('data_dir: found "data", which everybody may read; chmod 0700')
+    data.chmod(0o777)
+    (problem,) = problems(LISTENER)
+    assert problem.startswith('data_dir: found "data", which everybody may change; chmod 0700')
+    data.chmod(0o700)
+    data.rename(tmp_path / "real")
+    data.symlink_to(tmp_path / "real")
+    assert problems(LISTENER) == ['data_dir: found "data", which is a symbolic link; name the folder itself: real']
+    data.unlink()
+    data.write_text("")
+    assert problems(LISTENER) == ['data_dir: found "data", which is no folder; name a folder for the relay alone']
+
+
+def test_the_data_folder_can_be_made(report, tmp_path):
+    (problem,) = report(LISTENER, {"RELAY_DATA_DIR": "none/data"}).problems
+    assert problem.key == "RELAY_DATA_DIR"
+    assert problem.found.endswith(f"and {tmp_path}/none does not exist either")
+
+
+def test_the_system_user_exists(report):
+    (problem,) = report(LISTENER, {"RELAY_USER": "no-such-user"}).problems
+    assert problem.remedy.startswith("create the user: useradd --system")
+    (problem,) = report(LISTENER, {"RELAY_USER": "root"}).problems
+    assert problem.remedy == "use another user than root"
+    assert report(LISTENER, {"RELAY_USER": "nobody"}).problems == ()
