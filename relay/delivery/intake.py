@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from relay.delivery.lanes import Elsewhere, Lanes, Placement, Suspended
+from relay.delivery.lanes import Elsewhere, Lanes, Placement
 from relay.delivery.marker import Marker
 from relay.delivery.routing import RouteError
 from relay.delivery.runner import LaneRunner
@@ -35,7 +35,10 @@ _USER_SUSPENDED_FOR = 300.0
 class IntakeHost(Protocol):
     """What the intake needs of the service."""
 
-    recipients_per_message: int
+    @property
+    def recipients_per_message(self) -> int:
+        """Most recipients in one transaction."""
+        ...
 
     def reject(self, entry: Entry, error: RouteError, lane: str) -> None:
         """Fail or defer mail that has no route."""

@@ -102,7 +102,7 @@ class Lanes:
         self._settings = settings
         self._by_domain.clear()
         for lane in self.running.values():
-            limits = self._limits(lane.route, lane.name.rpartition("/")[2])[1]
+            limits = self._limits(lane.route, lane.name[len(lane.route.lane) + 1 :])[1]
             ranks = owners(lane.name, limits, self._workers)
             rank = ranks.index(self._slot) if self._slot in ranks else 0
             lane.planner.limit(share_of(limits, rank, len(ranks)), settings.delivery.idle_timeout)

@@ -46,6 +46,7 @@ class Marker:
         self._offer = offer
         self._tasks: set[asyncio.Task[None]] = set()
         self._unwritten = 0
+        self._settled = asyncio.Event()
         self.on_failure: Callable[[BaseException], None] | None = None
         """Called when outcomes can't be written: the writer stopped for good."""
 
@@ -94,9 +95,10 @@ class Marker:
         self.record(work, verdict, now)
 
     async def flush(self) -> None:
-        """Wait until everything handed in is durable or has failed."""
+        """Wait until everything handed in is durable or has failed, and what follows from it too."""
         while self._tasks or self._unwritten:
-            await asyncio.sleep(0.005)
+            self._settled.clear()
+            await self._settled.wait()
 
     async def _record_reading(
         self,
@@ -145,6 +147,7 @@ class Marker:
     def _write(self, marks: Sequence[Mark], notices: Sequence[Put], then: Callable[[list[Mark]], None]) -> None:
         def done(future: asyncio.Future[list[Mark]]) -> None:
             self._unwritten -= 1
+            self._settled.set()
             error = None if future.cancelled() else future.exception()
             if error is not None:
                 self._recorder.problem("mark", error)
@@ -163,6 +166,7 @@ class Marker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._settled.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._recorder.problem("mark", error)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from relay.delivery.connector import Connector
 from relay.delivery.intake import Intake
-from relay.delivery.lanes import Elsewhere, Lanes, Suspended
+from relay.delivery.lanes import Lanes
 from relay.delivery.marker import DsnBuilder, Marker
-from relay.delivery.outcome import Outcome, judge_error, judge_reply, judge_route
+from relay.delivery.outcome import Outcome, judge_error, judge_pause, judge_reply, judge_route
 from relay.delivery.routing import RouteError, Router
 from relay.delivery.runner import LaneRunner
 from relay.delivery.verdict import Circumstances, Verdict, judge
@@ -23,7 +23,7 @@ from relay.events.recorder import Recorder
 from relay.smtp.client.connection import Connection
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
 from relay_config.schema import Settings
-from relay_queue.model import Entry, Put
+from relay_queue.model import Body, Entry, Put, Recipient
 from relay_queue.protocol import Action, BodyDamagedError, Queue
 from relay_queue.states import State
 
@@ -146,9 +146,9 @@ class Delivery:
         """The transaction for a work, its body read; None if it can't be read (and is quarantined)."""
         message = work.message
         body = work.body
-        if body is None:
+        if body is None or body.file is not None:
             try:
-                body = await self._queue.head(message.id)
+                body = await self._read(message.id, body)
             except BodyDamagedError as error:
                 self._recorder.problem("body", error)
                 self.marker.settle(work, State.QUARANTINED, f"stored message is damaged: {error}")
@@ -165,6 +165,19 @@ class Delivery:
             message.envid,
             None if body.file is None else lambda: self._queue.open_file(body),
         )
+
+    async def _read(self, message_id: str, body: Body | None) -> Body:
+        """The body from the queue; of a large one, its file is seen to be there and whole."""
+        if body is None:
+            body = await self._queue.head(message_id)
+        if body.file is not None:
+            await asyncio.to_thread(_try_file, self._queue, body)
+        return body
+
+    @property
+    def recipients_per_message(self) -> int:
+        """Most recipients in one transaction."""
+        return self._settings.delivery.recipients_per_message
 
     def started(self, work: Work) -> None:
         """The work left the window for the wire."""
@@ -290,7 +303,7 @@ class Delivery:
         )
 
     def _withdraw(self, lane: LaneRunner, work: Work, wishes: dict[tuple[str, int], Action]) -> None:
-        by_wish: dict[Action, list] = {}
+        by_wish: dict[Action, list[Recipient]] = {}
         for recipient in work.recipients:
             wish = wishes.get((recipient.message_id, recipient.n))
             if wish is not None:
@@ -308,3 +321,7 @@ class Delivery:
     def _sweep(self) -> None:
         self.lanes.sweep()
         self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
+
+
+def _try_file(queue: Queue, body: Body) -> None:
+    queue.open_file(body).close()

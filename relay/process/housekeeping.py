@@ -1,0 +1,68 @@
+"""What a worker does on the side: forgets old history in small steps, and says aloud that the queue has stopped."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from relay.events.log import EventLog
+from relay_config.schema import Settings
+from relay_queue.protocol import Queue, QueueError
+
+_EVERY = 60.0
+_STEP = 1000
+_BETWEEN = 0.05
+"""Seconds between steps, so that pruning a day's history never keeps mail from being written."""
+
+
+class Housekeeping:
+    """One per worker; the first worker does what is to be done once."""
+
+    def __init__(self, settings: Settings, queue: Queue, log: EventLog, data_dir: Path, slot: int) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._log = log
+        self._slot = slot
+        self._marker = failure_marker(data_dir, slot)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; an earlier run's failure is over once its successor runs."""
+        self._marker.unlink(missing_ok=True)
+        if self._slot == 0:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End at once."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def reload(self, settings: Settings) -> None:
+        """Take new settings."""
+        self._settings = settings
+
+    def queue_failed(self, error: BaseException) -> None:
+        """The writer stopped for good: leave word for `relay check` (new connections are answered 421 already)."""
+        reason = self._queue.failed()
+        if reason is not None and not self._marker.exists():
+            self._log.process("queue stopped", reason=reason, error=str(error))
+            self._marker.write_text(f"{reason}\n", encoding="utf-8")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._prune()
+            except QueueError as error:
+                self._log.problem("prune", error)
+            await asyncio.sleep(_EVERY)
+
+    async def _prune(self) -> None:
+        keep = self._settings.history.keep
+        self._log.prune(time.time() - keep)
+        while await self._queue.prune(time.time() - keep, _STEP) >= _STEP:
+            await asyncio.sleep(_BETWEEN)
+
+
+def failure_marker(data_dir: Path, slot: int) -> Path:
+    """Where a worker leaves word that its queue writer stopped."""
+    return data_dir / "run" / f"queue-failed-{slot}"

@@ -1,0 +1,27 @@
+"""The sandbox's receiver as a child process of its own: an accident in it never touches the relay's workers."""
+
+import asyncio
+import signal
+
+from relay.sandbox.serve import run_receiver
+from relay_config.schema import Settings
+
+
+def main(settings: Settings, lifeline: int) -> int:
+    """Run in the forked child until SIGTERM or the supervisor's end; returns the exit status."""
+    asyncio.run(_run(settings, lifeline))
+    return 0
+
+
+async def _run(settings: Settings, lifeline: int) -> None:
+    loop = asyncio.get_running_loop()
+    receiving = loop.create_task(run_receiver(settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, receiving.cancel)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        loop.add_signal_handler(number, lambda: None)
+    loop.add_reader(lifeline, receiving.cancel)
+    await asyncio.wait([receiving])
+    loop.remove_reader(lifeline)
+    if not receiving.cancelled() and (error := receiving.exception()) is not None:
+        raise error

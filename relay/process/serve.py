@@ -1,0 +1,113 @@
+"""`relay serve`: from settings to running processes.
+
+Order matters: settings, lock, listeners and secrets as root; then privileges go; then the queue is opened, so that all
+it creates belongs to the relay's user.
+"""
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from relay.events.log import EventLog
+from relay.process import worker
+from relay.process.lock import AlreadyRunningError, Lock, acquire
+from relay.process.materials import MaterialError, Materials
+from relay.process.privileges import PrivilegeError, drop, lookup
+from relay.process.sockets import BindError, bind
+from relay.process.supervisor import Child, Supervisor
+from relay_config.load import load
+from relay_config.problems import SettingsError
+from relay_config.schema import Settings
+from relay_queue.folder import private_folder
+from relay_queue.protocol import QueueError
+from relay_queue.sqlite import open_queue
+
+_LOCK_PATIENCE = 5.0
+"""Seconds to wait for workers of a supervisor that was killed to end."""
+
+
+def serve(settings_path: Path, environ: Mapping[str, str]) -> int:
+    """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence."""
+    try:
+        settings = load(settings_path, environ)
+        return _serve(settings, partial(load, settings_path, environ))
+    except (SettingsError, AlreadyRunningError, BindError, PrivilegeError, MaterialError) as error:
+        sys.stderr.write(f"{error}\n")
+    except QueueError as error:
+        sys.stderr.write(f"queue: {error}\n")
+    return 1
+
+
+def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
+    workers = settings.workers or os.cpu_count() or 1
+    data_dir = Path(settings.data_dir)
+    _prepare_data_dir(settings, data_dir)
+    lock = _lock(data_dir)
+    try:
+        sockets = bind(settings, workers)
+        materials = Materials(settings)
+        drop(settings.user)
+        asyncio.run(_recover(data_dir))
+        children = [
+            Child(f"worker {slot}", partial(worker.main, settings, reload, materials, slot, workers, sockets[slot]))
+            for slot in range(workers)
+        ]
+        if settings.sandbox.receiver is not None:
+            from relay.process.receiver import main as receiver
+
+            children.append(Child("sandbox receiver", partial(receiver, settings)))
+        log = EventLog(settings, slot="supervisor")
+        log.process("started", workers=workers, hostname=settings.hostname, data_dir=str(data_dir), pid=os.getpid())
+        # What exists now is shared by all workers: the collector shall not touch (and so copy) it.
+        gc.freeze()
+        status = Supervisor(children, log.process).run()
+        log.close()
+        return status
+    finally:
+        lock.release()
+
+
+def _prepare_data_dir(settings: Settings, data_dir: Path) -> None:
+    """Make the folders that are needed before privileges go, and give them to the user."""
+    for folder in (private_folder(data_dir), private_folder(data_dir / "run")):
+        if settings.user is not None and os.geteuid() == 0:
+            record = lookup(settings.user)
+            os.chown(folder, record.pw_uid, record.pw_gid)
+
+
+def _lock(data_dir: Path) -> Lock:
+    """Take the data folder. Workers of a supervisor that was killed get a moment to end."""
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while True:
+        try:
+            return acquire(data_dir)
+        except AlreadyRunningError as error:
+            if _alive(error.pid) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+async def _recover(data_dir: Path) -> None:
+    """Create or migrate the queue, and give back what workers of an earlier run had in hand."""
+    opened = open_queue(data_dir, slot=0)
+    try:
+        await opened.recover(None)
+    finally:
+        await opened.aclose()

@@ -1,0 +1,138 @@
+"""The supervisor: starts the workers, restarts one that dies, passes signals on, and ends when they have ended.
+
+It has no event loop and no threads, so that it can fork at any time; it never touches mail. A worker that dies leaves
+what it had in hand to its successor. If the supervisor itself is killed, its workers notice (`lifeline`) and end.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+_QUICK = 2.0
+"""A child that lives less than this (seconds) died in starting."""
+_QUICK_DEATHS = 5
+"""So many such deaths in a row are fatal: the world is wrong, and restarting does not mend it."""
+STOP_GRACE = 30.0
+"""Seconds that running transactions get to end after SIGTERM."""
+_KILL_AFTER = STOP_GRACE + 10.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One process to keep running."""
+
+    name: str
+    main: Callable[[int], int]
+    """Runs in the child with the read end of the lifeline; returns the exit status."""
+    pid: int = 0
+    started_at: float = 0.0
+    quick_deaths: int = 0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps `children` running until told to stop. `tell(what, **fields)` reports."""
+
+    children: list[Child]
+    tell: Callable[..., None]
+    _lifeline: tuple[int, int] = field(default=(-1, -1), init=False)
+    _status: int = field(default=0, init=False)
+
+    def run(self) -> int:
+        """Returns the exit status: 0 after a stop that was asked for."""
+        self._lifeline = os.pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # A signal that is ignored by default is never seen by sigwait; any handler will do.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        try:
+            for child in self.children:
+                self._start(child)
+            self._watch()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            for end in self._lifeline:
+                os.close(end)
+        return self._status
+
+    def _watch(self) -> None:
+        while True:
+            number = signal.sigwait(_SIGNALS)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop(f"got {signal.Signals(number).name}")
+                return
+            if number in (signal.SIGHUP, signal.SIGUSR1):
+                self._signal(number)
+            elif not self._reap():
+                return
+
+    def _reap(self) -> bool:
+        """Restart children that died. False: gave up."""
+        for child, status in self._dead():
+            lived = time.monotonic() - child.started_at
+            self.tell("child died", name=child.name, status=os.waitstatus_to_exitcode(status), lived=round(lived, 1))
+            child.quick_deaths = child.quick_deaths + 1 if lived < _QUICK else 0
+            if child.quick_deaths >= _QUICK_DEATHS:
+                self._status = 1
+                self._stop(f"{child.name} dies again and again")
+                return False
+            if child.quick_deaths:
+                time.sleep(0.1 * 2**child.quick_deaths)
+            self._start(child)
+        return True
+
+    def _dead(self) -> list[tuple[Child, int]]:
+        dead = []
+        for child in self.children:
+            if child.pid:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if pid:
+                    child.pid = 0
+                    dead.append((child, status))
+        return dead
+
+    def _stop(self, reason: str) -> None:
+        self.tell("stopping", reason=reason)
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + _KILL_AFTER
+        while any(child.pid for child in self.children):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.tell("killing", names=" ".join(child.name for child in self.children if child.pid))
+                self._signal(signal.SIGKILL)
+                deadline = time.monotonic() + _KILL_AFTER
+                self._status = 1
+            signal.sigtimedwait((signal.SIGCHLD,), min(max(left, 0.05), 0.5))
+            self._dead()
+        self.tell("stopped")
+
+    def _signal(self, number: int) -> None:
+        for child in self.children:
+            if child.pid:
+                os.kill(child.pid, number)
+
+    def _start(self, child: Child) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child.started_at = time.monotonic()
+        pid = os.fork()
+        if pid:
+            child.pid = pid
+            return
+        status = 1
+        try:
+            os.close(self._lifeline[1])
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            status = child.main(self._lifeline[0])
+        except BaseException:  # noqa: BLE001 - whatever it is, the child ends here and must say why
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Not sys.exit: the parent's stack and exit handlers are not ours to unwind.
+            os._exit(status)

@@ -1,0 +1,182 @@
+"""One worker process: an event loop with its listeners, its queue writer and its lanes."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from relay.delivery.routing import Router
+from relay.delivery.service import Delivery
+from relay.events.log import EventLog
+from relay.message.dsn import DsnFactory
+from relay.process import wake
+from relay.process.housekeeping import Housekeeping
+from relay.process.materials import MaterialError, Materials
+from relay.process.supervisor import STOP_GRACE
+from relay.smtp.server.listen import ServerContext, serve
+from relay.submission.handler import SubmissionHandler
+from relay_config.problems import SettingsError
+from relay_config.schema import Listener, Settings
+from relay_queue.protocol import QueueError
+from relay_queue.sqlite import open_queue
+
+_ORPHAN_GRACE = 1.0
+"""Seconds for running transactions when the supervisor is gone: another one may be waiting to start."""
+
+
+def main(
+    settings: Settings,
+    reload: Callable[[], Settings],
+    materials: Materials,
+    slot: int,
+    workers: int,
+    sockets: list[tuple[Listener, socket.socket]],
+    lifeline: int,
+) -> int:
+    """Run in the forked child until SIGTERM; returns the exit status."""
+    # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
+    # nothing of what a message leaves behind is cyclic.
+    gc.set_threshold(50_000, 20, 50)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(settings, reload, materials, slot, workers, sockets, lifeline))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _run(
+    settings: Settings,
+    reload: Callable[[], Settings],
+    materials: Materials,
+    slot: int,
+    workers: int,
+    sockets: list[tuple[Listener, socket.socket]],
+    lifeline: int,
+) -> int:
+    worker = Worker(settings, materials, slot, workers)
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[float] = loop.create_future()
+
+    def ask_to_stop(grace: float) -> None:
+        if not stop.done():
+            stop.set_result(grace)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop, STOP_GRACE)
+    loop.add_signal_handler(signal.SIGHUP, worker.reload, reload)
+    loop.add_signal_handler(signal.SIGUSR1, worker.reopen_logs)
+    loop.add_reader(lifeline, ask_to_stop, _ORPHAN_GRACE)
+    await worker.start(sockets)
+    grace = await stop
+    loop.remove_reader(lifeline)
+    await worker.stop(grace)
+    return 0
+
+
+class Worker:
+    """All parts of one worker, started and stopped in the right order."""
+
+    def __init__(self, settings: Settings, materials: Materials, slot: int, workers: int) -> None:
+        self._settings = settings
+        self._materials = materials
+        self._slot = slot
+        self._data_dir = Path(settings.data_dir)
+        self.log = EventLog(settings, slot=str(slot))
+        self.queue = open_queue(self._data_dir, slot=slot)
+        self.router = Router(settings)
+        self._dsn = DsnFactory(settings, materials.keys)
+        self.delivery = Delivery(
+            settings,
+            self.queue,
+            self.log,
+            self.router,
+            self._dsn.build,
+            slot=slot,
+            workers=workers,
+            notify=lambda notice, other: wake.notify(self._data_dir, notice, slot=other),
+        )
+        self.handler = SubmissionHandler(settings, self.queue, self.delivery, self.log, keys=materials.keys)
+        self.context = ServerContext(settings, self.handler, materials.tls)
+        self._housekeeping = Housekeeping(settings, self.queue, self.log, self._data_dir, slot)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
+        """Give back what a predecessor had in hand, then deliver, then listen."""
+        await self.queue.recover(self._slot)
+        self.delivery.marker.on_failure = self._housekeeping.queue_failed
+        await self.delivery.start()
+        loop = asyncio.get_running_loop()
+        self._closing.push_async_callback(wake.listen(self._data_dir, self._slot, loop, self._notice).aclose)
+        self._housekeeping.start()
+        for listener, sock in sockets:
+            self._servers.append(await serve(sock, listener, self.context))
+        self.log.process("worker ready", pid=os.getpid())
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting; transactions on either side get `grace` seconds; the rest stays in the queue."""
+        self.log.process("worker stopping", grace=grace)
+        began = time.monotonic()
+        await self.context.stop(self._servers, grace)
+        await self.delivery.stop(max(0.1, grace - (time.monotonic() - began)))
+        await self._closing.aclose()
+        await self._housekeeping.stop()
+        await self.queue.aclose()
+        self.log.process("worker stopped")
+        self.log.close()
+
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """SIGHUP: take new settings and certificates; whatever is wrong with them keeps the old."""
+        try:
+            settings = load()
+            self._materials.reload(settings)
+        except (SettingsError, MaterialError) as error:
+            self.log.process("reload refused", reason=str(error))
+            return
+        self._settings = settings
+        self.log.reload(settings)
+        self._dsn.reload(settings, self._materials.keys)
+        self.delivery.reload(settings)
+        self.handler.reload(settings, self._materials.keys)
+        self.context.reload(settings)
+        self.log.process("reloaded")
+
+    def reopen_logs(self) -> None:
+        """SIGUSR1: the log file was moved away."""
+        self.log.reopen()
+
+    def _notice(self, notice: str) -> None:
+        kind, _, argument = notice.partition(" ")
+        if kind == "due":
+            self.delivery.due(argument or None)
+        elif kind == "withdraw":
+            self._spawn(self.delivery.withdraw())
+        elif kind == "suspensions":
+            self._spawn(self.delivery.reload_suspensions())
+        else:
+            self._spawn(self._everything())
+
+    async def _everything(self) -> None:
+        """Notices were lost on the way: look at all there is."""
+        await self.delivery.reload_suspensions()
+        await self.delivery.withdraw()
+        self.delivery.due(None)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.problem("notice", error)

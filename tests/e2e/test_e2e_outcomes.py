@@ -1,0 +1,156 @@
+"""What becomes of mail: retries, bounces, expiry, mixed outcomes."""
+
+import json
+
+from tests.support.answers import Close
+from tests.support.world import World
+
+
+async def events(world: World, queue_id: str) -> list[str]:
+    lines = (await world.relay.command("events", "--id", queue_id, "--json")).splitlines()
+    return [json.loads(line)["event"] for line in lines]
+
+
+async def test_greylisting_then_success(world: World):
+    mx = await world.mx("example.test", rcpt=["451 4.7.1 Greylisted, try again later", "250 2.1.5 ok"])
+    await world.start()
+    queue_id = await world.send("someone@example.test")
+    await mx.wait(1)
+    await world.drained()
+    assert await events(world, queue_id) == ["accepted", "deferred", "delivered"]
+
+
+async def test_each_recipient_has_its_own_outcome(world: World):
+    mx = await world.mx(
+        "example.test",
+        rcpt={
+            "bad@example.test": "550 5.1.1 no such user",
+            "later@example.test": ["450 4.2.1 mailbox busy", "250 2.1.5 ok"],
+        },
+    )
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send(["good@example.test", "bad@example.test", "later@example.test"])
+    await mx.wait(2)
+    (bounce,) = await sender.wait(1)
+    await world.drained()
+    assert sorted(mx.recipients()) == ["good@example.test", "later@example.test"]
+    assert bounce.sender == ""
+    assert sender.recipients() == ["app@sender.test"]
+    assert b"bad@example.test" in bounce.content
+    assert b"5.1.1" in bounce.content
+    assert b"good@example.test" not in bounce.content.partition(b"text/rfc822-headers")[0]
+
+
+async def test_a_refusal_bounces_at_once_with_one_dsn(world: World):
+    mx = await world.mx("example.test", content="554 5.7.1 spam")
+    sender = await world.mx("sender.test")
+    await world.start()
+    queue_id = await world.send("someone@example.test")
+    await sender.wait(1)
+    await world.drained()
+    assert len(sender.messages) == 1
+    assert mx.messages == []
+    assert (await events(world, queue_id))[1:] in (["failed", "notified"], ["notified", "failed"])
+
+
+async def test_a_bounce_is_never_bounced(world: World):
+    await world.mx("example.test", rcpt="550 5.1.1 no such user")
+    sender = await world.mx("sender.test", rcpt="550 5.1.1 no such user either")
+    await world.start()
+    await world.send("someone@example.test")
+    await sender.until(lambda: sender.sessions)
+    await world.drained()
+    assert len(sender.sessions) == 1
+
+
+async def test_temporary_failures_expire_into_one_dsn_with_the_last_cause(world: World):
+    await world.mx("example.test", rcpt="452 4.2.2 mailbox full")
+    sender = await world.mx("sender.test")
+    await world.start(retry={"schedule": ["200ms"], "expire_after": "1s"})
+    queue_id = await world.send("someone@example.test")
+    (bounce,) = await sender.wait(1)
+    await world.drained()
+    assert b"mailbox full" in bounce.content
+    assert b"Action: failed" in bounce.content
+    told = await events(world, queue_id)
+    assert told.count("expired") == 1
+    assert told.count("deferred") >= 3
+    assert len(sender.messages) == 1
+
+
+async def test_a_null_mx_fails_at_once(world: World):
+    world.dns.zones["example.test"] = {"MX": [(0, ".")]}
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@example.test")
+    (bounce,) = await sender.wait(1)
+    assert b"5.1.10" in bounce.content
+
+
+async def test_an_unknown_domain_fails_at_once(world: World):
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@nowhere.test")
+    (bounce,) = await sender.wait(1)
+    assert b"nowhere.test" in bounce.content
+
+
+async def test_dns_trouble_is_temporary(world: World):
+    from tests.support.dns import Fault
+
+    mx = await world.mx("example.test")
+    world.dns.faults["example.test"] = Fault("servfail")
+    relay = await world.start(dns={"nameservers": [world.dns.address], "timeout": "500ms"})
+    await world.send("someone@example.test")
+    await mx.until(lambda: world.dns.faults["example.test"].seen >= 1)
+    shown = await relay.command("queue", "list", "--json")
+    assert '"queued"' in shown or '"active"' in shown
+
+
+async def test_a_connection_closed_before_the_final_reply_is_tried_again(world: World):
+    mx = await world.mx("example.test", content=[Close(), "250 2.0.0 ok"])
+    await world.start()
+    queue_id = await world.send("someone@example.test")
+    await mx.wait(1)
+    await world.drained()
+    assert await events(world, queue_id) == ["accepted", "deferred", "delivered"]
+
+
+async def test_success_is_reported_when_asked_and_the_next_server_does_not(world: World):
+    await world.mx("example.test", dsn=False)
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send(
+        "someone@example.test",
+        mail_options=["RET=HDRS", "ENVID=abc123"],
+        rcpt_options=["NOTIFY=SUCCESS", "ORCPT=rfc822;someone@example.test"],
+    )
+    (notice,) = await sender.wait(1)
+    assert b"Action: relayed" in notice.content
+    assert b"Original-Envelope-Id: abc123" in notice.content
+
+
+async def test_dsn_requests_are_passed_on(world: World):
+    mx = await world.mx("example.test")
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send(
+        "someone@example.test",
+        mail_options=["RET=FULL", "ENVID=abc"],
+        rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;someone@example.test"],
+    )
+    (got,) = await mx.wait(1)
+    await world.drained()
+    assert got.params["ENVID"] == "abc"
+    assert got.recipients[0].params["NOTIFY"] == "SUCCESS,FAILURE"
+    assert sender.messages == []
+
+
+async def test_notify_never_is_silent(world: World):
+    await world.mx("example.test", rcpt="550 5.1.1 no")
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@example.test", rcpt_options=["NOTIFY=NEVER"])
+    await world.drained()
+    assert sender.sessions == []

@@ -1,0 +1,157 @@
+"""Processes: restarts, signals, a second start, and many messages without loss."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.answers import Delay
+from tests.support.world import World, message
+
+
+async def flood(world: World, count: int, domain: str = "example.test", threads: int = 4) -> set[str]:
+    """Submit as fast as the relay takes; returns the recipients that got a 250."""
+    taken: set[str] = set()
+
+    def part(first: int) -> None:
+        import smtplib
+
+        try:
+            with smtplib.SMTP("127.0.0.1", world.relay.plain, timeout=20) as client:
+                for n in range(first, count, threads):
+                    to = f"user{n}@{domain}"
+                    client.sendmail("app@sender.test", [to], message(str(n)))
+                    taken.add(to)
+        except (OSError, smtplib.SMTPException):
+            return  # killed under us: what had no 250 does not count
+
+    await asyncio.gather(*(asyncio.to_thread(part, first) for first in range(threads)))
+    return taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_ten_thousand_messages_none_lost_none_doubled(world: World, workers: int):
+    mx = await world.mx("example.test")
+    count = 5000
+    await world.start(workers=workers, throttle={"rate": "0", "connection_rate": "0", "max_connections": 20})
+    taken = await flood(world, count)
+    assert len(taken) == count
+    await mx.wait(count, 90)
+    await world.drained(60)
+    assert Counter(mx.recipients()) == Counter(taken)
+
+
+async def test_restart_in_the_middle_loses_nothing(world: World):
+    mx = await world.mx("example.test", content=Delay(0.01))
+    relay = await world.start(throttle={"rate": "0", "max_connections": 4})
+    taken = await flood(world, 300)
+    assert await relay.stop(signal.SIGTERM) == 0
+    await relay.start()
+    await world.drained(60)
+    assert Counter(mx.recipients()) == Counter(taken), "an orderly stop doubles nothing either"
+
+
+async def test_kill_9_in_the_middle_loses_nothing(world: World):
+    mx = await world.mx("example.test", content=Delay(0.005))
+    relay = await world.start(throttle={"rate": "0", "max_connections": 4})
+    flooding = asyncio.create_task(flood(world, 2000))
+    await mx.wait(50)
+    relay.kill()
+    taken = await flooding
+    await relay.start()
+    await world.drained(60)
+    got = Counter(mx.recipients())
+    assert taken <= set(got), "every 250 is kept"
+    assert sum(got.values()) - len(got) <= 4, "doubled at most what was on the wire"
+
+
+async def test_a_worker_that_dies_is_replaced_and_its_mail_goes_on(world: World):
+    mx = await world.mx("example.test")
+    relay = await world.start(workers=2)
+    await world.send("before@example.test")
+    await mx.wait(1)
+    assert relay.process is not None
+    children = Path(f"/proc/{relay.process.pid}/task/{relay.process.pid}/children").read_text().split()  # noqa: ASYNC240
+    for pid in children:
+        os.kill(int(pid), signal.SIGKILL)
+    await relay.greeted()
+    await world.send("after@example.test")
+    await mx.wait(2)
+    assert "child died" in relay.log
+
+
+async def test_a_second_start_refuses_and_names_the_first(world: World):
+    relay = await world.start()
+    assert relay.process is not None
+    second = await asyncio.to_thread(lambda: relay.run("serve"))
+    assert second.returncode == 1
+    assert str(relay.process.pid) in second.stderr.decode()
+    await relay.greeted()
+
+
+async def test_reload_takes_good_settings_and_refuses_bad_ones(world: World):
+    mx = await world.mx("example.test")
+    relay = await world.start(submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "1MiB"})
+    assert relay.process is not None
+    relay.write_settings(submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "oops"})
+    os.kill(relay.process.pid, signal.SIGHUP)
+    await mx.until(lambda: "reload refused" in relay.log)
+    relay.write_settings(submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "2MiB"})
+    os.kill(relay.process.pid, signal.SIGHUP)
+    await mx.until(lambda: "reloaded" in relay.log)
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
+    writer.write(b"EHLO c.test\r\nQUIT\r\n")
+    assert b"SIZE 2097152" in await reader.read()
+    writer.close()
+    await world.send("someone@example.test")
+    await mx.wait(1)
+
+
+async def test_a_transaction_under_way_may_end_after_sigterm(world: World):
+    await world.mx("example.test")
+    relay = await world.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
+    writer.write(b"EHLO c.test\r\nMAIL FROM:<a@sender.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n")
+    while not (await reader.readline()).startswith(b"354"):
+        pass
+    stopping = asyncio.create_task(relay.stop(signal.SIGTERM))
+    await asyncio.sleep(0.3)
+    writer.write(message() + b"\r\n.\r\n")
+    assert (await reader.readline()).startswith(b"250")
+    writer.close()
+    assert await stopping == 0
+
+
+async def test_admin_commands_steer_a_running_server(world: World):
+    mx = await world.mx("example.test", rcpt="450 4.2.1 later")
+    relay = await world.start(retry={"schedule": ["1h"], "expire_after": "2d"})
+    queue_id = await world.send("someone@example.test")
+    await mx.until(lambda: mx.sessions)
+    async with asyncio.timeout(10):
+        while '"deferred"' not in await relay.command("events", "--id", queue_id, "--json"):
+            await asyncio.sleep(0.05)
+    await relay.command("queue", "hold", queue_id)
+    assert '"held"' in await relay.command("queue", "list", "--json")
+    mx.scripts.set("rcpt", "250 2.1.5 ok")
+    await relay.command("queue", "release", queue_id)
+    async with asyncio.timeout(10):
+        while await relay.command("queue", "list", "--json"):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_suspended_domain_waits_and_goes_on(world: World):
+    mx = await world.mx("example.test")
+    relay = await world.start()
+    await relay.command("suspend", "add", "--domain", "example.test", "--reason", "maintenance")
+    queue_id = await world.send("someone@example.test")
+    await asyncio.sleep(0.5)
+    assert mx.messages == []
+    assert queue_id in await relay.command("queue", "list", "--json")
+    listed = json.loads((await relay.command("suspend", "list", "--json")).splitlines()[0])
+    await relay.command("suspend", "remove", str(listed["id"]))
+    await mx.wait(1)
