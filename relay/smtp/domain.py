@@ -1,0 +1,80 @@
+"""Domains as they appear in addresses and greetings: checked, and brought to one form.
+
+The one form is the lower-case A-label name (RFC 5890), or an address literal in canonical spelling with its brackets.
+Everything that compares domains relies on it, so a trick of spelling (case, full-width dots, homoglyphs) never makes
+two domains look the same or one look like two. Must not resolve anything.
+"""
+
+import ipaddress
+import re
+
+import idna
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*({_LABEL})")
+_A_LABEL = re.compile(r"(?:^|\.)xn--([a-z0-9-]*)")
+
+_CACHE_SIZE = 20_000
+_cache: dict[str, str | None] = {}
+
+
+def normalise(domain: str) -> str | None:
+    """The one form of a domain, or None when it is not one (RFC 5321 §4.1.2, RFC 6531 §3.3).
+
+    Takes names, U-labels and literals such as `[192.0.2.1]`. Answers are cached: mail repeats its domains.
+    """
+    try:
+        return _cache[domain]
+    except KeyError:
+        pass
+    found = _literal(domain) if domain.startswith("[") else _name(domain)
+    if len(_cache) >= _CACHE_SIZE:
+        # Dropping all is cheaper than keeping order on each hit; a flood of made-up domains only costs misses.
+        _cache.clear()
+    if len(domain) <= 255:
+        _cache[domain] = found
+    return found
+
+
+def _name(domain: str) -> str | None:
+    """A host name in A-labels."""
+    if not domain or len(domain) > 255:
+        return None
+    if domain.isascii():
+        name = domain.lower()
+    else:
+        try:
+            # UTS 46 maps case and width as browsers and mail clients do; the result is checked again below.
+            name = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError):
+            return None
+    match = _NAME.fullmatch(name)
+    if match is None or len(name) > 253 or match[1].isdigit():
+        # An all-digit last label is an IPv4 address in disguise, never a top-level domain (RFC 3696 §2).
+        return None
+    if "xn--" in name and not all(_decodes(label) for label in _A_LABEL.findall(name)):
+        return None
+    return name
+
+
+def _decodes(encoded: str) -> bool:
+    """Whether what follows `xn--` is Punycode for something that is not ASCII."""
+    try:
+        return not encoded.encode("ascii").decode("punycode").isascii()
+    except (UnicodeError, OverflowError):
+        return False
+
+
+def _literal(domain: str) -> str | None:
+    """An address literal (RFC 5321 §4.1.3); general literals other than IPv6 are of no use to a relay."""
+    if not domain.endswith("]"):
+        return None
+    inner = domain[1:-1]
+    try:
+        if inner[:5].lower() == "ipv6:":
+            if "%" in inner:
+                return None
+            return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
+        return f"[{ipaddress.IPv4Address(inner)}]"
+    except ValueError:
+        return None

@@ -1,0 +1,90 @@
+"""How many connections there are, in all and by client, and who they are: caps, stress and shutdown ask it.
+
+One per worker, shared by its listeners and kept over reloads. A client is an IPv4 address or an IPv6 /64, which is what
+one subscriber gets. Must not touch sockets.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from typing import Protocol
+
+_STRESS = 0.8
+"""Share of the cap above which idle clients are hurried (the precedent is Postfix's stress mode)."""
+
+
+class Open(Protocol):
+    """A connection as far as the counts are concerned."""
+
+    def shut_down(self) -> None:
+        """End when the running transaction has ended."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+    def hurry(self) -> None:
+        """Look at the timers now: they may have become shorter."""
+        ...
+
+
+class Connections:
+    """The open connections of a worker."""
+
+    __slots__ = ("_by_client", "_hurried_at", "on_empty", "open")
+
+    def __init__(self) -> None:
+        self.open: set[Open] = set()
+        self._by_client: dict[str, int] = {}
+        self._hurried_at = 0.0
+        self.on_empty: Callable[[], None] | None = None
+        """Called when the last connection has gone."""
+
+    def __len__(self) -> int:
+        return len(self.open)
+
+    def admits(self, client: str, in_all: int, by_client: int) -> bool:
+        """Whether one more connection of that client stays within the caps."""
+        return len(self.open) < in_all and self._by_client.get(client, 0) < by_client
+
+    def add(self, connection: Open, client: str) -> None:
+        """Count one."""
+        self.open.add(connection)
+        self._by_client[client] = self._by_client.get(client, 0) + 1
+
+    def remove(self, connection: Open, client: str) -> None:
+        """Forget one that was added."""
+        if connection not in self.open:
+            return
+        self.open.discard(connection)
+        left = self._by_client[client] - 1
+        if left:
+            self._by_client[client] = left
+        else:
+            del self._by_client[client]
+        if not self.open and self.on_empty is not None:
+            self.on_empty()
+
+    def stressed(self, in_all: int) -> bool:
+        """Whether the cap is near."""
+        return len(self.open) > in_all * _STRESS
+
+    def hurry(self, now: float) -> None:
+        """Let every connection look at its timers, at most once in five seconds."""
+        if now - self._hurried_at >= 5:
+            self._hurried_at = now
+            for connection in list(self.open):
+                connection.hurry()
+
+
+def client_of(address: str) -> str:
+    """Whom an address is counted for."""
+    if ":" not in address:
+        return address
+    try:
+        ip = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))

@@ -1,0 +1,97 @@
+"""What all sessions of a listener share: the settings that concern them, the handler, the certificate, the counts.
+
+A reload makes new contexts; sessions keep the one they started with. Must hold nothing of a single session.
+"""
+
+import ipaddress
+import ssl
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from relay.smtp.server.connections import Connections
+from relay.smtp.server.handler import Handler
+from relay_config.schema import Limits, Listener, Settings
+
+_AUTH = "AUTH PLAIN LOGIN"
+
+
+@dataclass(slots=True)
+class ServerContext:
+    """Shared by the sessions of one listener."""
+
+    hostname: str
+    handler: Handler
+    listener: Listener
+    limits: Limits = field(default_factory=Limits)
+    max_message_size: int = 50 << 20
+    """Octets."""
+    max_recipients: int = 1000
+    tls: ssl.SSLContext | None = None
+    """The server's certificate; None where there is none, then STARTTLS is not offered."""
+    connections: Connections = field(default_factory=Connections)
+    """Survives reloads: pass the old one on."""
+    handshake_timeout: float = 30.0
+    """Seconds for a TLS handshake, and for the PROXY header."""
+    rate_window: float = 60.0
+    """Seconds over which `limits.data_rate` is averaged."""
+    _extensions: dict[tuple[bool, bool], bytes] = field(default_factory=dict)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        listener: Listener,
+        handler: Handler,
+        tls: ssl.SSLContext | None,
+        connections: Connections,
+    ) -> "ServerContext":
+        """The context that the settings describe."""
+        return cls(
+            hostname=settings.hostname,
+            handler=handler,
+            listener=listener,
+            limits=settings.limits,
+            max_message_size=settings.submission.max_message_size,
+            max_recipients=settings.submission.max_recipients,
+            tls=tls if listener.tls != "none" else None,
+            connections=connections,
+        )
+
+    @property
+    def greeting(self) -> bytes:
+        """The first line (RFC 5321 §3.1)."""
+        return f"220 {self.hostname} ESMTP relay\r\n".encode()
+
+    def ehlo(self, *, starttls: bool, auth: bool) -> bytes:
+        """The reply to EHLO, with the extensions on offer at this point of a session."""
+        wire = self._extensions.get((starttls, auth))
+        if wire is None:
+            wire = self._extensions[starttls, auth] = self._encode_ehlo(starttls=starttls, auth=auth)
+        return wire
+
+    def _encode_ehlo(self, *, starttls: bool, auth: bool) -> bytes:
+        lines = [
+            self.hostname,
+            "PIPELINING",
+            f"SIZE {self.max_message_size}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "ENHANCEDSTATUSCODES",
+            *(["STARTTLS"] if starttls else []),
+            *([_AUTH] if auth else []),
+            "DSN",
+            "CHUNKING",
+            f"LIMITS RCPTMAX={self.max_recipients}",
+        ]
+        return "".join(f"250{' ' if line is lines[-1] else '-'}{line}\r\n" for line in lines).encode()
+
+
+@lru_cache(maxsize=4096)
+def is_loopback(address: str) -> bool:
+    """Whether an IP address in text is of this machine."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback

@@ -1,0 +1,123 @@
+"""MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3): grammar here, policy with the handler."""
+
+from relay.smtp.address import Path, parse_path
+from relay.smtp.parameters import MailParameters, RcptParameters, mail_parameters, rcpt_parameters
+from relay.smtp.reply import Reply
+from relay.smtp.server import texts
+from relay.smtp.server.handler import RecipientPath, Transaction
+from relay.smtp.server.session import Session
+from relay.smtp.server.texts import Canned
+
+_NO_MAIL_PARAMETERS = MailParameters()
+_NO_RCPT_PARAMETERS = RcptParameters()
+
+
+def mail(session: Session, argument: str) -> None:
+    """MAIL FROM:<path> [parameters]."""
+    transaction = _transaction(session, argument)
+    if not isinstance(transaction, Transaction):
+        session.refuse_any(transaction)
+        return
+    reply = session.handler.mail(session.peer, transaction)
+    if reply is not None:
+        session.answer(reply)
+        return
+    session.transaction = transaction
+    session.say(texts.SENDER_OK)
+
+
+def rcpt(session: Session, argument: str) -> None:
+    """RCPT TO:<path> [parameters]."""
+    transaction = session.transaction
+    if transaction is None or session.chunked:
+        session.refuse(texts.NEED_MAIL if transaction is None else texts.IN_CHUNKS)
+        return
+    if argument[:3].upper() != "TO:":
+        session.refuse(texts.RCPT_SYNTAX)
+        return
+    path = parse_path(argument[3:].lstrip(" "))
+    if isinstance(path, str) or not path.address:
+        session.answer(Reply(501, "5.1.3", path if isinstance(path, str) else "A recipient cannot be empty"))
+        return
+    recipient = _recipient(session, transaction, path)
+    if not isinstance(recipient, RecipientPath):
+        session.refuse_any(recipient)
+        return
+    if len(transaction.recipients) >= session.context.max_recipients:
+        session.refuse(texts.TOO_MANY_RECIPIENTS)
+        return
+    reply = session.handler.rcpt(session.peer, transaction, recipient)
+    if reply is not None:
+        session.answer(reply)
+        return
+    transaction.recipients.append(recipient)
+    session.say(texts.RECIPIENT_OK)
+
+
+def _mail_order(session: Session) -> Canned | None:
+    """Whether MAIL may come now."""
+    peer = session.peer
+    if not peer.helo:
+        return texts.NEED_HELLO
+    if session.transaction is not None:
+        return texts.NESTED_MAIL
+    if peer.identity is None and session.context.listener.auth == "required" and not session.auth_offered:
+        return texts.NEED_TLS
+    return None
+
+
+def _transaction(session: Session, argument: str) -> Transaction | Canned | Reply:
+    """The transaction that MAIL opens, or why it cannot."""
+    fault = _mail_order(session)
+    if fault is not None:
+        return fault
+    # A blank after the colon is wrong (RFC 5321 §3.3) and common.
+    path = parse_path(argument[5:].lstrip(" ")) if argument[:5].upper() == "FROM:" else None
+    if path is None:
+        return texts.MAIL_SYNTAX
+    if isinstance(path, str):
+        return Reply(501, "5.1.7", path)
+    parameters = mail_parameters(path.rest) if path.rest else _NO_MAIL_PARAMETERS
+    if isinstance(parameters, Reply):
+        return parameters
+    conflict = _mail_conflict(session, path, parameters)
+    if conflict is not None:
+        return conflict
+    return Transaction(
+        path.address,
+        path.domain,
+        parameters.size,
+        parameters.eightbit,
+        parameters.smtputf8,
+        parameters.ret,
+        parameters.envid,
+    )
+
+
+def _mail_conflict(session: Session, path: Path, parameters: MailParameters) -> Canned | None:
+    """What path and parameters, each right, make wrong together."""
+    if path.address and not path.domain:
+        return texts.SENDER_DOMAIN
+    if path.rest and not session.peer.extended:
+        return texts.NEED_EXTENDED
+    if not path.ascii and not parameters.smtputf8:
+        return texts.NEED_SMTPUTF8
+    if parameters.size is not None and parameters.size > session.context.max_message_size:
+        return texts.TOO_BIG
+    return None
+
+
+def _recipient(session: Session, transaction: Transaction, path: Path) -> RecipientPath | Canned | Reply:
+    """The recipient that RCPT names, or why it cannot be taken."""
+    if not path.ascii and not transaction.smtputf8:
+        return texts.NEED_SMTPUTF8
+    if path.rest and not session.peer.extended:
+        return texts.NEED_EXTENDED
+    parameters = rcpt_parameters(path.rest, smtputf8=transaction.smtputf8) if path.rest else _NO_RCPT_PARAMETERS
+    if isinstance(parameters, Reply):
+        return parameters
+    if path.domain:
+        return RecipientPath(path.address, path.domain, parameters.notify, parameters.orcpt)
+    # <postmaster> without a domain is the postmaster of this host (RFC 5321 §4.5.1).
+    hostname = session.context.hostname
+    return RecipientPath(f"{path.address}@{hostname}", hostname.lower(), parameters.notify, parameters.orcpt)

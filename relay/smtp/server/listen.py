@@ -1,0 +1,118 @@
+"""A listening socket in service: accepts sessions, changes to new settings, stops, drains.
+
+The socket is made by the caller (before privileges are dropped, shared between workers); sessions begin with the
+context of the moment and keep it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+from relay.smtp.server.connections import Connections
+from relay.smtp.server.context import ServerContext
+from relay.smtp.server.protocol import RelaySMTP
+from relay.smtp.server.proxy import read_proxy
+
+__all__ = ["Connections", "Server", "ServerContext", "drain", "serve"]
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+
+
+class Server:
+    """One listener at work."""
+
+    def __init__(self, sock: socket.socket, context: ServerContext) -> None:
+        self._sock = sock
+        self.context = context
+        """Replace it to change the settings of sessions to come."""
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        loop = asyncio.get_running_loop()
+        self._sock.setblocking(False)
+        if self.context.listener.proxy_protocol:
+            self._sock.listen(_BACKLOG)
+            self._track(loop.create_task(self._accept_proxied(loop)))
+            return
+        self._server = await loop.create_server(lambda: RelaySMTP(self.context), sock=self._sock, backlog=_BACKLOG)
+
+    def stop(self) -> None:
+        """Accept no more; sessions go on."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._server is None:
+            self._sock.close()
+
+    async def stopped(self) -> None:
+        """Wait until nothing of accepting is left."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    async def _accept_proxied(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept connections that begin with a PROXY header."""
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self._sock)
+            except OSError as error:
+                # Out of descriptors, most likely: what is open must end first.
+                log.warning("cannot accept on %s: %s", self.context.listener.address, error)
+                await asyncio.sleep(0.5)
+                continue
+            context = self.context
+            if len(self._tasks) + len(context.connections) > context.limits.connections:
+                sock.close()
+                continue
+            self._track(loop.create_task(self._begin_proxied(loop, sock, context)))
+
+    async def _begin_proxied(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ServerContext
+    ) -> None:
+        """Read the header, then make the session."""
+        try:
+            found = await read_proxy(loop, sock, context.handshake_timeout)
+            if found is None:
+                sock.close()
+                return
+            await loop.connect_accepted_socket(lambda: RelaySMTP(context, found), sock)
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        except OSError:
+            sock.close()
+
+    def _track(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(sock: socket.socket, context: ServerContext) -> Server:
+    """Begin to accept sessions of `context` on a bound socket."""
+    server = Server(sock, context)
+    await server.start()
+    return server
+
+
+async def drain(connections: Connections, seconds: float) -> int:
+    """End all sessions: idle ones at once, the others when their transaction ends, those left after `seconds` hard.
+
+    Returns how many had to be ended hard. Stop the servers first.
+    """
+    for connection in list(connections.open):
+        connection.shut_down()
+    if connections.open:
+        emptied = asyncio.Event()
+        connections.on_empty = emptied.set
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(emptied.wait(), seconds)
+        connections.on_empty = None
+    left = list(connections.open)
+    for connection in left:
+        connection.abort()
+    return len(left)

@@ -1,0 +1,355 @@
+"""The asynchronous shell of a session: transport, timers, TLS; all protocol is the engine's.
+
+The only module that knows aiosmtpd's class: `RelaySMTP` is one of its `SMTP` objects, so what is written for aiosmtpd
+finds its types, but nothing of its command loop runs and its constructor (148 µs: it inspects itself for hooks) is
+passed over. `tests/smtp_server/test_server_aiosmtpd.py` notices when a new release needs attention here.
+"""
+
+import asyncio
+import ssl
+from typing import Any, Final, cast
+
+from aiosmtpd.proxy_protocol import ProxyData
+from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import Session as AiosmtpdSession
+
+from relay.smtp.server import texts
+from relay.smtp.server.connections import client_of
+from relay.smtp.server.context import ServerContext, is_loopback
+from relay.smtp.server.engine import Engine
+from relay.smtp.server.handler import Peer
+from relay.smtp.server.session import Phase, Session, log
+from relay.smtp.server.texts import Canned, encode
+from relay.smtp.server.timers import Timers
+
+_MAX_WAITING: Final = 1 << 16
+"""Octets that may wait while the session is stopped, before reading stops too."""
+_LINGER: Final = 3.0
+"""Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
+
+
+class RelaySMTP(SMTP):
+    """One connection."""
+
+    def __init__(self, context: ServerContext, proxy: ProxyData | None = None) -> None:
+        # Not super().__init__(): see the module's docstring.
+        self._context = context
+        self._proxy = proxy
+        self._engine: Engine | None = None
+        self._wire: asyncio.Transport | None = None
+        self._client = ""
+        self._blocked = False
+        self._reading = True
+        self._scheduled = False
+        self._eof = False
+        self._lingering = False
+        self._octets = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._handshake: asyncio.Task[None] | None = None
+
+    # -- the transport's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected: count it, ask the handler, greet."""
+        # uvloop's transports are no subclasses of asyncio.Transport, they only behave so.
+        wire = cast("asyncio.Transport", transport)
+        context = self._context
+        self.loop = asyncio.get_running_loop()
+        self._wire = wire
+        address, port, local = self._addresses(wire)
+        self._client = client_of(address)
+        limits, connections = context.limits, context.connections
+        if not connections.admits(self._client, limits.connections, limits.connections_per_address):
+            self._turn_away(texts.TOO_MANY_CONNECTIONS)
+            return
+        connections.add(self, self._client)
+        now = self.loop.time()
+        peer = Peer(address, port, context.listener.address)
+        session = Session(context, peer, local=local)
+        session.wake = self._woken
+        self._state = session
+        self._engine = Engine(session)
+        self._timers = Timers(limits, now, context.rate_window)
+        self._arm(self._timers.check(now, 0))
+        if connections.stressed(limits.connections):
+            connections.hurry(now)
+        reply = context.handler.connected(peer)
+        if reply is not None:
+            if context.listener.tls != "implicit":
+                wire.write(encode(reply))
+            session.close()
+            self._close()
+        elif context.listener.tls == "implicit":
+            session.phase = Phase.TLS
+            self._start_handshake()
+        else:
+            wire.write(context.greeting)
+
+    def data_received(self, data: bytes) -> None:
+        """Octets arrived."""
+        engine = self._engine
+        if engine is None or self._lingering:
+            return
+        self._octets += len(data)
+        engine.feed(data)
+        if not self._scheduled:
+            self._run()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
+        self._eof = True
+        if self._engine is None or self._lingering or self._state.peer.tls is not None:
+            return False
+        return self._state.busy or self._blocked or self._scheduled
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        del exc  # a reset is as good an end as any
+        self._end()
+
+    def pause_writing(self) -> None:
+        """The client does not take our replies: run and read nothing until it does."""
+        self._blocked = True
+        self._set_reading(wanted=False)
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self._blocked = False
+        self._schedule()
+
+    # -- what the counts ask (connections.Open) ------------------------------------------------------------------------
+
+    def shut_down(self) -> None:
+        """End when the running transaction has ended."""
+        if self._engine is not None and not self._lingering:
+            self._engine.drain()
+            self._flush()
+
+    def abort(self) -> None:
+        """End now."""
+        if self._wire is not None:
+            self._wire.abort()
+        self._end()
+
+    def hurry(self) -> None:
+        """Look at the timers now."""
+        if self._timer is not None and not self._lingering:
+            self._timer.cancel()
+            self._tick()
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Let the engine work on what is here, write its replies, note the time."""
+        self._scheduled = False
+        engine = self._engine
+        if engine is None or self._lingering:
+            return
+        session = self._state
+        if self._blocked:
+            return
+        before = session.commands
+        again = engine.pump()
+        phase = session.phase
+        receiving = phase is Phase.DATA or phase is Phase.CHUNK
+        timers = self._timers
+        if receiving or session.commands != before:
+            timers.active_at = self.loop.time()
+        if receiving is not timers.receiving:
+            timers.receiving = False
+            if receiving:
+                timers.begin_message(timers.active_at, self._octets)
+        self._flush()
+        if again and not self._blocked:
+            self._schedule()
+        if not self._reading or session.busy or again:
+            self._set_reading(wanted=self._may_read(engine))
+        if self._eof and not (again or session.busy or self._blocked) and not self._lingering:
+            self.abort()
+
+    def _flush(self) -> None:
+        """Write the replies gathered, in one piece, and follow the session where it went."""
+        session = self._state
+        out = session.out
+        if out and self._wire is not None:
+            self._wire.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+        if session.phase is Phase.CLOSED:
+            self._close()
+        elif session.phase is Phase.TLS and self._handshake is None:
+            self._start_handshake()
+
+    def _schedule(self) -> None:
+        """Run again after others had their turn."""
+        if not self._scheduled and self._engine is not None:
+            self._scheduled = True
+            self.loop.call_soon(self._run)
+
+    def _woken(self) -> None:
+        """The handler has decided."""
+        if self._engine is None or self._lingering:
+            return
+        self._timers.active_at = self.loop.time()
+        self._flush()
+        if self._pending():
+            self._run()
+        elif self._state.draining:
+            self.shut_down()
+
+    def _pending(self) -> bool:
+        """There is something to go on with."""
+        return self._engine is not None and (self._engine.waiting > 0 or self._eof or not self._reading)
+
+    def _may_read(self, engine: Engine) -> bool:
+        """Neither our side nor the client's is behind."""
+        return not self._blocked and engine.waiting < _MAX_WAITING
+
+    def _set_reading(self, *, wanted: bool) -> None:
+        """Read, or let the client wait."""
+        if wanted is self._reading or self._wire is None or self._wire.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._wire.resume_reading()
+        else:
+            self._wire.pause_reading()
+
+    # -- timers --------------------------------------------------------------------------------------------------------
+
+    def _arm(self, when: Canned | float) -> None:
+        """Look again then."""
+        if isinstance(when, float):
+            self._timer = self.loop.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        """The timer fired: see whether the client is late."""
+        session, context = self._state, self._context
+        stressed = context.connections.stressed(context.limits.connections)
+        busy = session.busy or session.phase is Phase.TLS
+        verdict = self._timers.check(self.loop.time(), self._octets, busy=busy, stressed=stressed)
+        if isinstance(verdict, float):
+            self._arm(verdict)
+        elif self._blocked:
+            self.abort()
+        else:
+            session.line = ""
+            session.close(verdict)
+            self._flush()
+
+    # -- TLS -----------------------------------------------------------------------------------------------------------
+
+    def _start_handshake(self) -> None:
+        """Shake hands. Reading stops before another octet can arrive in plaintext (CVE-2011-0411)."""
+        self._set_reading(wanted=False)
+        self._handshake = self.loop.create_task(self._shake_hands())
+
+    async def _shake_hands(self) -> None:
+        """Upgrade the transport; a client that cannot gets nothing in plaintext any more."""
+        context, transport = self._context, self._wire
+        assert context.tls is not None, "TLS is offered only with a certificate"
+        assert transport is not None, "a handshake needs a connection"
+        try:
+            secured = await self.loop.start_tls(
+                transport,
+                self,
+                context.tls,
+                server_side=True,
+                ssl_handshake_timeout=context.handshake_timeout,
+            )
+        except (TimeoutError, OSError, ssl.SSLError, RuntimeError) as error:
+            log.debug("TLS handshake failed: %s", error)
+            self.abort()
+            return
+        if secured is None or self._engine is None:
+            self.abort()
+            return
+        self._wire = secured
+        self._reading = True
+        described = secured.get_extra_info("ssl_object")
+        session = self._state
+        session.secured(f"{described.version()} {described.cipher()[0]}")
+        self._timers.active_at = self.loop.time()
+        if context.listener.tls == "implicit":
+            secured.write(context.greeting)
+        self._run()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _turn_away(self, canned: Canned) -> None:
+        """Refuse a connection before it is a session."""
+        assert self._wire is not None, "only a connection can be refused"
+        if self._context.listener.tls != "implicit":
+            self._wire.write(canned.wire)
+        self._wire.close()
+
+    def _close(self) -> None:
+        """Close, giving a client that is still sending the chance to take our last reply."""
+        transport = self._wire
+        if transport is None or self._lingering:
+            return
+        if self._state.quit or self._eof or self._blocked or not transport.can_write_eof():
+            self._lingering = True
+            transport.close()
+            return
+        self._lingering = True
+        if not transport.is_closing():
+            transport.write_eof()
+            self._set_reading(wanted=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(_LINGER, self.abort)
+
+    def _end(self) -> None:
+        """Forget everything; also called where a failed handshake ends a connection without telling."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wire = None
+        if self._engine is None:
+            return
+        self._engine = None
+        self._context.connections.remove(self, self._client)
+        session = self._state
+        session.wake = _nothing
+        session.close()
+        session.handler.disconnected(session.peer)
+
+    def _addresses(self, transport: asyncio.Transport) -> tuple[str, int, bool]:
+        """The client's address and port, and whether it is on this machine, whoever it claims to be."""
+        name: Any = transport.get_extra_info("peername") or ("", 0)
+        address, port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("127.0.0.1", 0)
+        local = is_loopback(address)
+        proxy = self._proxy
+        if proxy is not None and proxy.src_addr is not None and not isinstance(proxy.src_addr, (str, bytes)):
+            address, port = str(proxy.src_addr), proxy.src_port or 0
+            local = local and is_loopback(address)
+        return address, port, local
+
+    # -- aiosmtpd's view -----------------------------------------------------------------------------------------------
+
+    def aiosmtpd_session(self) -> AiosmtpdSession:
+        """The session as aiosmtpd's handlers know it."""
+        view: Any = AiosmtpdSession(self.loop)
+        peer = self._state.peer
+        view.peer = (peer.address, peer.port)
+        view.host_name = peer.helo or None
+        view.extended_smtp = peer.extended
+        view.authenticated = peer.identity is not None
+        view.auth_data = peer.identity
+        view.proxy_data = self._proxy
+        found: AiosmtpdSession = view
+        return found
+
+    def aiosmtpd_envelope(self) -> Envelope:
+        """The transaction as aiosmtpd's handlers know it, without content."""
+        view = Envelope()
+        transaction = self._state.transaction
+        if transaction is not None:
+            view.mail_from = transaction.sender
+            view.smtp_utf8 = transaction.smtputf8
+            view.rcpt_tos = [recipient.address for recipient in transaction.recipients]
+        return view
+
+
+def _nothing() -> None:
+    """Nobody is connected any more."""

@@ -1,0 +1,53 @@
+"""The PROXY protocol, versions 1 and 2: read from the bare socket before it becomes a session.
+
+Reads exactly the header, so that a TLS handshake right behind it is left to the transport. The grammar is aiosmtpd's.
+"""
+
+import asyncio
+import socket
+
+from aiosmtpd.proxy_protocol import ProxyData, get_proxy
+
+_MAX_V1 = 107
+"""Octets of a version 1 header with its CRLF (PROXY protocol §2.1)."""
+
+
+class SocketReader:
+    """What aiosmtpd's parser reads from: never takes an octet more than asked for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._sock = sock
+
+    async def read(self, n: int = 1) -> bytes:
+        """Up to `n` octets; none at the end."""
+        return await self._loop.sock_recv(self._sock, n)
+
+    async def readexactly(self, n: int = 1) -> bytes:
+        """Just `n` octets."""
+        found = b""
+        while len(found) < n:
+            block = await self.read(n - len(found))
+            if not block:
+                raise ConnectionError("the connection ended within the PROXY header")
+            found += block
+        return found
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """Up to and with `separator`; octet by octet, since nothing behind it may be taken."""
+        found = b""
+        while not found.endswith(separator):
+            if len(found) >= _MAX_V1:
+                raise ConnectionError("the PROXY header is too long")
+            found += await self.readexactly(1)
+        return found
+
+
+async def read_proxy(loop: asyncio.AbstractEventLoop, sock: socket.socket, timeout: float) -> ProxyData | None:  # noqa: ASYNC109 - the header has its own limit, whoever calls
+    """The header, or None when there is no valid one in time."""
+    try:
+        async with asyncio.timeout(timeout):
+            found = await get_proxy(SocketReader(loop, sock))
+    except (TimeoutError, OSError, asyncio.IncompleteReadError):
+        return None
+    return found if found.valid else None
