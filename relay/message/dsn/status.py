@@ -1,0 +1,74 @@
+"""The part of a notification that programs read: message/delivery-status (RFC 3464 §2)."""
+
+from collections.abc import Sequence
+
+from relay.message.date import stamp
+from relay.message.dsn.fields import enhanced_code, field, is_reply, printable, xtext
+from relay.message.dsn.wanted import Kind
+from relay_queue.model import Message, Recipient
+from relay_queue.states import State
+
+_ACTIONS: dict[Kind, str] = {"failure": "failed", "delay": "delayed", "success": "relayed"}
+_CLASSES: dict[Kind, str] = {"failure": "5", "delay": "4", "success": "2"}
+_EXPIRED = "4.4.7"
+"""RFC 3463 §3.5: the attempts' own codes are told by Diagnostic-Code."""
+
+
+def status(
+    kind: Kind,
+    message: Message,
+    recipients: Sequence[Recipient],
+    *,
+    hostname: str,
+    expires_at: float | None,
+    remote: str | None,
+    utf8: bool,
+) -> str:
+    """The whole part with CRLF line ends, ASCII unless `utf8`."""
+    head = field("Reporting-MTA", f"dns; {hostname}")
+    if message.envid:
+        head = field("Original-Envelope-Id", xtext(message.envid)) + head
+    groups = [head + field("Arrival-Date", stamp(message.received_at))]
+    for recipient in recipients:
+        group = _addresses(recipient, utf8=utf8)
+        group += field("Action", _ACTIONS[kind])
+        group += field("Status", status_code(kind, recipient))
+        group += _answer(recipient, remote, utf8=utf8)
+        if recipient.changed_at:
+            group += field("Last-Attempt-Date", stamp(recipient.changed_at))
+        if kind == "delay" and expires_at is not None:
+            group += field("Will-Retry-Until", stamp(expires_at))
+        groups.append(group)
+    return "\r\n".join(groups)
+
+
+def status_code(kind: Kind, recipient: Recipient) -> str:
+    """The Status field: what the reply said, where that fits what became of it."""
+    if recipient.state is State.EXPIRED:
+        return _EXPIRED
+    code = enhanced_code(recipient.reply or "")
+    if code is not None and code[0] == _CLASSES[kind]:
+        return code
+    return f"{_CLASSES[kind]}.0.0"
+
+
+def _addresses(recipient: Recipient, *, utf8: bool) -> str:
+    fields = ""
+    if recipient.orcpt:
+        kind, separator, value = recipient.orcpt.partition(";")
+        if separator:
+            fields = field("Original-Recipient", f"{printable(kind)};{xtext(value, utf8=utf8)}")
+    # RFC 6533 §3: an address with characters beyond ASCII is of type utf-8.
+    kind = "rfc822" if recipient.address.isascii() or not utf8 else "utf-8"
+    return fields + field("Final-Recipient", f"{kind};{printable(recipient.address, utf8=utf8)}")
+
+
+def _answer(recipient: Recipient, remote: str | None, *, utf8: bool) -> str:
+    if not recipient.reply:
+        return ""
+    answer = printable(recipient.reply, utf8=utf8)
+    if not is_reply(answer):
+        return field("Diagnostic-Code", f"X-Relay; {answer}")
+    host = printable((remote or "").partition("[")[0])
+    mta = field("Remote-MTA", f"dns; {host}") if host else ""
+    return mta + field("Diagnostic-Code", f"smtp; {answer}")

@@ -1,0 +1,122 @@
+"""The part of a notification that people read: what happened, to whom, why, what to do."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.message.date import stamp
+from relay.message.dsn.fields import enhanced_code, printable
+from relay.message.dsn.wanted import Kind
+from relay_queue.model import Recipient
+from relay_queue.states import State
+
+_WIDTH = 74
+
+SUBJECTS: dict[Kind, str] = {
+    "failure": "Your message could not be delivered",
+    "delay": "Your message is delayed",
+    "success": "Your message was handed on",
+}
+
+_DO_CHECK = "Check the address for typing errors, then write again."
+_DO_OTHER = "Reach the recipient another way; their mail administrator can put this right."
+_DO_LATER = "Send it again later, or reach the recipient another way."
+_DO_SMALLER = "Send a smaller message, or share large files by a link."
+_DO_ADMIN = "If you did not expect this, ask your mail administrator."
+
+_ADVICE: dict[str, tuple[str, str]] = {
+    "1.0": ("The address was refused.", _DO_CHECK),
+    "1.1": ("The address does not exist there.", _DO_CHECK),
+    "1.2": ("The part after the @ is not a mail domain.", _DO_CHECK),
+    "1.3": ("The address is not valid.", _DO_CHECK),
+    "1.6": ("The recipient has moved.", "Ask the recipient for their new address."),
+    "1.10": ("The domain accepts no mail.", _DO_CHECK),
+    "2.1": ("The mailbox is disabled.", _DO_OTHER),
+    "2.2": ("The mailbox is full.", _DO_LATER),
+    "2.3": ("The message is too large for the mailbox.", _DO_SMALLER),
+    "3.4": ("The message is too large for the receiving server.", _DO_SMALLER),
+    "4.1": ("The receiving server did not answer.", _DO_LATER),
+    "4.4": ("No server for this domain could be found.", _DO_CHECK),
+    "4.6": ("The message went round in a circle.", _DO_OTHER),
+    "4.7": ("It could not be delivered in the time allowed.", _DO_LATER),
+    "6.7": ("The receiving server cannot handle the international address.", _DO_OTHER),
+    "7": ("The receiving server refused it by its rules.", _DO_ADMIN),
+}
+
+
+@dataclass(slots=True, frozen=True)
+class Facts:
+    """What the text tells besides the recipients."""
+
+    kind: Kind
+    hostname: str
+    received_at: float
+    subject: str
+    """The original Subject, printable; empty when there was none."""
+    expires_at: float | None
+    """Until when it is tried."""
+    remote: str | None
+    """The server that answered."""
+
+
+def text(facts: Facts, recipients: Sequence[Recipient]) -> str:
+    """The whole part, lines ended by LF."""
+    paragraphs = [f"This is the mail server {facts.hostname}.", _opening(facts, len(recipients))]
+    if facts.subject:
+        paragraphs.append(f"Subject: {facts.subject}")
+    blocks = ["\n".join(textwrap.wrap(paragraph, _WIDTH)) for paragraph in paragraphs]
+    blocks.extend(_recipient(facts, recipient) for recipient in recipients)
+    blocks.append("\n".join(textwrap.wrap(_closing(facts.kind), _WIDTH)))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _opening(facts: Facts, count: int) -> str:
+    whom = "this recipient" if count == 1 else f"these {count} recipients"
+    handed_in = f"Your message of {stamp(facts.received_at)}"
+    if facts.kind == "failure":
+        return f"{handed_in} could not be delivered to {whom}. It will not be tried again."
+    if facts.kind == "success":
+        return (
+            f"{handed_in} was handed to the next mail server for {whom}. That server does not confirm delivery, so "
+            "this is the last you will hear of it unless it fails."
+        )
+    until = f" until {stamp(facts.expires_at)}" if facts.expires_at is not None else ""
+    return (
+        f"{handed_in} has not yet been delivered to {whom}. It will be tried again{until}; you need not send it again."
+    )
+
+
+def _recipient(facts: Facts, recipient: Recipient) -> str:
+    lines = [f"<{printable(recipient.address, utf8=True)}>"]
+    if facts.kind != "success":
+        why, what = _advice(facts.kind, recipient)
+        if why:
+            lines.extend(_indented(why))
+        if recipient.reply:
+            who = f"{printable(facts.remote, utf8=True)} said" if facts.remote else "The last answer was"
+            lines.extend(_indented(f"{who}: {printable(recipient.reply, utf8=True)}"))
+        if what:
+            lines.extend(_indented(what))
+    return "\n".join(lines)
+
+
+def _advice(kind: Kind, recipient: Recipient) -> tuple[str, str]:
+    """Why, and what the sender can do."""
+    code = enhanced_code(recipient.reply or "")
+    subject, _, detail = (code or "0.0.0").partition(".")[2].partition(".")
+    why, what = _ADVICE.get(f"{subject}.{detail}") or _ADVICE.get(subject) or ("", _DO_ADMIN)
+    if kind == "delay":
+        return why, ""
+    if recipient.state is State.EXPIRED:
+        return f"{_ADVICE['4.7'][0]} {why}".strip(), _DO_LATER
+    return why, what
+
+
+def _indented(paragraph: str) -> list[str]:
+    return textwrap.wrap(paragraph, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+
+
+def _closing(kind: Kind) -> str:
+    if kind == "failure":
+        return "The next part is for programs; the last one is what you sent, or its header."
+    return "The next part is for programs; the last one is the header of what you sent."
