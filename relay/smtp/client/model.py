@@ -137,7 +137,7 @@ class Stage(enum.Enum):
     """After the final dot, before the reply: the peer may have taken the message."""
 
 
-@dataclass
+@dataclass(eq=False)
 class SessionError(Exception):
     """The session broke or the peer refused it as a whole. All foreign exceptions are mapped to this, once."""
 
