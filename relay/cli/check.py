@@ -1,0 +1,99 @@
+"""`relay check`: everything that is wrong with the settings, the data folder and the queue, at once."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from relay.cli.context import Shell, pass_shell, user_name
+from relay.cli.exits import FAILED, FailureError
+from relay.cli.output import count, emit_json, json_option, printable
+from relay_config.problems import Problem
+from relay_config.schema import Settings
+from relay_queue.model import Selection
+from relay_queue.states import State
+
+
+@click.command()
+@json_option
+@pass_shell
+@click.pass_context
+def check(ctx: click.Context, shell: Shell, *, as_json: bool) -> None:
+    """Say what is wrong with the settings and the data folder. Exit 1 if the relay could not run."""
+    from relay_config.check import check as check_settings
+
+    path = shell.settings_path
+    report = check_settings(path, os.environ, time.time())
+    problems, warnings = list(report.problems), list(report.warnings)
+    if report.settings is not None:
+        found, doubts = _data_folder(shell, report.settings)
+        problems += found
+        warnings += doubts
+    for severity, findings in (("problem", problems), ("warning", warnings)):
+        for finding in findings:
+            if as_json:
+                emit_json(
+                    {
+                        "severity": severity,
+                        "file": finding.file,
+                        "key": finding.key,
+                        "found": finding.found,
+                        "remedy": finding.remedy,
+                    }
+                )
+            else:
+                click.echo(f"{'warning: ' if severity == 'warning' else ''}{printable(str(finding))}")
+    if not as_json:
+        what = f"{path}: {count(len(problems), 'problem')}, {count(len(warnings), 'warning')}."
+        click.echo(what if problems or warnings else f"{path}: all is well.")
+    ctx.exit(FAILED if problems else 0)
+
+
+def _data_folder(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
+    """(problems, warnings) of the data folder and what is in it. One that is not there yet is made at the start."""
+    folder = Path(settings.data_dir)
+    if not folder.is_dir():
+        return [], []
+    problems = list(_ownership(folder, settings))
+    if problems:
+        return problems, []
+    try:
+        return _contents(shell, settings)
+    except FailureError as failure:
+        return [Problem(str(folder), "", failure.message, failure.remedy or "mend it")], []
+
+
+def _ownership(folder: Path, settings: Settings) -> Iterator[Problem]:
+    """What `relay_config.check` leaves open: whether the folder is the relay's alone."""
+    status = folder.lstat()
+    if status.st_mode & stat.S_IWGRP:
+        yield Problem(str(folder), "", "its group may change it", f"run: chmod 0700 {folder}")
+    owner = user_name(status.st_uid)
+    if settings.user is not None and owner != settings.user:
+        remedy = f"run: chown -R {settings.user}: {folder}"
+        yield Problem(str(folder), "", f"belongs to {owner}, and the relay runs as {settings.user}", remedy)
+
+
+def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
+    from relay.submission.users import UserFile
+    from relay_queue.protocol import QueueError
+
+    data_dir = shell.data_dir
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    if (data_dir / "queue.db").exists():
+        try:
+            with shell.admin() as admin:
+                damaged = sum(item.quarantined for item in admin.summary(Selection(states=(State.QUARANTINED,))))
+        except QueueError as error:
+            problems.append(Problem(str(data_dir / "queue.db"), "", str(error), "restore it, or move it away"))
+            damaged = 0
+        if damaged:
+            remedy = "look with `relay queue list --state quarantined`, then release, fail or drop them"
+            warnings.append(Problem(str(data_dir), "", f"{count(damaged, 'damaged recipient')} set aside", remedy))
+    if any(listener.auth == "required" for listener in settings.listener) and not UserFile(data_dir):
+        warnings.append(Problem(str(data_dir), "", "no users", "nobody can log in: add one with `relay user add NAME`"))
+    return problems, warnings

@@ -1,0 +1,116 @@
+"""What every command needs: the settings, the data folder, the queue, a word to a running server.
+
+Commands work as the owner of the data folder: root becomes that user first, so that no file in the folder ends up
+belonging to root, where the server could not touch it.
+"""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from relay.cli.exits import FailureError
+from relay.cli.output import remark
+from relay_config.schema import Settings
+from relay_queue.protocol import Admin
+
+
+class Shell:
+    """One invocation of the command line."""
+
+    def __init__(self, config: str | None) -> None:
+        self._config = config
+
+    @cached_property
+    def settings_path(self) -> Path:
+        """The settings file: as named, or the first that is there."""
+        from relay_config.load import find_settings
+
+        if self._config is not None:
+            return Path(self._config)
+        return find_settings(os.environ, Path.cwd())
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings; raises `SettingsError` with everything that is wrong."""
+        from relay_config.load import load
+
+        return load(self.settings_path, os.environ)
+
+    @cached_property
+    def data_dir(self) -> Path:
+        """The data folder, entered: it exists, is readable, and this process is its owner from now on."""
+        folder = Path(self.settings.data_dir)
+        try:
+            status = folder.stat()
+        except FileNotFoundError:
+            raise FailureError(
+                f"{folder}: no such data folder.",
+                f"Set `data_dir` in {self.settings_path}, or make the folder with `relay init`.",
+            ) from None
+        become(status.st_uid, status.st_gid)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            owner = user_name(status.st_uid)
+            raise FailureError(
+                f"{folder}: permission denied; the folder belongs to {owner}.",
+                f"Run this as root or as that user: `sudo -u {owner} relay …`.",
+            )
+        return folder
+
+    @contextmanager
+    def admin(self) -> Iterator[Admin]:
+        """The queue, open for reading and steering."""
+        from relay_queue.sqlite import open_admin
+
+        admin = open_admin(self.data_dir)
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+    def wake(self) -> None:
+        """Let a running server notice a change at once; without one it is seen at the next start."""
+        from relay.process.wake import notify
+
+        notify(self.data_dir)
+
+    def record_steered(self, action: str, count: int) -> None:
+        """Leave a trace of what an admin did."""
+
+    def running(self) -> bool:
+        """Whether a server runs on this data folder."""
+        from relay.process.lock import holder
+
+        return holder(self.data_dir) is not None
+
+    def remark_if_stopped(self) -> None:
+        """Say when nothing will move because no server runs."""
+        if not self.running():
+            remark("The relay is not running: nothing is delivered until `relay serve` is started.")
+
+
+pass_shell = click.make_pass_decorator(Shell)
+
+
+def become(uid: int, gid: int) -> None:
+    """Turn root into the given user for good; any other user stays who they are."""
+    if os.geteuid() != 0 or uid == 0:
+        return
+    try:
+        os.initgroups(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:  # a user without a name, as in containers
+        os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

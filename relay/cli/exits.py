@@ -1,0 +1,68 @@
+"""How a command ends: 0 done, 1 failed, 2 usage, 3 nothing matched, 130 interrupted.
+
+Errors that a person can mend are a sentence and a remedy on stderr, never a traceback; that would mean a fault
+of ours.
+"""
+
+from typing import IO, Any
+
+import click
+
+FAILED = 1
+NOTHING = 3
+INTERRUPTED = 130
+"""As a shell reports a command that Ctrl-C ended."""
+
+
+class FailureError(click.ClickException):
+    """The command could not do what was asked (exit 1)."""
+
+    exit_code = FAILED
+
+    def __init__(self, sentence: str, remedy: str | None = None) -> None:
+        super().__init__(sentence)
+        self.remedy = remedy
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """The sentence and its remedy, on stderr."""
+        click.echo(f"relay: {self.message}", file=file, err=True)
+        if self.remedy:
+            click.echo(f"  {self.remedy}", file=file, err=True)
+
+
+class NothingMatchedError(FailureError):
+    """What was asked about does not exist (exit 3), which scripts may want to tell from a failure."""
+
+    exit_code = NOTHING
+
+
+def explain_foreign(error: Exception) -> FailureError | None:
+    """A sentence for what the world did to a command; None when the fault is ours."""
+    from relay_config.problems import SettingsError
+    from relay_queue.protocol import BodyDamagedError, QueueError, QueueFullError, QueueVersionError
+
+    match error:
+        case SettingsError():
+            sentence = FailureError(str(error))
+        case PermissionError():
+            sentence = FailureError(
+                f"{_place(error)}: permission denied.",
+                "Run this as the relay's user or as root, e.g. `sudo -u relay relay …`.",
+            )
+        case QueueFullError():
+            sentence = FailureError(f"No room for the queue: {error}", "Free some disk space and repeat the command.")
+        case BodyDamagedError():
+            sentence = FailureError(f"The stored message cannot be read: {error}", "`relay queue show ID` says more.")
+        case QueueVersionError():
+            sentence = FailureError(str(error), "Use the release that made the queue, or a newer one.")
+        case QueueError():
+            sentence = FailureError(f"The queue refused: {error}")
+        case OSError():
+            sentence = FailureError(f"{_place(error)}: {error.strerror or error}.")
+        case _:
+            return None
+    return sentence
+
+
+def _place(error: OSError) -> str:
+    return str(error.filename) if error.filename else "A file"

@@ -1,0 +1,198 @@
+"""`relay init DIR`: everything a relay needs to start: settings, certificate, DKIM keys, data folder, first user.
+
+Overwrites nothing: what it would write is looked for first, and each file is created anew or not at all.
+"""
+
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from relay.cli import first_steps, starter
+from relay.cli.certificate import self_signed
+from relay.cli.exits import FailureError
+from relay.cli.files import write_new
+from relay.cli.selection import domain_name
+from relay.cli.signing import as_written, default_selector, key_file, zone_lines
+from relay.message.dkim.keys import Algorithm, generate, load
+
+USER = "app"
+"""The first user's name."""
+_ALGORITHMS: tuple[Algorithm, ...] = ("rsa", "ed25519")
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """What is to be made. Paths are absolute."""
+
+    folder: Path
+    data_dir: Path
+    hostname: str
+    domain: str
+    system_user: str | None
+    sandbox: bool
+
+    @property
+    def settings(self) -> Path:
+        """The settings file."""
+        return self.folder / "relay.toml"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate, beside the settings: it is no mail data."""
+        return self.folder / "tls" / "certificate.pem"
+
+    @property
+    def key(self) -> Path:
+        """The certificate's private key."""
+        return self.folder / "tls" / "key.pem"
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--sandbox", is_flag=True, help="On loopback, delivering to a receiver of its own: sends nothing out.")
+@click.option("--hostname", help="The relay's own name. Default: this machine's; in a sandbox relay.example.test.")
+@click.option("--domain", help="The domain to send from. Default: the host name without its first part.")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Default: DIR/data.")
+@click.option("--user", "system_user", metavar="NAME", help="The system user that the relay becomes; owns the data.")
+def init(
+    folder: Path,
+    *,
+    sandbox: bool,
+    hostname: str | None,
+    domain: str | None,
+    data_dir: Path | None,
+    system_user: str | None,
+) -> None:
+    """Set up a relay in the folder DIR, and say what to do next."""
+    hostname = _checked(hostname or ("relay.example.test" if sandbox else socket.getfqdn()), "--hostname")
+    folder = folder.absolute()
+    plan = Plan(
+        folder=folder,
+        data_dir=(data_dir or folder / "data").absolute(),
+        hostname=hostname,
+        domain=_checked(domain or hostname.partition(".")[2], "--domain"),
+        system_user=system_user,
+        sandbox=sandbox,
+    )
+    click.echo(make(plan, time.time()))
+
+
+def make(plan: Plan, now: float) -> str:
+    """Carry out a plan; returns what to do next."""
+    keys = [(default_selector(kind, now), kind) for kind in _ALGORITHMS]
+    key_files = [(selector, key_file(plan.data_dir, plan.domain, selector)) for selector, _ in keys]
+    owner = _owner(plan.system_user)
+    _refuse_to_overwrite(
+        [plan.settings, plan.certificate, plan.key, plan.data_dir / "users.json", *dict(key_files).values()]
+    )
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    certificate, key = self_signed(plan.hostname, now)
+    write_new(plan.certificate, certificate, 0o644)
+    write_new(plan.key, key)
+    records = []
+    for (selector, kind), (_, path) in zip(keys, key_files, strict=True):
+        pem = generate(kind)
+        write_new(path, pem)
+        records.append(zone_lines(load(pem, plan.domain, selector)))
+    password = _first_user(plan)
+    facts = first_steps.Facts(
+        relay=_program(),
+        settings=_shown(plan.settings),
+        certificate=_shown(plan.certificate),
+        hostname=plan.hostname,
+        domain=plan.domain,
+        user=USER,
+        password=password,
+        records=tuple(records),
+    )
+    if plan.sandbox:
+        text = first_steps.for_sandbox(facts)
+        write_new(plan.data_dir / first_steps.FIRST_MESSAGE, text.encode())
+    else:
+        text = first_steps.for_production(facts)
+    _write_settings(plan, key_files)
+    if owner is not None:
+        _give([plan.certificate.parent, plan.data_dir], owner)
+    return f"Made {_shown(plan.settings)}.\n\n{text}"
+
+
+def _write_settings(plan: Plan, key_files: list[tuple[str, Path]]) -> None:
+    """Last of all: where there is a settings file, the rest is there too."""
+
+    def written(path: Path) -> str:
+        return as_written(path, plan.folder)
+
+    start = starter.Start(
+        hostname=plan.hostname,
+        domain=plan.domain,
+        data_dir=written(plan.data_dir),
+        certificate=written(plan.certificate),
+        key=written(plan.key),
+        dkim=tuple((selector, written(path)) for selector, path in key_files),
+        user=plan.system_user,
+    )
+    text = starter.sandbox(start) if plan.sandbox else starter.production(start)
+    write_new(plan.settings, text.encode(), 0o644)
+
+
+def _first_user(plan: Plan) -> str:
+    raise NotImplementedError
+
+
+def _refuse_to_overwrite(paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            raise FailureError(
+                f"{path} exists already; nothing was changed.", "Choose another folder, or move the old files away."
+            )
+
+
+def _checked(name: str, option: str) -> str:
+    from relay_config.names import BadNameError, check_domain
+
+    name = domain_name(name)
+    try:
+        check_domain(name)
+    except BadNameError as error:
+        raise click.BadParameter(f"{name!r}: {error}", param_hint=option) from error
+    if "." not in name:
+        raise click.BadParameter(f"{name!r} is no full name; give one like mail.example.com", param_hint=option)
+    return name
+
+
+def _owner(system_user: str | None) -> tuple[int, int] | None:
+    if system_user is None:
+        return None
+    from relay.process.privileges import PrivilegeError, lookup
+
+    try:
+        record = lookup(system_user)
+    except PrivilegeError as error:
+        raise FailureError(f"{error}.") from error
+    return (record.pw_uid, record.pw_gid) if os.geteuid() == 0 else None
+
+
+def _give(folders: list[Path], owner: tuple[int, int]) -> None:
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, *owner, follow_symlinks=False)
+
+
+def _program() -> str:
+    """The command as it was called, so that what is shown can be pasted."""
+    called = sys.argv[0]
+    return called if Path(called).name == "relay" else "relay"
+
+
+def _shown(path: Path) -> str:
+    """Relative to here where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,141 @@
+"""What commands print: tables for people, JSON lines for programs, words for times and sizes.
+
+Nothing from outside (addresses, remote replies, subjects) reaches a terminal but through `printable`: a reply may hold
+escape sequences. Listings go to stdout, remarks to stderr, so that a pipe carries data alone.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from relay.cli.exits import NothingMatchedError
+
+T = TypeVar("T")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines for programs.")
+
+
+def printable(text: str) -> str:
+    """Text with everything that could steer a terminal or break a line shown as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def emit_json(record: dict[str, Any]) -> None:
+    """One JSON object on a line of its own. ASCII only, so that no terminal is steered and every pipe survives."""
+    click.echo(json.dumps(record, separators=(",", ":")))
+
+
+def emit_table(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: frozenset[int] = frozenset()
+) -> None:
+    """A table: drawn by rich in a terminal, aligned plain text elsewhere. `right`: columns aligned right."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _draw(headers, cells, right)
+        return
+    lines = [list(headers), *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+    for line in lines:
+        padded = (
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def _draw(headers: Sequence[str], cells: list[list[str]], right: frozenset[int]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i in right else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))  # Text: rich must not read markup into an address like a[b]@c
+    Console().print(table)
+
+
+def emit_listing(
+    records: Iterable[T],
+    *,
+    as_json: bool,
+    headers: Sequence[str],
+    row: Callable[[T], Sequence[object]],
+    record: Callable[[T], dict[str, Any]],
+    nothing: str,
+    right: frozenset[int] = frozenset(),
+) -> None:
+    """The one form of all listings. Without any record: the sentence `nothing` on stderr and exit 3."""
+    if as_json:
+        empty = True
+        for item in records:
+            empty = False
+            emit_json(record(item))
+        if empty:
+            raise NothingMatchedError(nothing)
+        return
+    rows = [row(item) for item in records]
+    if not rows:
+        raise NothingMatchedError(nothing)
+    emit_table(headers, rows, right=right)
+
+
+def remark(text: str) -> None:
+    """A sentence beside the data: on stderr, so that pipes don't carry it."""
+    click.echo(text, err=True)
+
+
+def clock_time(at: float) -> str:
+    """Local date and time to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def iso_time(at: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds, for programs."""
+    if at is None:
+        return None
+    whole, fraction = divmod(round(at * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction:03d}Z"
+
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: `2 d 3 h`, `4 min 10 s`, `0 s`."""
+    rest = max(0, round(seconds))
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        amount, rest = divmod(rest, size)
+        if amount:
+            parts.append(f"{amount} {unit}")
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts) or "0 s"
+
+
+def octets(size: int) -> str:
+    """A size in the largest binary unit that keeps a digit before the point: `812 B`, `4.0 KiB`."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "GiB":
+            return f"{amount:.1f} {unit}"
+    raise AssertionError("the loop returns at its last unit")
+
+
+def count(n: int, noun: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

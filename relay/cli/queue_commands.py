@@ -1,0 +1,250 @@
+"""`relay queue list|summary|show|cat`: see waiting mail. What acts on it is in `relay.cli.steer`.
+
+Reads the queue itself, so it works with and without a running server.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from relay.cli.context import Shell, pass_shell
+from relay.cli.exits import NothingMatchedError
+from relay.cli.output import (
+    clock_time,
+    count,
+    emit_json,
+    emit_listing,
+    emit_table,
+    iso_time,
+    json_option,
+    octets,
+    printable,
+    remark,
+    span,
+)
+from relay.cli.selection import chosen, filter_options
+from relay.cli.steer import STEERING
+from relay.cli.why import why
+from relay_queue.model import Ended, Entry, Message, Recipient, Summary, Suspension
+
+NO_MAIL = "Nothing in the queue matches."
+
+
+@click.group()
+def queue() -> None:
+    """See and steer waiting mail."""
+
+
+for _command in STEERING:
+    queue.add_command(_command)
+
+
+@queue.command("list")
+@filter_options
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most messages shown.")
+@click.option("--ids", "only_ids", is_flag=True, help="Only the ids, for `relay queue … -`.")
+@json_option
+@pass_shell
+def list_(shell: Shell, *, limit: int, only_ids: bool, as_json: bool, **filters: Any) -> None:
+    """List waiting messages, oldest first, with why each recipient waits."""
+    now = time.time()
+    selection = chosen(**filters, now=now).selection
+    with shell.admin() as admin:
+        if only_ids:
+            names = [entry.message.id for entry in admin.select(selection, limit)]
+            if not names:
+                raise NothingMatchedError(NO_MAIL)
+            click.echo("\n".join(names))
+            return
+        stops = list(admin.suspensions())
+        entries = list(admin.select(selection, limit))
+    emit_listing(
+        _each(entries),
+        as_json=as_json,
+        headers=("ID", "AGE", "SIZE", "SENDER", "RECIPIENT", "STATE", "WHY"),
+        row=lambda pair: _row(pair, stops, now),
+        record=lambda pair: recipient_record(*pair, stops, now),
+        nothing=NO_MAIL,
+        right=frozenset({2}),
+    )
+    if len(entries) >= limit:
+        remark(f"The oldest {count(limit, 'message')}; `--limit N` shows more, `relay queue summary` counts all.")
+    shell.remark_if_stopped()
+
+
+@queue.command()
+@filter_options
+@json_option
+@pass_shell
+def summary(shell: Shell, *, as_json: bool, **filters: Any) -> None:
+    """Count waiting recipients by domain."""
+    now = time.time()
+    with shell.admin() as admin:
+        counts = admin.summary(chosen(**filters, now=now).selection)
+    emit_listing(
+        counts,
+        as_json=as_json,
+        headers=("DOMAIN", "QUEUED", "ACTIVE", "HELD", "QUARANTINED", "OLDEST", "NEXT DUE"),
+        row=lambda item: _summary_row(item, now),
+        record=_summary_record,
+        nothing=NO_MAIL,
+        right=frozenset({1, 2, 3, 4}),
+    )
+    if not as_json:
+        remark(count(sum(c.queued + c.active + c.held + c.quarantined for c in counts), "waiting recipient") + ".")
+    shell.remark_if_stopped()
+
+
+@queue.command()
+@click.argument("message_id", metavar="ID")
+@json_option
+@pass_shell
+def show(shell: Shell, message_id: str, *, as_json: bool) -> None:
+    """Show one message: its envelope, and where each recipient stands."""
+    now = time.time()
+    with shell.admin() as admin:
+        entry = admin.show(message_id)
+        ended = sorted(admin.ended(message_id=message_id, limit=100_000), key=lambda end: end.n)
+        stops = list(admin.suspensions())
+    if entry is None and not ended:
+        raise NothingMatchedError(f"No message {printable(message_id)}, neither waiting nor in the history.")
+    if as_json:
+        for recipient in entry.recipients if entry else ():
+            assert entry is not None
+            emit_json(recipient_record(entry.message, recipient, stops, now))
+        for end in ended:
+            emit_json(ended_record(end))
+        return
+    _show_message(entry, ended)
+    rows = [] if entry is None else [_show_row(entry.message, r, stops, now) for r in entry.recipients]
+    rows += [(f"{end.n}", end.address, end.state.word, str(end.attempts), _ending(end)) for end in ended]
+    emit_table(("N", "RECIPIENT", "STATE", "TRIES", "WHY"), sorted(rows, key=lambda row: int(row[0])))
+
+
+@queue.command()
+@click.argument("message_id", metavar="ID")
+@pass_shell
+def cat(shell: Shell, message_id: str) -> None:
+    """Write a waiting message to stdout, octet by octet as it would be sent."""
+    with shell.admin() as admin:
+        try:
+            for block in admin.body(message_id):
+                sys.stdout.buffer.write(block)
+        except KeyError:
+            raise NothingMatchedError(
+                f"No waiting message {printable(message_id)}; what has ended keeps no content."
+            ) from None
+        sys.stdout.buffer.flush()
+
+
+def _each(entries: Sequence[Entry]) -> Iterator[tuple[Message, Recipient]]:
+    for entry in entries:
+        for recipient in entry.recipients:
+            yield entry.message, recipient
+
+
+def _row(pair: tuple[Message, Recipient], stops: Sequence[Suspension], now: float) -> tuple[str, ...]:
+    message, recipient = pair
+    return (
+        message.id if recipient.n == 0 else f"{message.id}/{recipient.n}",
+        span(now - message.received_at),
+        octets(message.size),
+        message.sender or "<>",
+        recipient.address,
+        recipient.state.word,
+        why(message, recipient, stops, now),
+    )
+
+
+def recipient_record(message: Message, recipient: Recipient, stops: Sequence[Suspension], now: float) -> dict[str, Any]:
+    """A waiting recipient with its message, as JSON shows it."""
+    return {
+        "id": message.id,
+        "n": recipient.n,
+        "received_at": iso_time(message.received_at),
+        "size": message.size,
+        "sender": message.sender,
+        "user": message.user,
+        "origin": message.origin,
+        "recipient": recipient.address,
+        "domain": recipient.domain,
+        "state": recipient.state.word,
+        "attempts": recipient.attempts,
+        "due_at": iso_time(recipient.due_at),
+        "changed_at": iso_time(recipient.changed_at),
+        "site": recipient.lane,
+        "reply": recipient.reply,
+        "failure": recipient.failure,
+        "why": why(message, recipient, stops, now),
+    }
+
+
+def ended_record(end: Ended) -> dict[str, Any]:
+    """A recipient of the history, as JSON shows it."""
+    return {
+        "id": end.message_id,
+        "n": end.n,
+        "received_at": iso_time(end.received_at),
+        "size": end.size,
+        "sender": end.sender,
+        "user": end.user,
+        "recipient": end.address,
+        "domain": end.domain,
+        "state": end.state.word,
+        "attempts": end.attempts,
+        "ended_at": iso_time(end.ended_at),
+        "site": end.lane,
+        "remote": end.remote,
+        "reply": end.reply,
+        "failure": end.failure,
+    }
+
+
+def _summary_row(item: Summary, now: float) -> tuple[object, ...]:
+    due = "" if item.next_due is None else ("now" if item.next_due <= now else f"in {span(item.next_due - now)}")
+    oldest = "" if item.oldest is None else span(now - item.oldest)
+    return item.domain, item.queued, item.active, item.held, item.quarantined, oldest, due
+
+
+def _summary_record(item: Summary) -> dict[str, Any]:
+    return {
+        "domain": item.domain,
+        "queued": item.queued,
+        "active": item.active,
+        "held": item.held,
+        "quarantined": item.quarantined,
+        "oldest": iso_time(item.oldest),
+        "next_due": iso_time(item.next_due),
+    }
+
+
+def _show_message(entry: Entry | None, ended: Sequence[Ended]) -> None:
+    message = entry.message if entry is not None else ended[0]
+    lines = [
+        ("Message", entry.message.id if entry else ended[0].message_id),
+        ("Received", clock_time(message.received_at)),
+        ("Sender", message.sender or "<>"),
+        ("User", message.user or "none"),
+        ("Size", octets(message.size)),
+    ]
+    if entry is not None:
+        lines.append(("Origin", entry.message.origin))
+        if entry.message.smtputf8:
+            lines.append(("Needs", "SMTPUTF8"))
+    for name, value in lines:
+        click.echo(f"{name + ':':10}{printable(value)}")
+    click.echo()
+
+
+def _show_row(message: Message, recipient: Recipient, stops: Sequence[Suspension], now: float) -> tuple[str, ...]:
+    reason = why(message, recipient, stops, now)
+    return str(recipient.n), recipient.address, recipient.state.word, str(recipient.attempts), reason
+
+
+def _ending(end: Ended) -> str:
+    at = clock_time(end.ended_at)
+    remote = f" by {end.remote}" if end.remote else ""
+    return f"{at}{remote}: {end.reply}" if end.reply else f"{at}{remote}"

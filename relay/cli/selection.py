@@ -1,0 +1,127 @@
+"""Which recipients a command means: ids, `-` (ids on stdin), filters, `--all`; the same options on every queue command.
+
+Steering needs to be told what to touch. Nothing given is a usage error, never "everything"; and an empty stdin selects
+nothing, so that `relay queue list … --ids | relay queue drop -` is safe when the list is empty.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from relay.cli.exits import NothingMatchedError
+from relay.cli.words import DURATION, SIZE
+from relay_queue.ids import is_id
+from relay_queue.model import Selection
+from relay_queue.states import LIVE, State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LONGEST_N = 9
+"""Digits of a recipient's number that are looked at."""
+
+
+@dataclass(slots=True, frozen=True)
+class Chosen:
+    """What the command line named."""
+
+    selection: Selection
+    everything: bool
+    """No id and no filter: only `--all` may act on this."""
+
+
+_FILTERS = (
+    click.option("--id", "option_ids", multiple=True, metavar="ID", help="A message, or ID/N: one of its recipients."),
+    click.option("--sender", metavar="ADDRESS", help="Sent by this address; '' for bounces."),
+    click.option("--sender-domain", metavar="DOMAIN", help="Sent from this domain."),
+    click.option("--recipient", metavar="ADDRESS", help="To this address."),
+    click.option("--domain", metavar="DOMAIN", help="To this domain."),
+    click.option("--site", metavar="PATTERN", help="Last tried at this site or smarthost (* and ? as wildcards)."),
+    click.option(
+        "--state",
+        "states",
+        multiple=True,
+        type=click.Choice([state.word for state in sorted(LIVE)]),
+        help="In this state; may be repeated.",
+    ),
+    click.option("--user", metavar="NAME", help="Submitted by this user."),
+    click.option("--older-than", type=DURATION, metavar="TIME", help="Received longer ago, e.g. 2h."),
+    click.option("--larger-than", type=SIZE, metavar="SIZE", help="Larger messages, e.g. 1MiB."),
+    click.option("--error", metavar="TEXT", help="The last answer contains this text."),
+)
+
+
+def filter_options(command: F) -> F:
+    """Add the positional ids and all filters to a command; it gets them as keyword arguments for `chosen`."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return click.argument("ids", nargs=-1, metavar="[ID]... [-]")(command)
+
+
+def chosen(
+    *,
+    ids: tuple[str, ...],
+    option_ids: tuple[str, ...],
+    states: tuple[str, ...],
+    older_than: float | None,
+    larger_than: int | None,
+    now: float | None = None,
+    **texts: str | None,
+) -> Chosen:
+    """The selection behind the options. `-` among the ids reads more from stdin; none there: exit 3."""
+    names = _expand((*ids, *option_ids))
+    wanted = tuple(State[word.upper()] for word in states)
+    if now is None:
+        now = time.time()
+    selection = Selection(
+        ids=names,
+        sender=texts.get("sender"),
+        sender_domain=_domain(texts.get("sender_domain")),
+        recipient=texts.get("recipient"),
+        domain=_domain(texts.get("domain")),
+        site=texts.get("site"),
+        states=wanted,
+        user=texts.get("user"),
+        received_before=None if older_than is None else now - older_than,
+        larger_than=larger_than,
+        error=texts.get("error"),
+    )
+    return Chosen(selection, selection == Selection())
+
+
+def _expand(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace `-` by the ids on stdin, and check the form of all: a mistyped id should say so, not match nothing."""
+    names: list[str] = []
+    for name in given:
+        if name == "-":
+            names.extend(sys.stdin.read().split())
+        else:
+            names.append(name)
+    if given and not names:
+        raise NothingMatchedError("No ids on stdin: nothing to do.")
+    for name in names:
+        if not _is_name(name):
+            raise click.UsageError(f"{name!r} is no queue id: those are 26 characters, or ID/N for one recipient.")
+    return tuple(dict.fromkeys(names))
+
+
+def _is_name(name: str) -> bool:
+    message, slash, n = name.partition("/")
+    return is_id(message) and (not slash or (n.isascii() and n.isdecimal() and len(n) <= _LONGEST_N))
+
+
+def domain_name(text: str) -> str:
+    """A domain as the queue stores it: lower-case A-labels. Raises a usage error for what can be no domain."""
+    if text.isascii():
+        return text.lower()
+    try:
+        return text.encode("idna").decode().lower()
+    except UnicodeError as error:
+        raise click.UsageError(f"{text!r} is no domain name: {error}") from error
+
+
+def _domain(text: str | None) -> str | None:
+    return None if text is None else domain_name(text)

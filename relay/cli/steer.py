@@ -1,0 +1,157 @@
+"""`relay queue flush|hold|release|drop|fail`: act on chosen recipients, then tell a running server.
+
+What is in a worker's hands gets a wish, which the worker carries out when the attempt ends; the output says how many.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from relay.cli.context import Shell, pass_shell
+from relay.cli.exits import FailureError, NothingMatchedError
+from relay.cli.output import count, emit_json, emit_table, json_option, remark
+from relay.cli.selection import Chosen, chosen, filter_options
+from relay_queue.model import Entry, Put, Steered
+from relay_queue.protocol import Action, Admin, BodyDamagedError
+
+
+@dataclass(slots=True, frozen=True)
+class Verb:
+    """One command."""
+
+    action: Action
+    done: str
+    """`Held`, for "Held 3 recipients"."""
+    help: str
+    reason: str | None = None
+    """What is recorded as the last reply where no `--reason` is given; None: the verb takes no reason."""
+    deletes: bool = False
+
+
+VERBS = (
+    Verb(Action.FLUSH, "Flushed", "Try waiting mail now (what is held stays held)."),
+    Verb(Action.HOLD, "Held", "Set mail aside until it is released.", "held by an admin"),
+    Verb(Action.RELEASE, "Released", "Let held or quarantined mail go on, now."),
+    Verb(Action.DROP, "Dropped", "Delete mail without telling anyone.", "dropped by an admin", deletes=True),
+    Verb(
+        Action.FAIL,
+        "Failed",
+        "Give mail up and send its sender a bounce.",
+        "given up by the administrator",
+        deletes=True,
+    ),
+)
+
+
+def _command(verb: Verb) -> click.Command:
+    @click.command(verb.action.value, help=verb.help)
+    @filter_options
+    @click.option("--all", "everything", is_flag=True, help="All waiting mail.")
+    @click.option("--limit", type=click.IntRange(1), help="At most so many recipients, oldest first.")
+    @click.option("--dry-run", is_flag=True, help="Only say what would be touched.")
+    @json_option
+    @pass_shell
+    def command(
+        shell: Shell, *, everything: bool, limit: int | None, dry_run: bool, as_json: bool, **given: Any
+    ) -> None:
+        yes, reason = given.pop("yes", False), given.pop("reason", None) or verb.reason
+        target = chosen(**given)
+        if target.everything and not everything:
+            raise click.UsageError("Name ids, give filters, or say --all for all waiting mail.")
+        if everything and not target.everything:
+            raise click.UsageError("--all means all waiting mail: give it without ids and filters.")
+        now = time.time()
+        with shell.admin() as admin:
+            if verb.deletes and everything and not (yes or dry_run):
+                _confirm(verb, admin, target)
+            steered = admin.steer(
+                verb.action,
+                target.selection,
+                now=now,
+                reply=reason,
+                notice=_bounces(shell, admin, now) if verb.action is Action.FAIL and not dry_run else None,
+                dry_run=dry_run,
+                limit=limit,
+            )
+        if not dry_run and steered.recipients:
+            shell.wake()
+            shell.record_steered(verb.action.value, steered.recipients)
+        _report(verb, steered, dry_run=dry_run, as_json=as_json)
+
+    if verb.reason is not None:
+        command = click.option("--reason", metavar="TEXT", help="Recorded with the mail.")(command)
+    if verb.deletes:
+        command = click.option("--yes", is_flag=True, help="Do not ask, even with --all.")(command)
+    return command
+
+
+STEERING = tuple(_command(verb) for verb in VERBS)
+
+
+def _confirm(verb: Verb, admin: Admin, target: Chosen) -> None:
+    total = sum(c.queued + c.active + c.held + c.quarantined for c in admin.summary(target.selection))
+    if not total:
+        raise NothingMatchedError("The queue is empty.")
+    try:
+        sure = click.confirm(f"{verb.action.value.capitalize()} all {count(total, 'recipient')}?", err=True)
+    except click.Abort:
+        sure = False
+    if not sure:
+        raise FailureError("Nothing was changed.", "Answer y, or say --yes where nobody can answer.")
+
+
+def _bounces(shell: Shell, admin: Admin, now: float) -> Callable[[Entry], Put | None]:
+    """What builds the sender's bounce of a message given up."""
+    from relay.cli.signing import key_ring
+    from relay.message.dsn import DsnFactory
+    from relay.message.dsn.build import FULL_MAX
+
+    factory = DsnFactory(shell.settings, key_ring(shell.settings))
+
+    def original(message_id: str) -> bytes:
+        """The message, or its begin where it is too large to be returned whole; nothing where it is damaged."""
+        octets = b""
+        try:
+            for block in admin.body(message_id):
+                octets += block
+                if len(octets) > FULL_MAX:
+                    break
+        except BodyDamagedError:
+            return b""  # the sender is told all the same
+        return octets
+
+    return lambda entry: factory.build("failure", entry, original(entry.message.id), now)
+
+
+def _report(verb: Verb, steered: Steered, *, dry_run: bool, as_json: bool) -> None:
+    if not steered.recipients:
+        raise NothingMatchedError("Nothing in the queue matches; nothing was changed.")
+    if as_json:
+        emit_json(
+            {
+                "action": verb.action.value,
+                "dry_run": dry_run,
+                "recipients": steered.recipients,
+                "messages": steered.messages,
+                "requested": steered.requested,
+            }
+        )
+        return
+    if dry_run:
+        rows = [
+            (f"{e.message.id}/{r.n}", e.message.sender or "<>", r.address, r.state.word)
+            for e in steered.entries
+            for r in e.recipients
+        ]
+        emit_table(("ID", "SENDER", "RECIPIENT", "STATE"), rows)
+        if len(rows) < steered.recipients:
+            remark(f"… and {steered.recipients - len(rows):,} more.")
+    what = f"{count(steered.recipients, 'recipient')} of {count(steered.messages, 'message')}"
+    click.echo(f"Would {verb.action.value}: {what}." if dry_run else f"{verb.done} {what}.")
+    if steered.requested:
+        remark(
+            f"{count(steered.requested, 'recipient')} being sent right now: the relay carries it out after the attempt."
+        )
