@@ -1,0 +1,127 @@
+"""Is this the user's password? Asked at each AUTH, answered off the event loop, remembered for minutes.
+
+The slow part (argon2) runs in a small thread pool; how many wait for it is bounded, and who comes beyond is told to
+come again. What was verified is remembered as an HMAC under a key of this process, together with the user's record:
+when the record changes, the memory of it counts no more. Only success is remembered.
+
+Refusals all cost the same, see `relay.submission.passwords`. This module knows no SMTP and no limits: counting failures
+is the caller's.
+"""
+
+import asyncio
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+from relay.smtp.server.handler import Identity
+from relay.submission.passwords import Credential, PasswordError, is_password, is_secret, prepare
+from relay.submission.users import User, Users
+
+THREADS: Final = 2
+"""Hashes computed at once: 19 MiB and a core each."""
+MOST_WAITING: Final = 64
+"""Hashes computed and waiting; at 20 ms each on two threads the last waits about 0.6 s."""
+REMEMBERED_FOR: Final = 300.0
+"""Seconds."""
+MOST_REMEMBERED: Final = 10_000
+_MOST_NAME: Final = 255
+"""Characters of a name that is looked up at all."""
+
+
+class BusyError(Exception):
+    """Too many passwords are being checked; says nothing about this one. Answered 454 4.7.0 (RFC 4954 §6)."""
+
+
+class _Remembered(NamedTuple):
+    user: User
+    until: float
+
+
+def password_pool() -> ThreadPoolExecutor:
+    """The threads to give to `Authenticator`; to be made after the process has forked, and shut down by the caller."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="password")
+
+
+class Authenticator:
+    """Verifies names and passwords against the users."""
+
+    def __init__(self, users: Users, *, clock: Callable[[], float], pool: Executor) -> None:
+        """`clock` gives seconds and never goes back (time.monotonic)."""
+        self._users = users
+        self._clock = clock
+        self._pool = pool
+        self._key = secrets.token_bytes(32)
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._running: dict[tuple[bytes, Credential | None], asyncio.Future[bool]] = {}
+
+    async def verify(self, name: str, password: str) -> Identity | None:
+        """Who that is, or None. Raises `BusyError`, or `VerificationImpossibleError`: both mean try again later."""
+        prepared = _comparable(name, password)
+        if prepared is None:
+            return None
+        user = self._find(name)
+        credential = None if user is None else user.credential
+        digest = self._digest(name, prepared)
+        right_secret = is_secret(credential, prepared)
+        if user is not None and (right_secret or self._remembers(digest, user)):
+            return _identity(user)
+        right_password = await self._slowly(digest, credential, prepared)
+        # The record may have changed while the hash was computed; then what was verified is the old one.
+        if not right_password or user is None or self._find(name) != user:
+            return None
+        self._remember(digest, user)
+        return _identity(user)
+
+    def _find(self, name: str) -> User | None:
+        user = self._users.find(name)
+        return None if user is None or user.disabled else user
+
+    def _digest(self, name: str, prepared: str) -> bytes:
+        named = name.lower().encode("utf-8", "surrogatepass")
+        # The length keeps ("a", "bc") and ("ab", "c") apart.
+        text = len(named).to_bytes(4, "big") + named + prepared.encode()
+        return hmac.digest(self._key, text, "sha256")
+
+    async def _slowly(self, digest: bytes, credential: Credential | None, prepared: str) -> bool:
+        # The same question from many connections at once (an application that starts) is computed once.
+        question = (digest, credential)
+        running = self._running.get(question)
+        if running is None:
+            if len(self._running) >= MOST_WAITING:
+                raise BusyError
+            running = asyncio.get_running_loop().run_in_executor(self._pool, is_password, credential, prepared)
+            self._running[question] = running
+            running.add_done_callback(lambda _: self._running.pop(question, None))
+        # A client that hangs up cancels its own waiting, not the others'.
+        return await asyncio.shield(running)
+
+    def _remembers(self, digest: bytes, user: User) -> bool:
+        remembered = self._remembered.get(digest)
+        if remembered is None:
+            return False
+        if remembered.user != user or remembered.until <= self._clock():
+            del self._remembered[digest]
+            return False
+        self._remembered.move_to_end(digest)
+        return True
+
+    def _remember(self, digest: bytes, user: User) -> None:
+        self._remembered[digest] = _Remembered(user, self._clock() + REMEMBERED_FOR)
+        self._remembered.move_to_end(digest)
+        while len(self._remembered) > MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
+
+
+def _comparable(name: str, password: str) -> str | None:
+    """The password in the form that is compared; None where no user at all has such a name or password."""
+    try:
+        return prepare(password) if len(name) <= _MOST_NAME else None
+    except PasswordError:
+        return None
+
+
+def _identity(user: User) -> Identity:
+    return Identity(user.name, user.senders)

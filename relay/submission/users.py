@@ -1,0 +1,201 @@
+"""The users who may submit mail: `users.json` in the data folder, read by the server and changed by the CLI.
+
+The file is small (a user is some 300 octets) and read whole. The server looks at its time, inode and size at each
+log-in and reads it again when they differ, so a change counts at once and needs no signal. A change replaces the file
+durably under a lock of its own, so two commands at once both count and a crash leaves the old file or the new.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from relay.submission.passwords import Credential
+from relay_config.names import BadNameError, check_domain
+from relay_queue.durable import Disk
+
+FILE: Final = "users.json"
+"""Name of the file in the data folder."""
+_VERSION: Final = 1
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._+@-]{0,126}[a-z0-9])?")
+_LOCAL_PART: Final = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]{1,64}")
+_MODE: Final = 0o600
+
+
+class UserFileError(Exception):
+    """The file cannot be read or written; the message names it and says what to do."""
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One user."""
+
+    name: str
+    """Lower case; compared without regard to case."""
+    credential: Credential
+    senders: tuple[str, ...]
+    """Addresses and domains the user may send from, or `*`: `a@example.org`, `example.org`."""
+    created_at: float
+    """Seconds since 1970."""
+    disabled: bool = False
+    """Kept, but cannot log in."""
+
+
+class _Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file."""
+
+    version: int
+    users: tuple[User, ...]
+
+
+_DECODER: Final = msgspec.json.Decoder(_Content)
+
+
+class Users:
+    """The server's view of the file: always the newest good state."""
+
+    def __init__(self, path: Path, on_problem: Callable[[UserFileError], None] | None = None) -> None:
+        """Read the file; one that is not there yet holds no users. Raises `UserFileError` where it is damaged.
+
+        Later damage keeps the users as they were and is told to `on_problem`, once for each state of the file.
+        """
+        self._path = path
+        self._on_problem = on_problem
+        self._seen = _fingerprint(path)
+        self._users = read_users(path)
+
+    def find(self, name: str) -> User | None:
+        """The user of that name, in any case; None where there is none."""
+        self._refresh()
+        # Outside ASCII, `lower` would let the Kelvin sign be a k.
+        return self._users.get(name.lower()) if name.isascii() else None
+
+    def all(self) -> tuple[User, ...]:
+        """All users by name."""
+        self._refresh()
+        return tuple(self._users[name] for name in sorted(self._users))
+
+    def _refresh(self) -> None:
+        # The fingerprint is taken before reading: a change in between is seen the next time.
+        now = _fingerprint(self._path)
+        if now == self._seen:
+            return
+        self._seen = now
+        try:
+            self._users = read_users(self._path)
+        except UserFileError as error:
+            if self._on_problem is not None:
+                self._on_problem(error)
+
+
+def read_users(path: Path) -> dict[str, User]:
+    """All users by name; none where there is no file. Raises `UserFileError`."""
+    try:
+        content = _DECODER.decode(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserFileError(f"{path}: cannot be read ({error.strerror}); make it the relay's own, mode 0600") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserFileError(f"{path}: damaged ({error}); restore it, or move it away and add the users anew") from error
+    if content.version != _VERSION:
+        raise UserFileError(f"{path}: version {content.version}, and this relay knows {_VERSION}; use a newer relay")
+    users = {user.name: user for user in content.users}
+    if len(users) < len(content.users):
+        raise UserFileError(f"{path}: damaged (a name stands there twice); remove one of the two")
+    return users
+
+
+@contextmanager
+def editing(path: Path, disk: Disk | None = None) -> Iterator[dict[str, User]]:
+    """The users by name, to be changed in place; written durably on leaving, and not at all after an exception.
+
+    Other edits wait meanwhile. Raises `UserFileError`.
+    """
+    with _locked(path):
+        users = read_users(path)
+        before = dict(users)
+        yield users
+        if users != before:
+            _replace(path, tuple(users[name] for name in sorted(users)), disk or Disk())
+
+
+def check_name(name: str) -> str:
+    """The name as stored: lower case; raises ValueError with a sentence where it cannot be a user's."""
+    lowered = name.lower()
+    if not name.isascii() or not _NAME.fullmatch(lowered):
+        raise ValueError("A user's name is letters, digits and . _ + @ - (at most 128), like app1 or ann@example.org.")
+    return lowered
+
+
+def check_sender(sender: str) -> str:
+    """An allowed sender as stored: `*`, a domain, or an address with its domain in lower case; raises ValueError."""
+    if sender == "*":
+        return sender
+    local, at, domain = sender.rpartition("@")
+    try:
+        check_domain(domain)
+    except BadNameError as error:
+        raise ValueError(f"{domain!r} is no domain: {error}.") from error
+    if at and not _LOCAL_PART.fullmatch(local):
+        raise ValueError(f"{sender!r} is no address; write one like ann@example.org, a domain, or *.")
+    return f"{local}{at}{domain.lower()}"
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # reading will say what is wrong
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # Not the file itself: it is replaced, and a lock on the old one would exclude nobody.
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+    except OSError as error:
+        raise UserFileError(f"{lock}: cannot be opened ({error.strerror})") from error
+    try:
+        _give_to_owner(descriptor, path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, users: tuple[User, ...], disk: Disk) -> None:
+    text = msgspec.json.format(msgspec.json.encode(_Content(_VERSION, users)), indent=2) + b"\n"
+    new = path.with_name(f".{path.name}.new")
+    try:
+        disk.remove(new)  # left by a crash; the lock says that nobody is writing it
+        descriptor = disk.create(new)
+        try:
+            _give_to_owner(descriptor, path.parent)
+            _write_all(descriptor, text)
+            disk.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        disk.rename(new, path)
+        disk.sync_folder(path.parent)
+    except OSError as error:
+        raise UserFileError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    rest = memoryview(text)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """What root writes belongs to the folder's owner, or the server could not read it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
