@@ -15,7 +15,8 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def private_folder(path: Path) -> Path:
     """Make sure that `path` is a folder of our own, creating it (0700) if it is not there. Raises `QueueError`."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path)
         found = path.lstat()
     except OSError as error:
         raise QueueError(f"{path} cannot be used as a folder: {error.strerror}") from error
@@ -41,3 +42,11 @@ def private_file(path: Path) -> bool:
     if found.st_mode & _OTHERS_WRITE:
         raise QueueError(f"{path} can be written by others; run: chmod go-rwx {path}")
     return True
+
+
+def _create(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        # Root may run the shell beside a server that runs as another user: the owner above owns it.
+        above = path.parent.stat()
+        os.chown(path, above.st_uid, above.st_gid)

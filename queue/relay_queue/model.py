@@ -201,4 +201,4 @@ class Steered:
     requested: int = 0
     """Of the recipients, those in a worker's hands: it carries the wish out when their attempt ends."""
     entries: list[Entry] = field(default_factory=list)
-    """The recipients touched, for `fail`'s DSNs and dry runs (at most the first 1,000 on a dry run)."""
+    """The first 1,000 messages touched with those recipients: on a dry run, and what `fail` ended at once."""

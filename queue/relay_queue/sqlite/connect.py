@@ -33,6 +33,7 @@ def folder_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock that guards migrating and sweeping against those who put files."""
     descriptor = os.open(data_dir / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        _own_as_folder(descriptor, data_dir)
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
@@ -48,8 +49,9 @@ def prepare(data_dir: Path) -> Path:
             if private_file(path):
                 _check_header(path)
             else:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-                _own_as_folder(path, data_dir)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                _own_as_folder(descriptor, data_dir)
+                os.close(descriptor)
             _migrate(path)
     except (OSError, sqlite3.Error) as error:
         raise as_queue_error(error, f"opening {path}") from error
@@ -137,7 +139,8 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _own_as_folder(path: Path, folder: Path) -> None:
+def _own_as_folder(descriptor: int, folder: Path) -> None:
+    # Root may run the shell, or open the queue before it drops its privileges.
     if os.geteuid() == 0:
         found = folder.stat()
-        os.chown(path, found.st_uid, found.st_gid)
+        os.fchown(descriptor, found.st_uid, found.st_gid)

@@ -55,12 +55,13 @@ FROM temp.mark AS k CROSS JOIN recipient AS r ON r.message_id = k.message_id AND
 -- Ends go to the history. What the mark does not say (no attempt was made) stays as it was; a delivery has no failure.
 INSERT INTO ended (message_id, n, address, domain, sender, user, size, received_at, ended_at, state, attempts, reply,
                    failure, lane, remote)
-SELECT r.message_id, r.n, r.address, r.domain, m.sender, m.user, m.size, m.received_at, k.at, k.state, k.attempts,
+SELECT r.message_id, r.n, r.address, r.domain, coalesce(m.sender, ''), m.user, coalesce(m.size, 0),
+       coalesce(m.received_at, 0), k.at, k.state, k.attempts,
        iif(k.state = 4, k.reply, coalesce(k.reply, r.reply)), iif(k.state = 4, NULL, coalesce(k.failure, r.failure)),
        coalesce(k.lane, r.lane), k.remote
 FROM temp.mark AS k
 CROSS JOIN recipient AS r ON r.message_id = k.message_id AND r.n = k.n
-CROSS JOIN message AS m ON m.id = k.message_id
+LEFT JOIN message AS m ON m.id = k.message_id
 WHERE k.state > 3
 
 -- name: remove_marked

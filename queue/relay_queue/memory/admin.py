@@ -1,0 +1,150 @@
+"""The shell's face of a queue in memory."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from relay_queue.decide import check_put, steered, wished
+from relay_queue.matching import matches
+from relay_queue.memory.store import Store
+from relay_queue.model import Ended, Entry, Put, Recipient, Selection, Steered, Summary, Suspension
+from relay_queue.protocol import Action
+from relay_queue.states import State
+
+_SHOWN = 1000
+
+
+class MemoryAdmin:
+    """`protocol.Admin` on a `Store`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def select(self, selection: Selection, limit: int | None = 100) -> Iterator[Entry]:
+        """See `Admin.select`."""
+        return itertools.islice(self._entries(selection), limit)
+
+    def _entries(self, selection: Selection) -> Iterator[Entry]:
+        for message_id in sorted(self._store.messages):
+            message = self._store.messages.get(message_id)
+            if message is None:
+                continue
+            live = self._store.recipients[message_id]
+            found = [replace(live[n]) for n in sorted(live) if matches(selection, message, live[n])]
+            if found:
+                yield Entry(replace(message), found)
+
+    def summary(self, selection: Selection) -> list[Summary]:
+        """See `Admin.summary`."""
+        domains: dict[str, Summary] = {}
+        for entry in self._entries(selection):
+            for recipient in entry.recipients:
+                row = domains.setdefault(recipient.domain, Summary(domain=recipient.domain))
+                setattr(row, recipient.state.word, getattr(row, recipient.state.word) + 1)
+                received_at = entry.message.received_at
+                row.oldest = received_at if row.oldest is None else min(row.oldest, received_at)
+                if recipient.state is State.QUEUED:
+                    row.next_due = recipient.due_at if row.next_due is None else min(row.next_due, recipient.due_at)
+        return sorted(
+            domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
+        )
+
+    def show(self, message_id: str) -> Entry | None:
+        """See `Admin.show`."""
+        return next(self._entries(Selection(ids=(message_id,))), None) if message_id in self._store.messages else None
+
+    def ended(self, message_id: str | None = None, address: str | None = None, limit: int = 100) -> list[Ended]:
+        """See `Admin.ended`."""
+        wanted = None if address is None else address.lower()
+        found = (
+            replace(ended)
+            for ended in reversed(self._store.ended)
+            if message_id in {None, ended.message_id} and wanted in {None, ended.address.lower(), ended.sender.lower()}
+        )
+        return list(itertools.islice(found, limit))
+
+    def body(self, message_id: str) -> Iterator[bytes]:
+        """See `Admin.body`."""
+        if message_id not in self._store.messages:
+            raise KeyError(message_id)
+        body = self._store.head(message_id)
+        return iter([body.head]) if body.file is None else self._store.bodies.blocks(body)
+
+    def steer(
+        self,
+        action: Action,
+        selection: Selection,
+        *,
+        now: float,
+        reply: str | None = None,
+        notice: Callable[[Entry], Put | None] | None = None,
+        dry_run: bool = False,
+        limit: int | None = None,
+    ) -> Steered:
+        """See `Admin.steer`."""
+        done = Steered()
+        for entry in list(self._entries(selection)):
+            room = None if limit is None else limit - done.recipients
+            touched = [recipient for recipient in entry.recipients if self._touched(action, recipient)][:room]
+            if not touched:
+                continue
+            done.messages += 1
+            done.recipients += len(touched)
+            done.requested += sum(recipient.state is State.ACTIVE for recipient in touched)
+            if action is Action.FAIL:
+                touched = [replace(recipient, reply=reply or recipient.reply) for recipient in touched]
+            ending = Entry(entry.message, [found for found in touched if found.state is not State.ACTIVE])
+            if not dry_run:
+                # Built before the change: the body goes with a message's last recipient.
+                put = notice(ending) if notice is not None and action is Action.FAIL and ending.recipients else None
+                for recipient in touched:
+                    self._steer_one(action, recipient, now, reply)
+                if put is not None:
+                    self.put(put)
+            shown = Entry(entry.message, touched) if dry_run else ending
+            if (dry_run or action is Action.FAIL) and shown.recipients and len(done.entries) < _SHOWN:
+                done.entries.append(shown)
+        return done
+
+    def _touched(self, action: Action, recipient: Recipient) -> bool:
+        if recipient.state is State.ACTIVE:
+            wish = self._store.wishes.get((recipient.message_id, recipient.n))
+            return wished(action, wish) is not wish
+        return steered(action, recipient.state) is not None
+
+    def _steer_one(self, action: Action, found: Recipient, now: float, reply: str | None) -> None:
+        recipient = self._store.recipients[found.message_id][found.n]
+        key = (recipient.message_id, recipient.n)
+        if recipient.state is State.ACTIVE:
+            wish = wished(action, self._store.wishes.pop(key, None))
+            if wish is not None:
+                self._store.wishes[key] = wish
+            return
+        state = steered(action, recipient.state)
+        assert state is not None, "only recipients that the action touches are steered"
+        recipient.reply = reply or recipient.reply
+        self._store.move(recipient, state, now, due_at=now)
+
+    def put(self, put: Put) -> None:
+        """See `Admin.put`."""
+        check_put(put)
+        self._store.put(put)
+
+    def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
+        """See `Admin.suspend`."""
+        suspension = Suspension(
+            id=next(self._store.numbers), kind=kind, value=value, reason=reason, created_at=now, until=until
+        )
+        self._store.suspensions[suspension.id] = suspension
+        return suspension
+
+    def resume(self, suspension_ids: Sequence[int]) -> int:
+        """See `Admin.resume`."""
+        return sum(self._store.suspensions.pop(number, None) is not None for number in set(suspension_ids))
+
+    def suspensions(self) -> Sequence[Suspension]:
+        """See `Admin.suspensions`."""
+        return list(self._store.suspensions.values())
+
+    def close(self) -> None:
+        """See `Admin.close`."""

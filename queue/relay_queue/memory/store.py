@@ -1,0 +1,125 @@
+"""The data of a queue in memory and the rules that change it. Large bodies are real files."""
+
+import itertools
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from relay_queue.bodies import Bodies, SpoolFile
+from relay_queue.decide import settle
+from relay_queue.model import Body, Ended, Mark, Message, Put, Recipient, Suspension
+from relay_queue.protocol import Action, BodyDamagedError, QueueError
+from relay_queue.states import FINAL, State
+
+
+class Store:
+    """The data of one queue in memory, shared by its faces."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._bodies: Bodies | None = None
+        self.messages: dict[str, Message] = {}
+        self.recipients: dict[str, dict[int, Recipient]] = {}
+        self.wishes: dict[tuple[str, int], Action] = {}
+        self.heads: dict[str, tuple[Body, int]] = {}
+        self.arriving: dict[str, SpoolFile] = {}
+        self.ended: list[Ended] = []
+        self.suspensions: dict[int, Suspension] = {}
+        self.numbers = itertools.count(1)
+
+    @property
+    def bodies(self) -> Bodies:
+        """The folder of large bodies, made when the first one comes."""
+        if self._bodies is None:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="relay-queue-"))
+            self._bodies = Bodies(self._folder)
+        return self._bodies
+
+    def put(self, put: Put) -> None:
+        """Store a message."""
+        message, body = put.entry.message, put.body
+        if message.id in self.messages:
+            raise QueueError(f"{message.id} is stored already")
+        if body.file is not None:
+            file = self.arriving.pop(body.file, None)
+            if file is None or file.size != body.file_size:
+                raise QueueError(f"{body.file} is no file of {body.file_size} octets that just arrived")
+            self.bodies.keep(file)
+            body = replace(body, file_crc=file.crc)
+        self.messages[message.id] = replace(message)
+        self.recipients[message.id] = {recipient.n: replace(recipient) for recipient in put.entry.recipients}
+        self.heads[message.id] = (body, zlib.crc32(body.head))
+
+    def live(self) -> Iterator[Recipient]:
+        """Every live recipient, oldest message first."""
+        for message_id in sorted(self.recipients):
+            yield from (self.recipients[message_id][n] for n in sorted(self.recipients[message_id]))
+
+    def mark(self, mark: Mark) -> bool:
+        """Record an outcome; False when it is refused."""
+        recipient = self.recipients.get(mark.message_id, {}).get(mark.n)
+        if recipient is None:
+            return False
+        wish = self.wishes.get((mark.message_id, mark.n))
+        state = settle(recipient.state, recipient.owner, wish, mark)
+        if state is None:
+            return False
+        recipient.attempts = mark.attempts
+        recipient.lane = mark.lane or recipient.lane
+        if state is State.DELIVERED:
+            recipient.reply, recipient.failure = mark.reply, None
+        else:
+            recipient.reply, recipient.failure = mark.reply or recipient.reply, mark.failure or recipient.failure
+        recipient.delay_notified |= mark.delay_notified
+        self.move(recipient, state, mark.at, due_at=mark.due_at, remote=mark.remote)
+        return True
+
+    def move(self, recipient: Recipient, state: State, at: float, *, due_at: float, remote: str | None = None) -> None:
+        """Bring a recipient into a state, or to its end."""
+        self.wishes.pop((recipient.message_id, recipient.n), None)
+        recipient.state, recipient.owner, recipient.changed_at = state, None, at
+        if state is State.QUEUED:
+            recipient.due_at = due_at
+        if state in FINAL:
+            self._end(recipient, remote)
+
+    def _end(self, recipient: Recipient, remote: str | None) -> None:
+        message = self.messages[recipient.message_id]
+        self.ended.append(
+            Ended(
+                message_id=message.id,
+                n=recipient.n,
+                address=recipient.address,
+                domain=recipient.domain,
+                sender=message.sender,
+                user=message.user,
+                size=message.size,
+                received_at=message.received_at,
+                ended_at=recipient.changed_at,
+                state=recipient.state,
+                attempts=recipient.attempts,
+                reply=recipient.reply,
+                failure=recipient.failure,
+                lane=recipient.lane,
+                remote=remote,
+            )
+        )
+        live = self.recipients[message.id]
+        del live[recipient.n]
+        if not live:
+            body, _ = self.heads.pop(message.id)
+            del self.recipients[message.id], self.messages[message.id]
+            if body.file is not None:
+                self.bodies.remove(body.file)
+
+    def head(self, message_id: str) -> Body:
+        """The stored body."""
+        body, crc = self.heads.get(message_id, (None, 0))
+        if body is None:
+            raise BodyDamagedError(f"{message_id} has no body")
+        if zlib.crc32(body.head) != crc:
+            raise BodyDamagedError(f"the body of {message_id} is not what was stored")
+        return body

@@ -1,0 +1,171 @@
+"""`protocol.Admin` on SQLite: the shell's face: synchronous, on its own connection, with or without a running server.
+
+Reads in pages and writes in small transactions, so that nobody waits for it long. Must not need the server.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from relay_queue.bodies import Bodies
+from relay_queue.decide import check_put
+from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summary, Suspension
+from relay_queue.protocol import Action, BodyDamagedError
+from relay_queue.sqlite.apply import apply_puts
+from relay_queue.sqlite.connect import connect, folder_lock, prepare
+from relay_queue.sqlite.faults import as_queue_error
+from relay_queue.sqlite.filters import filtered, parameters
+from relay_queue.sqlite.pages import entries_of, pages
+from relay_queue.sqlite.rows import body_of, ended_of, suspension_of
+from relay_queue.sqlite.sql import queries
+from relay_queue.sqlite.steer import Steering
+from relay_queue.states import State
+
+_SPILL = 1 << 18
+"""A body larger than this goes to a file, as those that the server receives."""
+
+
+class SqliteAdmin:
+    """The queue of a data folder as an admin sees it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = prepare(data_dir)
+        self._data_dir = data_dir
+        self._bodies = Bodies(data_dir)
+        self._connection = connect(self._path)
+        # A damaged text must be seen to be dropped; it never raises here.
+        self._connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
+        server = queries("server")
+        self._connection.execute(server["marks_table"])
+        self._connection.execute(server["keys_table"])
+
+    def select(self, selection: Selection, limit: int | None = 100) -> Iterator[Entry]:
+        """See `Admin.select`."""
+        for page in pages(self._connection, selection):
+            for entry in entries_of(page):
+                if limit is not None:
+                    if limit <= 0:
+                        return
+                    limit -= 1
+                yield entry
+
+    def summary(self, selection: Selection) -> list[Summary]:
+        """See `Admin.summary`."""
+        given = parameters(selection)
+        query = filtered("summary", given) if given else queries("admin")["summary_all"]
+        domains: dict[str, Summary] = {}
+        with self._mapped("reading the queue"):
+            for domain, state, count, next_due, oldest in self._connection.execute(query, given):
+                row = domains.setdefault(domain, Summary(domain=domain))
+                setattr(row, State(state).word, count)
+                row.next_due = next_due if row.next_due is None else row.next_due
+                row.oldest = min((known for known in (row.oldest, oldest) if known is not None), default=None)
+        return sorted(
+            domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
+        )
+
+    def show(self, message_id: str) -> Entry | None:
+        """See `Admin.show`."""
+        return next(self.select(Selection(ids=(message_id,)), limit=1), None) if "/" not in message_id else None
+
+    def ended(self, message_id: str | None = None, address: str | None = None, limit: int = 100) -> list[Ended]:
+        """See `Admin.ended`."""
+        given = {"message_id": message_id, "address": None if address is None else address.lower(), "limit": limit}
+        name = "ended_all" if address is None else "ended_of_address"
+        return [ended_of(row) for row in self._rows("ended_of_message" if message_id is not None else name, given)]
+
+    def body(self, message_id: str) -> Iterator[bytes]:
+        """See `Admin.body`."""
+        if not self._rows("is_live", (message_id,))[0][0]:
+            raise KeyError(message_id)
+        with self._mapped("reading a body"):
+            rows = self._connection.execute(queries("server")["head"], (message_id,)).fetchall()
+        if not rows:
+            raise BodyDamagedError(f"{message_id} has no body")
+        try:
+            body = body_of(rows[0])
+        except ValueError as error:
+            raise BodyDamagedError(f"the body of {message_id} is not what was stored: {error}") from error
+        return self._bodies.blocks(body)
+
+    def steer(
+        self,
+        action: Action,
+        selection: Selection,
+        *,
+        now: float,
+        reply: str | None = None,
+        notice: Callable[[Entry], Put | None] | None = None,
+        dry_run: bool = False,
+        limit: int | None = None,
+    ) -> Steered:
+        """See `Admin.steer`."""
+        steering = Steering(self._connection, self._bodies, action, now=now, reply=reply, notice=notice)
+        with self._mapped("steering the queue"):
+            return steering.run(selection, dry_run=dry_run, limit=limit)
+
+    def put(self, put: Put) -> None:
+        """See `Admin.put`. A large body goes to a file."""
+        check_put(put)
+        assert put.body.file is None, "the shell hands over whole bodies"
+        with self._mapped("storing a message"), folder_lock(self._data_dir, shared=True):
+            body, crc = self._spilled(put.body)
+            try:
+                with self._connection:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    apply_puts(self._connection, [(Put(put.entry, body), crc)])
+            except BaseException:
+                if body.file is not None:
+                    self._bodies.remove(body.file)
+                raise
+
+    def _spilled(self, body: Body) -> tuple[Body, int | None]:
+        if len(body.head) <= _SPILL:
+            return body, None
+        end = body.head.find(b"\r\n\r\n", 0, _SPILL)
+        if end < 0:
+            return body, None
+        file = self._bodies.new()
+        try:
+            file.write(memoryview(body.head)[end + 4 :])
+            self._bodies.keep(file)
+        except BaseException:
+            self._bodies.discard(file)
+            raise
+        return Body(head=body.head[: end + 4], file=file.path.name, file_size=file.size), file.crc
+
+    def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
+        """See `Admin.suspend`."""
+        with self._mapped("suspending"):
+            cursor = self._connection.execute(queries("admin")["suspend"], (kind, value, reason, now, until))
+        assert cursor.lastrowid is not None, "a row was inserted"
+        return Suspension(id=cursor.lastrowid, kind=kind, value=value, reason=reason, created_at=now, until=until)
+
+    def resume(self, suspension_ids: Sequence[int]) -> int:
+        """See `Admin.resume`."""
+        listed = f"[{','.join(str(int(number)) for number in suspension_ids)}]"
+        with self._mapped("resuming"):
+            return self._connection.execute(queries("admin")["resume"], (listed,)).rowcount
+
+    def suspensions(self) -> Sequence[Suspension]:
+        """See `Admin.suspensions`."""
+        with self._mapped("reading the queue"):
+            rows = self._connection.execute(queries("server")["suspensions"]).fetchall()
+        return [suspension_of(row) for row in rows]
+
+    def close(self) -> None:
+        """See `Admin.close`."""
+        self._connection.close()
+
+    def _rows(self, query: str, given: Any) -> list[Any]:
+        with self._mapped("reading the queue"):
+            return self._connection.execute(queries("admin")[query], given).fetchall()
+
+    @contextmanager
+    def _mapped(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise as_queue_error(error, doing) from error

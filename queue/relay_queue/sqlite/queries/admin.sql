@@ -1,0 +1,81 @@
+-- The queries of the shell. They may read a whole table (an admin's filter has no index), but never hold a lock for long.
+-- `/*where*/` is replaced by conditions of relay_queue.sqlite.filters, which hold parameters only, never values.
+
+-- name: page
+-- One page of selected live recipients with their messages, oldest first, after a key. A recipient whose message is
+-- missing is shown as well, so that it can be dropped.
+SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.reply, r.failure, r.delay_notified, r.changed_at,
+       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, r.wish
+FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
+WHERE (r.message_id, r.n) > (:after_id, :after_n) /*where*/
+ORDER BY r.message_id, r.n
+LIMIT :page
+
+-- name: rest_of_message
+-- What a page has cut off: the selected recipients of its last message.
+SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.reply, r.failure, r.delay_notified, r.changed_at,
+       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, r.wish
+FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
+WHERE r.message_id = :after_id AND r.n > :after_n /*where*/
+ORDER BY r.n
+
+-- name: summary_all
+-- Counts by domain from the partial indexes alone: no row is read but one message a domain, for its age.
+SELECT s.domain, s.state, s.recipients, s.next_due, (SELECT m.received_at FROM message AS m WHERE m.id = s.oldest)
+FROM (
+    SELECT r.domain, 0 AS state, count(*) AS recipients, min(r.due_at) AS next_due, min(r.message_id) AS oldest
+    FROM recipient AS r INDEXED BY recipient_queued WHERE r.state = 0 GROUP BY r.domain
+    UNION ALL
+    SELECT r.domain, 1, count(*), NULL, min(r.message_id)
+    FROM recipient AS r INDEXED BY recipient_active WHERE r.state = 1 GROUP BY r.domain
+    UNION ALL
+    SELECT r.domain, r.state, count(*), NULL, min(r.message_id)
+    FROM recipient AS r INDEXED BY recipient_aside WHERE r.state > 1 GROUP BY r.domain, r.state
+) AS s
+
+-- name: summary
+-- Counts by domain of what a filter selects.
+SELECT r.domain, r.state, count(*), min(iif(r.state = 0, r.due_at, NULL)), min(m.received_at)
+FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
+WHERE 1 /*where*/
+GROUP BY r.domain, r.state
+
+-- name: wish
+-- What an admin wants of recipients in hand, for their workers to carry out.
+UPDATE recipient SET wish = ?
+WHERE state = 1 AND (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
+
+-- name: ended_all
+SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
+       e.reply, e.failure, e.lane, e.remote
+FROM ended AS e
+ORDER BY e.rowid DESC
+LIMIT :limit
+
+-- name: ended_of_message
+SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
+       e.reply, e.failure, e.lane, e.remote
+FROM ended AS e
+WHERE e.message_id = :message_id AND (:address IS NULL OR lower(e.address) = :address OR lower(e.sender) = :address)
+ORDER BY e.rowid DESC
+LIMIT :limit
+
+-- name: ended_of_address
+-- Scanned from the newest end until enough is found; see the schema for why there is no index.
+SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
+       e.reply, e.failure, e.lane, e.remote
+FROM ended AS e
+WHERE lower(e.address) = :address OR lower(e.sender) = :address
+ORDER BY e.rowid DESC
+LIMIT :limit
+
+-- name: is_live
+SELECT count(*) FROM message AS m WHERE m.id = ?
+
+-- name: suspend
+INSERT INTO suspension (kind, value, reason, created_at, until) VALUES (?, ?, ?, ?, ?)
+
+-- name: resume
+DELETE FROM suspension WHERE id IN (SELECT value FROM json_each(?))

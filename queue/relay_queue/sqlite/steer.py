@@ -1,0 +1,138 @@
+"""An admin's action on selected recipients, in small transactions with pauses between them.
+
+What is not in a worker's hands is changed at once; what is gets a wish that its worker carries out.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from relay_queue.bodies import Bodies
+from relay_queue.decide import steered, wished
+from relay_queue.model import Entry, Mark, Put, Recipient, Selection, Steered
+from relay_queue.protocol import Action
+from relay_queue.sqlite.apply import apply_puts, carry_out, insert
+from relay_queue.sqlite.pages import PAGE, WISH, entries_of, page_after, recipient
+from relay_queue.sqlite.rows import Row
+from relay_queue.sqlite.sql import queries
+from relay_queue.states import State
+
+SHOWN = 1000
+"""Entries that a result carries at most."""
+_LONGEST_PAUSE = 0.05
+
+
+class Steering:
+    """One action, with what it needs to be done."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        bodies: Bodies,
+        action: Action,
+        *,
+        now: float,
+        reply: str | None,
+        notice: Callable[[Entry], Put | None] | None,
+    ) -> None:
+        self._connection = connection
+        self._bodies = bodies
+        self._action = action
+        self._now = now
+        self._reply = reply
+        self._notice = notice if action is Action.FAIL else None
+        self._done = Steered()
+
+    def run(self, selection: Selection, *, dry_run: bool, limit: int | None) -> Steered:
+        """Go through the selection page by page."""
+        key = ("", -1)
+        while limit is None or self._done.recipients < limit:
+            began = time.monotonic()
+            room = None if limit is None else limit - self._done.recipients
+            rows = self._dry_page(selection, key, room) if dry_run else self._page(selection, key, room)
+            if len(rows) < PAGE:
+                break
+            key = (rows[-1][0], rows[-1][1])
+            if not dry_run:
+                # SQLite's lock is not fair: whoever holds it again at once starves those who poll for it.
+                time.sleep(min(_LONGEST_PAUSE, time.monotonic() - began))
+        return self._done
+
+    def _dry_page(self, selection: Selection, key: tuple[str, int], room: int | None) -> list[Row]:
+        rows = page_after(self._connection, selection, key, PAGE)
+        touched = self._touched(rows, room)
+        self._count(touched, touched)
+        return rows
+
+    def _page(self, selection: Selection, key: tuple[str, int], room: int | None) -> list[Row]:
+        connection = self._connection
+        with connection:  # commits, or rolls back on any exception
+            connection.execute("BEGIN IMMEDIATE")
+            rows = page_after(connection, selection, key, PAGE)
+            touched = self._touched(rows, room)
+            idle = [row for row in touched if row[6] != State.ACTIVE]
+            # Built before the change: the body goes with a message's last recipient.
+            notices = self._notices(idle)
+            gone = self._change(idle)
+            self._wish([row for row in touched if row[6] == State.ACTIVE])
+            apply_puts(connection, notices)
+        for name in gone:
+            self._bodies.remove(name)
+        self._count(touched, idle if self._action is Action.FAIL else [])
+        return rows
+
+    def _touched(self, rows: Sequence[Row], room: int | None) -> list[Row]:
+        return [row for row in rows if self._touches(row)][:room]
+
+    def _touches(self, row: Row) -> bool:
+        state = recipient(row).state
+        if state is State.ACTIVE:
+            wish = None if row[WISH] is None else Action(row[WISH])
+            return wished(self._action, wish) is not wish
+        return steered(self._action, state) is not None
+
+    def _change(self, rows: Sequence[Row]) -> list[str]:
+        marks = [self._mark(recipient(row)) for row in rows]
+        return carry_out(self._connection, marks) if marks else []
+
+    def _mark(self, found: Recipient) -> Mark:
+        state = steered(self._action, found.state)
+        assert state is not None, "only what the action touches is changed"
+        return Mark(
+            message_id=found.message_id,
+            n=found.n,
+            owner=-1,
+            state=state,
+            at=self._now,
+            attempts=found.attempts,
+            due_at=self._now,
+            reply=self._reply,
+        )
+
+    def _wish(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        wish = wished(self._action, None)
+        self._connection.execute(queries("server")["keys_clear"])
+        insert(self._connection, "put_keys", [(row[0], row[1]) for row in rows])
+        self._connection.execute(queries("admin")["wish"], (None if wish is None else wish.value,))
+
+    def _notices(self, rows: Sequence[Row]) -> list[tuple[Put, None]]:
+        if self._notice is None:
+            return []
+        puts = [self._notice(self._with_reply(entry)) for entry in entries_of(rows)]
+        return [(put, None) for put in puts if put is not None]
+
+    def _with_reply(self, entry: Entry) -> Entry:
+        return Entry(entry.message, [replace(found, reply=self._reply or found.reply) for found in entry.recipients])
+
+    def _count(self, touched: Sequence[Row], shown: Sequence[Row]) -> None:
+        done = self._done
+        done.recipients += len(touched)
+        done.requested += sum(row[6] == State.ACTIVE for row in touched)
+        done.messages += len({row[0] for row in touched})
+        for entry in entries_of(shown):
+            if len(done.entries) >= SHOWN:
+                break
+            done.entries.append(self._with_reply(entry) if self._action is Action.FAIL else entry)

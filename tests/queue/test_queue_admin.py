@@ -1,0 +1,222 @@
+"""The shell's face: the same tests on every backend."""
+
+from dataclasses import replace
+
+import pytest
+
+from relay_queue.model import Selection
+from relay_queue.protocol import Action
+from relay_queue.states import State
+from tests.support.queues import NOW, a_mark, a_put, in_hand
+
+
+@pytest.fixture
+async def five(queue):
+    """Five messages that differ in all that a selection can ask for."""
+    puts = [
+        a_put("Ann@a.test", sender="Boss@s.test", user="app", received_at=NOW - 500),
+        a_put("bob@a.test", "bob@b.test", sender="", size=10_000, received_at=NOW - 400),
+        in_hand("cid@c.test", sender="x@sub.s.test", user="web", received_at=NOW - 300),
+        in_hand("dan@d.test", received_at=NOW - 200),
+        in_hand("eve@e.test", received_at=NOW - 100),
+    ]
+    for put in puts:
+        await queue.put(put)
+    await queue.mark(
+        [
+            a_mark(puts[3], State.QUEUED, reply="451 4.7.1 GREYLISTED, come [back] 100% later", lane="mx1.[d].test"),
+            a_mark(puts[4], State.HELD, lane="mx.google.com", reply="held"),
+        ]
+    )
+    return [put.entry.message.id for put in puts]
+
+
+SELECTIONS = [
+    (Selection(), "0 1 1 2 3 4"),
+    (Selection(sender="boss@S.test"), "0"),
+    (Selection(sender=""), "1 1"),
+    (Selection(sender_domain="s.test"), "0"),
+    (Selection(recipient="ANN@a.test"), "0"),
+    (Selection(domain="A.test"), "0 1"),
+    (Selection(site="*.GOOGLE.com"), "4"),
+    (Selection(site="mx?.[d].test"), "3"),
+    (Selection(site="mx1.d.test"), ""),
+    (Selection(states=(State.ACTIVE, State.HELD)), "2 4"),
+    (Selection(user="app"), "0"),
+    (Selection(received_before=NOW - 300), "0 1 1"),
+    (Selection(larger_than=9_999), "1 1"),
+    (Selection(larger_than=10_000), ""),
+    (Selection(error="greylisted"), "3"),
+    (Selection(error="100%"), "3"),
+    (Selection(error="_"), ""),
+    (Selection(error="' OR 1=1 --"), ""),
+    (Selection(domain="a.test", sender=""), "1"),
+]
+
+
+@pytest.mark.parametrize(("selection", "expected"), SELECTIONS)
+async def test_each_filter_selects_what_it_says(admin, five, selection, expected):
+    found = [five.index(entry.message.id) for entry in admin.select(selection) for _ in entry.recipients]
+    assert " ".join(map(str, found)) == expected
+    counted = admin.summary(selection)
+    assert sum(row.queued + row.active + row.held + row.quarantined for row in counted) == len(found)
+    assert admin.steer(Action.DROP, selection, now=NOW, dry_run=True).recipients == len(found)
+
+
+async def test_selecting_by_ids(admin, five):
+    selection = Selection(ids=(five[0], f"{five[1]}/1", f"{five[2]}/7", "nonsense"))
+    assert [[r.address for r in entry.recipients] for entry in admin.select(selection)] == [
+        ["Ann@a.test"],
+        ["bob@b.test"],
+    ]
+
+
+async def test_a_listing_is_limited_in_messages(admin, five):
+    assert [entry.message.id for entry in admin.select(Selection(), limit=2)] == five[:2]
+    assert len(list(admin.select(Selection(), limit=None))) == 5
+
+
+async def test_the_summary_counts_by_domain_largest_first(admin, five):
+    rows = admin.summary(Selection())
+    assert [(row.domain, row.queued, row.active, row.held) for row in rows] == [
+        ("a.test", 2, 0, 0),
+        ("b.test", 1, 0, 0),
+        ("c.test", 0, 1, 0),
+        ("d.test", 1, 0, 0),
+        ("e.test", 0, 0, 1),
+    ]
+    assert (rows[0].oldest, rows[0].next_due) == (NOW - 500, NOW)
+    assert (rows[4].oldest, rows[4].next_due) == (NOW - 100, None)
+    narrowed = admin.summary(Selection(sender=""))
+    assert [(row.domain, row.queued, row.oldest) for row in narrowed] == [
+        ("a.test", 1, NOW - 400),
+        ("b.test", 1, NOW - 400),
+    ]
+
+
+async def test_hold_and_release(queue, admin, five):
+    done = admin.steer(Action.HOLD, Selection(), now=NOW, reply="by me")
+    assert (done.recipients, done.requested, done.messages) == (5, 1, 4)
+    states = [r.state for entry in admin.select(Selection()) for r in entry.recipients]
+    assert states == [State.HELD] * 3 + [State.ACTIVE] + [State.HELD] * 2
+    assert admin.show(five[0]).recipients[0].reply == "by me"
+    assert await queue.claim(1, "a.test", 9, NOW + 9) == []
+    done = admin.steer(Action.RELEASE, Selection(), now=NOW + 5)
+    assert (done.recipients, done.requested) == (6, 1)
+    assert await queue.withdrawn(1) == []
+    assert len(await queue.claim(1, "a.test", 9, NOW + 4)) == 0
+    assert len(await queue.claim(1, "a.test", 9, NOW + 5)) == 2
+
+
+async def test_flush_makes_due_what_waits_and_leaves_the_held(queue, admin, five):
+    admin.steer(Action.HOLD, Selection(domain="b.test"), now=NOW)
+    done = admin.steer(Action.FLUSH, Selection(), now=NOW - 60)
+    assert (done.recipients, done.requested) == (3, 0)
+    assert await queue.due(NOW, "", 9) == [("a.test", NOW - 60), ("d.test", NOW - 60)]
+    assert admin.show(five[1]).recipients[1].state is State.HELD
+
+
+async def test_drop_ends_and_asks(queue, admin, five):
+    done = admin.steer(Action.DROP, Selection(), now=NOW, reply="spam")
+    assert (done.recipients, done.requested, done.messages, done.entries) == (6, 1, 5, [])
+    assert [entry.message.id for entry in admin.select(Selection())] == [five[2]]
+    assert {(ended.state, ended.reply, ended.ended_at) for ended in admin.ended()} == {(State.DROPPED, "spam", NOW)}
+    assert await queue.withdrawn(1) == [(five[2], 0, Action.DROP)]
+
+
+async def test_fail_builds_one_notice_for_a_message_with_what_failed(admin, five):
+    seen = []
+
+    def notice(entry):
+        seen.append(entry)
+        return a_put(entry.message.sender or "nobody@s.test", sender="", origin="dsn") if entry.message.sender else None
+
+    done = admin.steer(Action.FAIL, Selection(), now=NOW, reply="550 by admin", notice=notice)
+    assert (done.recipients, done.requested, done.messages) == (6, 1, 5)
+    assert [entry.message.id for entry in seen] == [five[0], five[1], five[3], five[4]]
+    assert [r.address for r in seen[1].recipients] == ["bob@a.test", "bob@b.test"]
+    assert {r.reply for entry in seen for r in entry.recipients} == {"550 by admin"}
+    assert done.entries == seen
+    assert {ended.state for ended in admin.ended()} == {State.FAILED}
+    notices = [entry for entry in admin.select(Selection()) if entry.message.origin == "dsn"]
+    assert len(notices) == 3
+
+
+async def test_a_dry_run_shows_and_changes_nothing(admin, five):
+    before = list(admin.select(Selection()))
+    done = admin.steer(Action.HOLD, Selection(), now=NOW, dry_run=True)
+    assert (done.recipients, done.requested, len(done.entries)) == (5, 1, 4)
+    assert list(admin.select(Selection())) == before
+
+
+async def test_steering_is_limited_in_recipients(admin, five):
+    assert admin.steer(Action.HOLD, Selection(), now=NOW, limit=2).recipients == 2
+    states = [r.state for entry in admin.select(Selection()) for r in entry.recipients]
+    assert states.count(State.HELD) == 3
+
+
+async def test_a_later_wish_takes_the_place_of_the_earlier(queue, admin, five):
+    chosen = Selection(ids=(five[2],))
+    for action, expected in [
+        (Action.HOLD, 1),
+        (Action.HOLD, 0),
+        (Action.FLUSH, 0),
+        (Action.DROP, 1),
+        (Action.RELEASE, 0),
+        (Action.FAIL, 1),
+    ]:
+        assert admin.steer(action, chosen, now=NOW).requested == expected, action
+    assert await queue.withdrawn(1) == [(five[2], 0, Action.FAIL)]
+
+
+async def test_steering_goes_through_many_pages(queue, admin):
+    for start in range(0, 1300, 650):
+        await queue.put(a_put(*(f"u{n}@x.test" for n in range(start, start + 650))))
+    for _ in range(20):
+        await queue.put(a_put())
+    seen = []
+    done = admin.steer(Action.FAIL, Selection(), now=NOW, notice=seen.append)
+    assert (done.recipients, done.messages) == (1320, 22)
+    assert len(seen) == 22
+    assert admin.summary(Selection()) == []
+
+
+async def test_the_history_by_message_and_address(queue, admin):
+    first, second = in_hand("Ann@x.test"), in_hand("bob@x.test", sender="ANN@x.test")
+    for put in (first, second):
+        await queue.put(put)
+        await queue.mark([a_mark(put, State.DELIVERED)])
+    assert [ended.address for ended in admin.ended()] == ["bob@x.test", "Ann@x.test"]
+    assert len(admin.ended(limit=1)) == 1
+    assert [ended.address for ended in admin.ended(first.entry.message.id)] == ["Ann@x.test"]
+    assert len(admin.ended(address="aNN@x.test")) == 2
+    assert admin.ended(first.entry.message.id, "bob@x.test") == []
+    assert admin.ended(address="nobody@x.test") == []
+
+
+async def test_the_shell_puts_and_reads_bodies(queue, admin):
+    small, large = a_put(), a_put(body=b"Subject: big\r\n\r\n" + b"0123456789" * 100_000)
+    for put in (small, large):
+        admin.put(put)
+        assert b"".join(admin.body(put.entry.message.id)) == put.body.head
+    with pytest.raises(KeyError):
+        admin.body(a_put().entry.message.id)
+    assert len(await queue.claim(1, "example.test", 9, NOW)) == 2
+
+
+async def test_suspensions_come_and_go(queue, admin):
+    first = admin.suspend("domain", "x.test", "they asked", None, NOW)
+    second = admin.suspend("site", "*.google.com", "tempfail", NOW + 60, NOW)
+    assert await queue.suspensions() == [first, second] == list(admin.suspensions())
+    assert admin.resume([first.id, 999]) == 1
+    assert await queue.suspensions() == [second]
+    assert admin.suspend("user", "app", "", None, NOW).id not in {first.id, second.id}
+
+
+async def test_what_is_shown_is_a_copy(queue, admin):
+    put = a_put()
+    await queue.put(put)
+    original = replace(put.entry.recipients[0])
+    admin.show(put.entry.message.id).recipients[0].address = "changed@x.test"
+    put.entry.recipients[0].address = "changed@x.test"
+    assert admin.show(put.entry.message.id).recipients == [original]

@@ -1,0 +1,79 @@
+"""Makes queues of every backend, and messages, marks and claims for them."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relay_queue.ids import new_id
+from relay_queue.memory import MemoryAdmin, MemoryQueue, Store
+from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
+from relay_queue.protocol import Admin, Queue
+from relay_queue.sqlite import open_admin, open_queue
+from relay_queue.states import State
+
+NOW = 1_800_000_000.0
+_clock = itertools.count()
+
+
+@dataclass
+class Pair:
+    """Both faces of one queue."""
+
+    queue: Queue
+    admin: Admin
+    again: Callable[[], Queue]
+    """Another server's face of the same queue."""
+
+    async def aclose(self) -> None:
+        """Close both."""
+        self.admin.close()
+        await self.queue.aclose()
+
+
+def open_pair(kind: str, folder: Path) -> Pair:
+    """A queue of the backend `kind` in a folder that need not exist."""
+    if kind == "memory":
+        store = Store(folder)
+        return Pair(MemoryQueue(store), MemoryAdmin(store), lambda: MemoryQueue(store))
+    return Pair(open_queue(folder, slot=1), open_admin(folder), lambda: open_queue(folder, slot=2))
+
+
+def a_put(*addresses: str, body: bytes = b"Subject: x\r\n\r\nhello\r\n", recipient: Any = None, **fields: Any) -> Put:
+    """A message to some addresses; `recipient` are fields of each recipient, the others are the message's."""
+    received_at = fields.pop("received_at", NOW + next(_clock) / 1000)
+    message = Message(
+        id=new_id(received_at),
+        received_at=received_at,
+        sender=fields.pop("sender", "from@sender.test"),
+        size=fields.pop("size", len(body)),
+        **fields,
+    )
+    recipients = [
+        Recipient(
+            message_id=message.id,
+            n=n,
+            address=address,
+            domain=address.rpartition("@")[2],
+            **{"due_at": NOW, "changed_at": received_at, **(recipient or {})},
+        )
+        for n, address in enumerate(addresses or ("to@example.test",))
+    ]
+    return Put(Entry(message, recipients), Body(body))
+
+
+def in_hand(*addresses: str, owner: int = 1, **fields: Any) -> Put:
+    """A message whose recipients are in a worker's hands from the start."""
+    return a_put(*addresses, recipient={"state": State.ACTIVE, "owner": owner}, **fields)
+
+
+def a_mark(put: Put, state: State, n: int = 0, **fields: Any) -> Mark:
+    """What worker 1 says became of a recipient."""
+    given = {"owner": 1, "at": NOW + 10, "attempts": 1, "reply": "250 2.0.0 ok", **fields}
+    return Mark(message_id=put.entry.message.id, n=n, state=state, **given)
+
+
+def exists(path: Path | str) -> bool:
+    """Whether a file is there (its own function, as tests are coroutines and touch the disk on purpose)."""
+    return Path(path).exists()
