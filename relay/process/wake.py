@@ -1,0 +1,264 @@
+"""Wake-ups between processes: datagrams to `run/worker-N.sock`, from other workers and from the shell.
+
+A notice is a hint, never the truth: that lies in the queue, which every worker also scans by itself now and then. So a
+notice may come twice, or to a worker that was just started and knows anyway. But while a worker listens, *that*
+something happened must reach it:
+
+- A sender that cannot get rid of its notices (the receiver's queue is full) forgets what they said and owes it an
+  `all`, which it keeps trying to send (`Notifier`).
+- A sender that cannot wait (`notify`, from the shell) may just leave: its socket was empty, so only the receiver's own
+  queue can have been full, and a receiver that finds its queue full tells itself `all`.
+
+Notices travel many to a datagram, one a line; equal ones that wait together are sent once.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+ALL: Final = "all"
+"""Look at everything; stands for all other notices."""
+DUE: Final = "due"
+"""`due example.org`: recipients of the domain are due; `due` alone: of any domain."""
+WITHDRAW: Final = "withdraw"
+"""An admin wants recipients back that are in a worker's hands."""
+SUSPENSIONS: Final = "suspensions"
+"""Suspensions were added or removed."""
+LANE: Final = "lane"
+"""`lane NAME`: something about a lane that this worker has a share of."""
+
+_WORDS: Final = frozenset({ALL, DUE, WITHDRAW, SUSPENSIONS, LANE})
+_DATAGRAM: Final = 16_384
+"""Octets of one datagram at most (the kernel copies it whole)."""
+_PENDING: Final = 2000
+"""Notices waiting for one worker; more become `all`."""
+_RETRY_FIRST: Final = 0.02
+_RETRY_MOST: Final = 1.0
+_LONG_PATH: Final = 100
+"""Octets of a socket's path beyond which it goes through /proc (the kernel's limit is 107)."""
+
+
+class Listener:
+    """A worker's ear. `on_notice` is called on the loop with each notice: a word, maybe a blank and its argument."""
+
+    def __init__(
+        self,
+        data_dir: Path | str,
+        slot: int,
+        loop: asyncio.AbstractEventLoop,
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._on_notice = on_notice
+        self._full = _queue_length()
+        run = Path(data_dir) / "run"
+        run.mkdir(mode=0o700, exist_ok=True)
+        self._path = _path(run, slot)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            fresh = self._path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            with _short(fresh) as short:
+                self._socket.bind(short)
+            fresh.chmod(0o600)
+            self._inode = fresh.stat().st_ino
+            # Renamed into place: a sender finds the old socket or the new one, never none.
+            fresh.rename(self._path)
+        except BaseException:
+            self._socket.close()
+            raise
+        loop.add_reader(self._socket, self._readable)
+
+    def close(self) -> None:
+        """Stop listening. Doing it twice does nothing."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    async def aclose(self) -> None:
+        """`close`, for an AsyncExitStack."""
+        self.close()
+
+    def _readable(self) -> None:
+        notices: dict[str, None] = {}
+        count = 0
+        try:
+            # Bounded: senders that never pause must not hold the loop; what is left makes it readable again.
+            while count <= self._full:
+                notices.update(dict.fromkeys(_decode(self._socket.recv(_DATAGRAM + 1))))
+                count += 1
+        except BlockingIOError:
+            pass  # read empty
+        if count > self._full or ALL in notices:
+            notices = {ALL: None}
+        for notice in notices:
+            self._on_notice(notice)
+
+
+def listen(
+    data_dir: Path | str, slot: int, loop: asyncio.AbstractEventLoop, on_notice: Callable[[str], None]
+) -> Listener:
+    """Listen as worker `slot`; replaces whoever listened there before."""
+    return Listener(data_dir, slot, loop, on_notice)
+
+
+class Notifier:
+    """A worker's voice. Called thousands of times a second: notices gather until the loop's next turn."""
+
+    def __init__(self, data_dir: Path | str, loop: asyncio.AbstractEventLoop) -> None:
+        self._run = Path(data_dir) / "run"
+        self._loop = loop
+        self._pending: dict[int, dict[str, None]] = {}
+        self._stuck: dict[int, float] = {}
+        """Slot -> seconds of the pause before the next try."""
+        self._scheduled = False
+        self._socket = _sender()
+        self.dropped = 0
+        """Notices that were turned into an `all` (for tests and diagnostics)."""
+
+    def notify(self, notice: str, slot: int) -> None:
+        """Tell worker `slot`. Never waits, never fails."""
+        pending = self._pending.get(slot)
+        if pending is None:
+            pending = self._pending[slot] = {}
+        if ALL in pending:
+            return
+        if notice == ALL or len(pending) >= _PENDING:
+            self.dropped += len(pending)
+            pending.clear()
+            notice = ALL
+        pending[notice] = None
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Send what waits, once, and close."""
+        self._flush()
+        self._pending.clear()
+        self._socket.close()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._socket.fileno() < 0:
+            return
+        for slot in list(self._pending):
+            if slot not in self._stuck:
+                self._send(slot)
+
+    def _send(self, slot: int) -> None:
+        pending = self._pending.pop(slot, {})
+        try:
+            for datagram in _encode(pending):
+                _send(self._socket, _path(self._run, slot), datagram)
+        except BlockingIOError:
+            self.dropped += len(pending)
+            self._pending[slot] = {ALL: None}
+            pause = self._stuck.get(slot, _RETRY_FIRST / 2) * 2
+            self._stuck[slot] = min(pause, _RETRY_MOST)
+            self._loop.call_later(self._stuck[slot], self._retry, slot)
+        else:
+            self._stuck.pop(slot, None)
+
+    def _retry(self, slot: int) -> None:
+        if self._socket.fileno() >= 0:
+            self._send(slot)
+
+
+def notify(data_dir: Path | str, notice: str = ALL, slot: int | None = None) -> int:
+    """Tell one worker or all, from a process that doesn't stay. Returns how many have it; nobody there is no error."""
+    run = Path(data_dir) / "run"
+    paths = _listening(run) if slot is None else [_path(run, slot)]
+    told = 0
+    for path in paths:
+        # A socket for each: what one worker leaves unread must not count against the next.
+        with _sender() as sender:
+            try:
+                told += _send(sender, path, notice.encode())
+            except BlockingIOError:
+                told += 1  # its queue is full: it will tell itself `all`
+    return told
+
+
+def clear(data_dir: Path | str) -> None:
+    """Remove sockets that dead workers left. Only for the holder of the data folder's lock, before workers start."""
+    for path in _listening(Path(data_dir) / "run"):
+        path.unlink(missing_ok=True)
+
+
+def _listening(run: Path) -> list[Path]:
+    try:
+        return sorted(path for path in run.iterdir() if path.name.startswith("worker-") and path.suffix == ".sock")
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
+def _path(run: Path, slot: int) -> Path:
+    return run / f"worker-{slot}.sock"
+
+
+def _sender() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+def _send(sender: socket.socket, path: Path, datagram: bytes) -> bool:
+    """Whether somebody has it. A socket without a listener is left alone: its worker may be replacing it just now."""
+    try:
+        with _short(path) as short:
+            sender.sendto(datagram, short)
+    except (FileNotFoundError, ConnectionRefusedError, PermissionError, NotADirectoryError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """The path, or a way around the limit on its length: through an open descriptor of its folder."""
+    text = str(path)
+    if len(os.fsencode(text)) <= _LONG_PATH:
+        yield text
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _encode(notices: Iterable[str]) -> Iterable[bytes]:
+    """Notices as datagrams, one a line."""
+    lines: list[bytes] = []
+    size = 0
+    for notice in notices:
+        line = notice.encode()
+        if size + len(line) + 1 > _DATAGRAM and lines:
+            yield b"\n".join(lines)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line) + 1
+    if lines:
+        yield b"\n".join(lines)
+
+
+def _decode(datagram: bytes) -> list[str]:
+    """The notices; whatever is not understood (a newer sender's, one cut off) is an `all`."""
+    if len(datagram) > _DATAGRAM:
+        return [ALL]
+    lines = datagram.decode("utf-8", "replace").split("\n")
+    return [line if line.partition(" ")[0] in _WORDS else ALL for line in lines]
+
+
+def _queue_length() -> int:
+    """How many datagrams the kernel keeps for a socket (it refuses when there are more than this)."""
+    try:
+        return int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 10  # the kernel's default
