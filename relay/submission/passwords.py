@@ -3,9 +3,9 @@
 Two kinds. A *secret* is made by us: 160 random bits, so a plain SHA-256 of it cannot be guessed, and is checked
 in microseconds. A *password* is chosen by a person, and so is kept as argon2id, which takes tens of milliseconds.
 
-No answer may tell whether a user exists. So every refusal costs one argon2 verification: of the user's own hash, or of a
-decoy where there is no user or the user has a secret (`is_password` is that step). A right secret is accepted
-without it; that tells only the one who knew it.
+No answer may tell whether a user exists. So every refusal costs one argon2 verification: of the user's own hash, or of
+a decoy where there is no user or the user has a secret (`is_password` is that step). A right secret is accepted without
+it; that tells only the one who knew it.
 """
 
 import base64
