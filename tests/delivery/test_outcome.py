@@ -115,8 +115,8 @@ REPLIES = [
     ),
     (
         (
-            "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service provider"
-            " since part of their network is on our block list (S3140)."
+            "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service"
+            " provider since part of their network is on our block list (S3140)."
         ),
         P,
         "reputation",
