@@ -5,12 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.message.dkim.canonical import body_hash
-from relay.message.dkim.keyring import KeyRing, read
-from relay.message.dkim.keys import KeyFormatError
-from relay.message.dkim.sign import OVERSIGNED, DomainSigner
+from relay.message.dkim.sign import OVERSIGNED, DomainSigner, KeyRing
 from relay.message.headers import Header
-from relay_config.schema import DkimKey, Settings
-from tests.support.dkim_keys import key, pem, results
+from tests.support.dkim_keys import key, results
 
 NOW = 1_767_323_045.0
 ED, RSA = key(), key(algorithm="rsa")
@@ -134,24 +131,6 @@ def test_choosing_a_signer():
     assert ring.find("empty.test") is None
     assert ring.find("[192.0.2.1]") is None
     assert ring.find("") is None
-
-
-def test_reading_the_keys_of_the_settings(tmp_path):
-    for algorithm in ("rsa", "ed25519"):
-        (tmp_path / algorithm).write_bytes(pem(algorithm))
-    keys = tuple(DkimKey(selector=name, key=str(tmp_path / name)) for name in ("rsa", "ed25519"))
-    ring = read(Settings(hostname="mail.example.org", dkim={"Example.org": keys}))
-    assert results(sign(FULL, b"hi\r\n", ring.find("example.org")), RSA, ED) == [True, True]
-
-
-@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"junk", "not an unencrypted private key")])
-def test_a_key_that_cannot_be_read_is_named(tmp_path, content, words):
-    path = tmp_path / "key.pem"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(KeyFormatError, match=words) as caught:
-        read(Settings(hostname="x.test", dkim={"example.org": (DkimKey(selector="s", key=str(path)),)}))
-    assert str(caught.value).startswith(f'[dkim."example.org"] key {path}: ')
 
 
 def test_only_rsa_is_slow():

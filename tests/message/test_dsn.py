@@ -3,7 +3,7 @@ import email.policy
 
 import pytest
 
-from relay.message.dkim.keyring import KeyRing
+from relay.message.dkim.sign import KeyRing
 from relay.message.dsn import DsnFactory, build, wanted
 from relay.message.dsn.fields import decoded, field, printable
 from relay_config.schema import Settings

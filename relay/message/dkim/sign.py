@@ -10,7 +10,7 @@ text be added), no i= (it would say no more than d=).
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from relay.message.dkim.canonical import relaxed_value
 from relay.message.dkim.keys import SigningKey
@@ -100,6 +100,29 @@ class DomainSigner:
             signature = base64.b64encode(key.sign(own.digest()))
             fields.append(b"DKIM-Signature: %b%b\r\n" % (unsigned, _fold_base64(signature)))
         return b"".join(fields)
+
+
+class KeyRing:
+    """All signers by domain."""
+
+    __slots__ = ("_signers",)
+
+    def __init__(self, keys: Mapping[str, Sequence[SigningKey]]) -> None:
+        self._signers = {domain.lower(): DomainSigner(of_domain) for domain, of_domain in keys.items() if of_domain}
+
+    def find(self, domain: str) -> DomainSigner | None:
+        """The signer for an author's domain: its own, else its nearest parent's.
+
+        A parent's signature is aligned in DMARC's relaxed mode (RFC 7489 §3.1.1), the default, so one key of
+        example.org serves news.example.org too; a domain with strict alignment needs a key of its own.
+        """
+        signers = self._signers
+        while domain:
+            signer = signers.get(domain)
+            if signer is not None:
+                return signer
+            domain = domain.partition(".")[2]
+        return None
 
 
 def _opening(key: SigningKey) -> bytes:

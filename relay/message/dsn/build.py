@@ -11,8 +11,7 @@ from typing import cast
 
 from relay.message.date import stamp
 from relay.message.dkim.canonical import body_hash
-from relay.message.dkim.keyring import KeyRing
-from relay.message.dkim.sign import DomainSigner
+from relay.message.dkim.sign import DomainSigner, KeyRing
 from relay.message.dsn import words
 from relay.message.dsn.fields import decoded
 from relay.message.dsn.status import status

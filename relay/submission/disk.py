@@ -1,0 +1,39 @@
+"""Whether the data folder's disk has room for more mail. Asked before each message, looked at about once a second."""
+
+import os
+from collections.abc import Callable
+
+from relay_config.schema import Settings
+
+_LOOK_EVERY = 1.0
+_PART = 0.02
+"""Free part of the disk below which nothing is accepted; with 1.5 messages of the largest size, as Postfix has it."""
+
+
+class DiskSpace:
+    """The free space of one folder."""
+
+    __slots__ = ("_clock", "_folder", "_looked_at", "_message", "_room", "_wanted")
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._folder = settings.data_dir
+        self._wanted = settings.limits.free_disk
+        self._message = settings.submission.max_message_size
+        self._clock = clock
+        self._looked_at = float("-inf")
+        self._room = True
+
+    def room(self) -> bool:
+        """Whether mail may be accepted. Raises OSError when the folder cannot be examined."""
+        now = self._clock()
+        if not 0 <= now - self._looked_at < _LOOK_EVERY:
+            self._room = self._look()
+            self._looked_at = now
+        return self._room
+
+    def _look(self) -> bool:
+        disk = os.statvfs(self._folder)
+        free = disk.f_bavail * disk.f_frsize
+        if self._wanted is not None:
+            return free >= self._wanted
+        return free >= max(1.5 * self._message, _PART * disk.f_blocks * disk.f_frsize)

@@ -1,0 +1,41 @@
+"""Every fixed reply of submission. Each refusal says what to do; our own faults are temporary (4xx) to others."""
+
+from typing import Final
+
+from relay.smtp.reply import Reply
+
+STOPPING: Final = Reply(421, "4.3.2", "The server is shutting down; try again in a minute")
+QUEUE_FAILED: Final = Reply(421, "4.3.0", "The server cannot store mail at the moment; try again later")
+NO_DISK: Final = Reply(452, "4.3.1", "The server is short of disk space; try again later")
+INTERNAL: Final = Reply(451, "4.3.0", "An internal error occurred; try again later")
+AUTH_REQUIRED: Final = Reply(530, "5.7.0", "Authentication required; log in before sending mail")
+NO_RELAY_AUTH: Final = Reply(550, "5.7.1", "Relaying denied; log in before sending mail to others")
+NO_RELAY: Final = Reply(550, "5.7.1", "Relaying denied; your address is not in a network that may send through here")
+WRONG_PASSWORD: Final = Reply(535, "5.7.8", "User name or password is wrong")
+AUTH_BUSY: Final = Reply(454, "4.7.0", "The server cannot check passwords at the moment; try again in a minute")
+SENDER_DENIED: Final = Reply(553, "5.7.1", "You may not send from this address; use one that belongs to your account")
+AUTHOR_DENIED: Final = Reply(
+    550, "5.7.1", "The From field names an address that does not belong to your account; use one that does"
+)
+
+
+def auth_blocked(seconds: float) -> Reply:
+    """Too many failures from an address or for a user."""
+    return Reply(454, "4.7.0", f"Too many failed logins; try again in {_wait(seconds)}")
+
+
+def messages_exceeded(limit: int, seconds: float) -> Reply:
+    """A user's messages in an hour."""
+    return Reply(451, "4.7.1", f"You may send {limit} messages an hour; try again in {_wait(seconds)}")
+
+
+def recipients_exceeded(limit: int, seconds: float) -> Reply:
+    """A user's recipients in an hour."""
+    return Reply(450, "4.7.1", f"You may send to {limit} recipients an hour; try again in {_wait(seconds)}")
+
+
+def _wait(seconds: float) -> str:
+    """A wait in words, rounded up."""
+    if seconds <= 90:
+        return f"{max(1, -int(-seconds // 1))} seconds"
+    return f"{-int(-seconds // 60)} minutes"

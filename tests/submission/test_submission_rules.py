@@ -1,0 +1,205 @@
+"""The small pure parts of submission: networks, senders, quotas, failed logins, disk space."""
+
+import pytest
+
+from relay.submission.disk import DiskSpace
+from relay.submission.failures import AuthFailures
+from relay.submission.networks import Networks, client_key
+from relay.submission.quota import Quota
+from relay.submission.senders import SenderPolicy
+from relay_config.schema import Limits, Settings, Submission
+from relay_config.words import Size
+
+NOW = 1_767_323_045.0
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::ffff:127.0.0.1", True),
+        ("128.0.0.1", False),
+        ("::1", True),
+        ("::2", False),
+        ("fd00::1%eth0", True),
+        ("::ffff:192.0.2.1", False),
+        ("10.0.0.5", True),
+        ("", False),
+        ("localhost", False),
+        ("127.1", False),
+        ("0x7f.0.0.1", False),
+        ("２", False),
+    ],
+)
+def test_networks(address, inside):
+    networks = Networks(["127.0.0.0/8", "::1/128", "fd00::/8", "10.0.0.5"])
+    assert (address in networks) is inside
+    assert (address in networks) is inside
+
+
+def test_no_networks_trust_nobody():
+    assert "127.0.0.1" not in Networks(())
+
+
+def test_networks_remember_a_bounded_number():
+    networks = Networks(["10.0.0.0/8"])
+    for number in range(10_000):
+        assert f"10.1.{number >> 8}.{number & 255}" in networks
+    assert len(networks._known) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("odd:thing", "odd:thing"),
+    ],
+)
+def test_what_counts_as_one_client(address, key):
+    assert client_key(address) == key
+
+
+@pytest.mark.parametrize(
+    ("senders", "address", "allowed"),
+    [
+        (("*",), "x@anything.test", True),
+        (("a@example.org",), "a@example.org", True),
+        (("a@example.org",), "A@example.org", True),
+        (("A@Example.org",), "a@example.org", True),
+        (("a@example.org",), "b@example.org", False),
+        (("a@example.org",), "a@example.net", False),
+        (("example.org",), "b@example.org", True),
+        (("example.org",), "b@mail.example.org", False),
+        (("example.org",), "b@badexample.org", False),
+        (("example.org", "c@example.net"), "c@example.net", True),
+        (("a@example.org",), '"a@example.org"@evil.test', False),
+        ((), "a@example.org", False),
+    ],
+)
+def test_senders(senders, address, allowed):
+    assert SenderPolicy(senders).allows(address, address.rpartition("@")[2]) is allowed
+
+
+def test_the_domain_counts_not_its_spelling():
+    assert SenderPolicy(("xn--bcher-kva.example",)).allows("a@BÜCHER.example", "xn--bcher-kva.example")
+    assert SenderPolicy(("a@xn--bcher-kva.example",)).allows("a@bücher.example", "xn--bcher-kva.example")
+
+
+def test_messages_an_hour():
+    quota = Quota()
+    for minute in range(10):
+        assert quota.messages_wait("u", 10, NOW + 60 * minute) == 0
+        quota.add("u", 1, 5, NOW + 60 * minute)
+    wait = quota.messages_wait("u", 10, NOW + 600)
+    assert 3000 - 60 <= wait <= 3000
+    assert quota.messages_wait("u", 10, NOW + 600 + wait - 1) > 0
+    assert quota.messages_wait("u", 10, NOW + 600 + wait) == 0
+    assert quota.messages_wait("other", 10, NOW) == 0
+
+
+def test_recipients_an_hour():
+    quota = Quota()
+    quota.add("u", 1, 90, NOW)
+    assert quota.recipients_wait("u", 10, 100, NOW) == 0
+    wait = quota.recipients_wait("u", 11, 100, NOW)
+    assert 3540 <= wait <= 3600
+    assert quota.recipients_wait("u", 11, 100, NOW + wait) == 0
+    # More than the limit allows at any time: the longest wait, not an endless one.
+    assert quota.recipients_wait("new", 101, 100, NOW) == 3600
+
+
+def test_never_more_than_the_limit_in_any_hour():
+    quota, sent = Quota(), []
+    for at in range(0, 4 * 3600, 37):
+        if quota.messages_wait("u", 20, NOW + at) == 0:
+            quota.add("u", 1, 1, NOW + at)
+            sent.append(at)
+    assert len(sent) >= 60
+    assert all(sum(start <= at < start + 3540 for at in sent) <= 20 for start in sent)
+
+
+def test_a_clock_that_goes_back():
+    quota = Quota()
+    quota.add("u", 1, 1, NOW)
+    quota.add("u", 1, 1, NOW - 7200)
+    assert quota.messages_wait("u", 2, NOW) > 0
+    assert quota.messages_wait("u", 2, NOW + 3700) == 0
+
+
+def test_quotas_remember_a_bounded_number_of_users():
+    quota = Quota()
+    for number in range(20_100):
+        quota.add(str(number), 1, 1, NOW)
+    assert len(quota._users) <= 20_000
+    assert quota.messages_wait("20099", 1, NOW) > 0
+    quota.add("later", 1, 1, NOW + 7200)
+    assert len(quota._users) == 1
+
+
+def test_failed_logins_of_a_client():
+    failures = AuthFailures()
+    for number in range(10):
+        assert failures.wait("192.0.2.1", f"u{number}", 10, NOW + number) == 0
+        failures.failed("192.0.2.1", f"u{number}", 10, NOW + number)
+    assert failures.wait("192.0.2.1", "another", 10, NOW + 10) == 50
+    assert failures.wait("192.0.2.2", "another", 10, NOW + 10) == 0
+    assert failures.wait("192.0.2.1", "another", 10, NOW + 60.5) == 0
+
+
+def test_failed_logins_for_a_user_but_not_against_one_who_knows_the_password():
+    failures = AuthFailures()
+    failures.succeeded("198.51.100.1", "Alice")
+    for number in range(10):
+        failures.failed(f"192.0.2.{number}", "alice", 10, NOW)
+    assert failures.wait("192.0.2.99", "ALICE", 10, NOW + 1) == 59
+    assert failures.wait("198.51.100.1", "alice", 10, NOW + 1) == 0
+    assert failures.wait("192.0.2.99", "bob", 10, NOW + 1) == 0
+
+
+def test_failed_logins_take_bounded_memory():
+    failures = AuthFailures()
+    for number in range(12_000):
+        failures.failed(str(number), "x" * 9000 + str(number), 10, NOW)
+        failures.succeeded(str(number), "x" * 9000 + str(number))
+    assert len(failures._failures) <= 10_000
+    assert len(failures._good) <= 10_000
+    assert max(len(user) for _, user in failures._good) <= 128
+    assert max(len(times) for times in failures._failures.values()) <= 10
+
+
+def disk(tmp_path, clock, **changes):
+    return DiskSpace(
+        Settings(
+            hostname="x.test",
+            data_dir=str(tmp_path),
+            limits=Limits(free_disk=changes.get("free")),
+            submission=Submission(max_message_size=Size(changes.get("message", 1))),
+        ),
+        clock,
+    )
+
+
+def test_disk_space(tmp_path):
+    assert disk(tmp_path, lambda: NOW, free=Size(1)).room()
+    assert not disk(tmp_path, lambda: NOW, free=Size(1 << 60)).room()
+    assert not disk(tmp_path, lambda: NOW, message=1 << 60).room()
+
+
+def test_the_disk_is_looked_at_once_a_second(tmp_path):
+    now = NOW
+    folder = tmp_path / "data"
+    space = disk(folder, lambda: now, free=Size(1))
+    with pytest.raises(OSError, match="No such file"):
+        space.room()
+    folder.mkdir()
+    assert space.room()
+    folder.rmdir()
+    now += 0.9
+    assert space.room()
+    now += 0.2
+    with pytest.raises(OSError, match="No such file"):
+        space.room()
