@@ -5,7 +5,6 @@ import gc
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ from relay.process import wake
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError, Materials
 from relay.process.supervisor import STOP_GRACE
-from relay.smtp.server.listen import ServerContext, serve
+from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
 from relay.submission.handler import SubmissionHandler
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener, Settings
-from relay_queue.protocol import QueueError
 from relay_queue.sqlite import open_queue
 
 _ORPHAN_GRACE = 1.0
@@ -91,48 +89,69 @@ class Worker:
         self._materials = materials
         self._slot = slot
         self._data_dir = Path(settings.data_dir)
-        self.log = EventLog(settings, slot=str(slot))
+        self._loop = asyncio.get_running_loop()
+        self.log = EventLog(settings, slot=slot)
         self.queue = open_queue(self._data_dir, slot=slot)
-        self.router = Router(settings)
+        self._router = Router(settings)
         self._dsn = DsnFactory(settings, materials.keys)
+        self._notifier = wake.Notifier(self._data_dir, self._loop)
         self.delivery = Delivery(
             settings,
             self.queue,
             self.log,
-            self.router,
+            self._router,
             self._dsn.build,
             slot=slot,
             workers=workers,
-            notify=lambda notice, other: wake.notify(self._data_dir, notice, slot=other),
+            notify=self._notifier.notify,
         )
-        self.handler = SubmissionHandler(settings, self.queue, self.delivery, self.log, keys=materials.keys)
-        self.context = ServerContext(settings, self.handler, materials.tls)
+        self._handler = SubmissionHandler(settings, self.queue, self.delivery, self.log, keys=materials.keys)
         self._housekeeping = Housekeeping(settings, self.queue, self.log, self._data_dir, slot)
+        self._connections = Connections()
+        self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ears: wake.Listener | None = None
 
     async def start(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
         """Give back what a predecessor had in hand, then deliver, then listen."""
         await self.queue.recover(self._slot)
         self.delivery.marker.on_failure = self._housekeeping.queue_failed
+        self._ears = wake.listen(self._data_dir, self._slot, self._loop, self._notice)
         await self.delivery.start()
-        loop = asyncio.get_running_loop()
-        self._closing.push_async_callback(wake.listen(self._data_dir, self._slot, loop, self._notice).aclose)
         self._housekeeping.start()
         for listener, sock in sockets:
-            self._servers.append(await serve(sock, listener, self.context))
+            self._servers.append(await serve(sock, self._context(listener)))
         self.log.process("worker ready", pid=os.getpid())
 
     async def stop(self, grace: float) -> None:
         """Stop accepting; transactions on either side get `grace` seconds; the rest stays in the queue."""
         self.log.process("worker stopping", grace=grace)
-        began = time.monotonic()
-        await self.context.stop(self._servers, grace)
-        await self.delivery.stop(max(0.1, grace - (time.monotonic() - began)))
-        await self._closing.aclose()
+        began = self._loop.time()
+        for server in self._servers:
+            server.stop()
+        self._handler.stop()
+        await drain(self._connections, grace)
+        for server in self._servers:
+            await server.stopped()
+        await self.delivery.stop(max(0.1, grace - (self._loop.time() - began)))
+        if self._ears is not None:
+            await self._ears.aclose()
+        self._notifier.close()
         await self._housekeeping.stop()
+        await self._router.aclose()
+        self._handler.close()
         await self.queue.aclose()
         self.log.process("worker stopped")
-        self.log.close()
+        await self.log.aclose()
+
+    def _context(self, listener: Listener) -> ServerContext:
+        return ServerContext.from_settings(
+            self._settings,
+            listener,
+            self._handler,
+            self._materials.tls,
+            self._connections,
+        )
 
     def reload(self, load: Callable[[], Settings]) -> None:
         """SIGHUP: take new settings and certificates; whatever is wrong with them keeps the old."""
@@ -146,8 +165,12 @@ class Worker:
         self.log.reload(settings)
         self._dsn.reload(settings, self._materials.keys)
         self.delivery.reload(settings)
-        self.handler.reload(settings, self._materials.keys)
-        self.context.reload(settings)
+        self._handler.reload(settings, self._materials.keys)
+        self._housekeeping.reload(settings)
+        by_address = {listener.address: listener for listener in settings.listener}
+        for server in self._servers:
+            # Sockets were bound as root at the start: a listener that is new or gone takes a restart.
+            server.context = self._context(by_address.get(server.context.listener.address, server.context.listener))
         self.log.process("reloaded")
 
     def reopen_logs(self) -> None:

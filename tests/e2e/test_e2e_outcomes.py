@@ -67,7 +67,7 @@ async def test_a_bounce_is_never_bounced(world: World):
 async def test_temporary_failures_expire_into_one_dsn_with_the_last_cause(world: World):
     await world.mx("example.test", rcpt="452 4.2.2 mailbox full")
     sender = await world.mx("sender.test")
-    await world.start(retry={"schedule": ["200ms"], "expire_after": "1s"})
+    await world.start(retry={"schedule": ["1s"], "expire_after": "3s"})
     queue_id = await world.send("someone@example.test")
     (bounce,) = await sender.wait(1)
     await world.drained()

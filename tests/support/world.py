@@ -45,7 +45,7 @@ class World:
         defaults: dict[str, Any] = {
             "dns": {"nameservers": [self.dns.address], "timeout": "3s"},
             "delivery": {"port": self.port, "prohibited_networks": [], "ipv6": False, "connect_timeout": "2s"},
-            "retry": {"schedule": ["300ms"], "expire_after": "1h", "jitter": 0},
+            "retry": {"schedule": ["1s"], "expire_after": "1h", "jitter": 0},
             "throttle": {"backoff": "300ms", "backoff_max": "1s"},
         }
         for name, value in settings.items():
