@@ -30,7 +30,7 @@ run: $(READY) $(SANDBOX)/relay.toml ## Serve a sandbox on 127.0.0.1:2525, :2587 
 	$(BIN)/relay -c $(SANDBOX)/relay.toml serve
 
 test: $(READY) ## Run all tests.
-	$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(PYTEST)
 
 lint: $(READY) ## Check style, format and types.
 	$(BIN)/ruff check .

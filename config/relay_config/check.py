@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay_config.check_files import FILE_CHECKS, check_certificate, check_folder
+from relay_config.check_files import FILE_CHECKS, check_folder
 from relay_config.check_rules import RULES
+from relay_config.check_secrets import check_certificate, check_reload
 from relay_config.check_values import VALUE_CHECKS
 from relay_config.load import read
 from relay_config.problems import Problem, SettingsError
@@ -51,6 +52,7 @@ def check(path: Path, environ: Mapping[str, str], now: float) -> Report:
         if not findings.problems:
             # Rules and certificates look at parsed addresses and readable files.
             check_certificate(settings, now, findings)
+            check_reload(settings, findings)
             for rule in RULES:
                 rule(settings, findings)
     problems = tuple(findings.problems)

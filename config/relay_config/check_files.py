@@ -6,19 +6,13 @@ Nothing read here is ever shown.
 """
 
 import os
-import ssl
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from relay_config.check_values import Check
-from relay_config.patterns import matches
 from relay_config.problems import Findings, KeyPath, found
-from relay_config.schema import Settings
 
-_SOON: Final = 14 * 86_400
-"""Seconds before a certificate's end from which on it is warned about."""
 _RSA_LEAST: Final = 2048
 _RSA_MOST: Final = 4096
 
@@ -124,69 +118,6 @@ def _log(value: str, path: KeyPath, findings: Findings) -> None:
         findings.problem(path, f"{found(value)}, which is a folder", 'name a file, or "stderr"')
     elif not Path(value).parent.is_dir():
         findings.problem(path, f"{found(value)}, whose folder does not exist", f"mkdir {Path(value).parent}")
-
-
-def check_certificate(settings: Settings, now: float, findings: Findings) -> None:
-    """The server's certificate and key load, belong together, and are valid at `now` for the host name."""
-    tls = settings.tls
-    if tls.certificate is None or tls.key is None:
-        return
-    path: KeyPath = ("tls", "certificate")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=_no_passphrase)
-    except _EncryptedError:
-        findings.problem(("tls", "key"), f"{found(tls.key)}, which is encrypted", "store the key without a passphrase")
-        return
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            findings.problem(
-                ("tls", "key"), f"{found(tls.key)}, which is not the certificate's", "name the key that belongs to it"
-            )
-        else:
-            findings.problem(
-                path,
-                f"{found(tls.certificate)} ({error.reason or 'not PEM'})",
-                "name PEM files of a certificate and its key",
-            )
-        return
-    except OSError as error:
-        findings.problem(path, f"{found(tls.certificate)} ({error.strerror})", "make both files readable")
-        return
-    _check_validity(tls.certificate, settings.hostname, now, findings)
-
-
-class _EncryptedError(Exception):
-    """OpenSSL asked for a passphrase."""
-
-
-def _no_passphrase() -> str:
-    # Without this OpenSSL would ask on the terminal.
-    raise _EncryptedError
-
-
-def _check_validity(certificate: str, hostname: str, now: float, findings: Findings) -> None:
-    from cryptography import x509
-
-    path: KeyPath = ("tls", "certificate")
-    try:
-        leaf = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
-        extensions = list(leaf.extensions)
-    except ValueError:
-        findings.warn(path, f"{found(certificate)}, which is unusual", "check it with openssl x509 -text")
-        return
-    alternatives = [item.value for item in extensions if isinstance(item.value, x509.SubjectAlternativeName)]
-    names = [name for alternative in alternatives for name in alternative.get_values_for_type(x509.DNSName)]
-    moment = datetime.fromtimestamp(now, UTC)
-    end = leaf.not_valid_after_utc
-    if end <= moment:
-        findings.warn(path, f"{found(certificate)}, which expired on {end:%Y-%m-%d}", "renew it: clients refuse it")
-    elif end.timestamp() - now < _SOON:
-        findings.warn(path, f"{found(certificate)}, which expires on {end:%Y-%m-%d}", "renew it soon")
-    elif leaf.not_valid_before_utc > moment:
-        findings.warn(path, f"{found(certificate)}, which is not valid yet", "check this machine's clock")
-    if not any(matches(name, hostname) for name in names):
-        findings.warn(path, f"{found(certificate)}, which does not name {hostname}", "clients that verify refuse it")
 
 
 FILE_CHECKS: Final[dict[str, Check]] = {

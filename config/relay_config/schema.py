@@ -246,7 +246,10 @@ class Throttle(Lane, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "By MX host pattern, e.g. `*.google.com`, or smarthost `host:port`.", example="*.google.com", check="sites"
         ),
     ] = {}
-    domain: Annotated[dict[str, LaneOverride], _doc("By recipient domain, or `*.parent` for all below.", example="example.org", check="domains")] = {}
+    domain: Annotated[
+        dict[str, LaneOverride],
+        _doc("By recipient domain, or `*.parent` for all below.", example="example.org", check="domains"),
+    ] = {}
 
 
 class DkimKey(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,5 +1,11 @@
+import grp
+import os
+import pwd
+import shutil
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import trustme
@@ -418,3 +424,24 @@ def test_the_system_user_exists(report):
     (problem,) = report(LISTENER, {"RELAY_USER": "root"}).problems
     assert problem.remedy == "use another user than root"
     assert report(LISTENER, {"RELAY_USER": "nobody"}).problems == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_secrets_that_a_reload_could_not_read_are_a_doubt(report, tmp_path):
+    key = write_key(tmp_path / "dkim.key", ed25519.Ed25519PrivateKey.generate())
+    nobody = pwd.getpwnam("nobody")
+    group = grp.getgrgid(nobody.pw_gid).gr_name
+    # The tests' folder is root's alone: the key goes where everybody may pass.
+    with tempfile.TemporaryDirectory(dir="/tmp") as open_folder:
+        Path(open_folder).chmod(0o755)
+        moved = shutil.copy2(key, open_folder)
+        environ = {"RELAY_USER": "nobody", "RELAY_DKIM__EXAMPLE.COM__0__KEY": moved}
+        (warning,) = report(DKIM, environ).warnings
+        assert warning.found.endswith("closed to the user nobody")
+        assert f"chgrp {group} {moved} " in warning.remedy
+        os.chown(moved, -1, nobody.pw_gid)
+        Path(moved).chmod(0o640)
+        assert report(DKIM, environ).warnings == ()
+        Path(open_folder).chmod(0o700)
+        (warning,) = report(DKIM, environ).warnings
+        assert f"chgrp {group} {open_folder} " in warning.remedy
