@@ -78,7 +78,7 @@ def _ownership(folder: Path, settings: Settings) -> Iterator[Problem]:
 
 
 def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
-    from relay.submission.users import UserFile
+    from relay.submission.users import FILE, UserFileError, read_users
     from relay_queue.protocol import QueueError
 
     data_dir = shell.data_dir
@@ -94,6 +94,11 @@ def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Pro
         if damaged:
             remedy = "look with `relay queue list --state quarantined`, then release, fail or drop them"
             warnings.append(Problem(str(data_dir), "", f"{count(damaged, 'damaged recipient')} set aside", remedy))
-    if any(listener.auth == "required" for listener in settings.listener) and not UserFile(data_dir):
-        warnings.append(Problem(str(data_dir), "", "no users", "nobody can log in: add one with `relay user add NAME`"))
+    try:
+        if any(listener.auth == "required" for listener in settings.listener) and not read_users(data_dir / FILE):
+            remedy = "nobody can log in: add one with `relay user add NAME`"
+            warnings.append(Problem(str(data_dir), "", "no users", remedy))
+    except UserFileError as error:
+        what, _, remedy = str(error).removeprefix(f"{data_dir / FILE}: ").partition("; ")
+        problems.append(Problem(str(data_dir / FILE), "", what, remedy))
     return problems, warnings

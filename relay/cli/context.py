@@ -16,6 +16,7 @@ import click
 from relay.cli.exits import FailureError
 from relay.cli.output import remark
 from relay_config.schema import Settings
+from relay_queue.model import Entry
 from relay_queue.protocol import Admin
 
 
@@ -80,6 +81,9 @@ class Shell:
 
     def record_steered(self, action: str, count: int) -> None:
         """Leave a trace of what an admin did."""
+
+    def record_accepted(self, entry: Entry) -> None:
+        """Leave a trace of a message that the shell put into the queue."""
 
     def running(self) -> bool:
         """Whether a server runs on this data folder."""

@@ -38,10 +38,13 @@ class NothingMatchedError(FailureError):
 
 def explain_foreign(error: Exception) -> FailureError | None:
     """A sentence for what the world did to a command; None when the fault is ours."""
+    from relay.submission.users import UserFileError
     from relay_config.problems import SettingsError
     from relay_queue.protocol import BodyDamagedError, QueueError, QueueFullError, QueueVersionError
 
     match error:
+        case UserFileError():
+            sentence = FailureError(f"{error}.")
         case SettingsError():
             sentence = FailureError(str(error))
         case PermissionError():

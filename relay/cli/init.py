@@ -19,6 +19,9 @@ from relay.cli.files import write_new
 from relay.cli.selection import domain_name
 from relay.cli.signing import as_written, default_selector, key_file, zone_lines
 from relay.message.dkim.keys import Algorithm, generate, load
+from relay.submission.passwords import generate_secret, seal_secret
+from relay.submission.users import FILE as USERS_FILE
+from relay.submission.users import User, editing
 
 USER = "app"
 """The first user's name."""
@@ -88,7 +91,7 @@ def make(plan: Plan, now: float) -> str:
     key_files = [(selector, key_file(plan.data_dir, plan.domain, selector)) for selector, _ in keys]
     owner = _owner(plan.system_user)
     _refuse_to_overwrite(
-        [plan.settings, plan.certificate, plan.key, plan.data_dir / "users.json", *dict(key_files).values()]
+        [plan.settings, plan.certificate, plan.key, plan.data_dir / USERS_FILE, *dict(key_files).values()]
     )
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ def make(plan: Plan, now: float) -> str:
         pem = generate(kind)
         write_new(path, pem)
         records.append(zone_lines(load(pem, plan.domain, selector)))
-    password = _first_user(plan)
+    password = _first_user(plan, now)
     facts = first_steps.Facts(
         relay=_program(),
         settings=_shown(plan.settings),
@@ -141,8 +144,13 @@ def _write_settings(plan: Plan, key_files: list[tuple[str, Path]]) -> None:
     write_new(plan.settings, text.encode(), 0o644)
 
 
-def _first_user(plan: Plan) -> str:
-    raise NotImplementedError
+def _first_user(plan: Plan, now: float) -> str:
+    """Make the first user, who may send from the domain; returns the generated password."""
+    password = generate_secret()
+    user = User(name=USER, credential=seal_secret(password), senders=(plan.domain,), created_at=now)
+    with editing(plan.data_dir / USERS_FILE) as users:
+        users[USER] = user
+    return password
 
 
 def _refuse_to_overwrite(paths: list[Path]) -> None:

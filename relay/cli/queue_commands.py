@@ -48,7 +48,7 @@ for _command in STEERING:
 @click.option("--ids", "only_ids", is_flag=True, help="Only the ids, for `relay queue … -`.")
 @json_option
 @pass_shell
-def list_(shell: Shell, *, limit: int, only_ids: bool, as_json: bool, **filters: Any) -> None:
+def list_(shell: Shell, /, *, limit: int, only_ids: bool, as_json: bool, **filters: Any) -> None:
     """List waiting messages, oldest first, with why each recipient waits."""
     now = time.time()
     selection = chosen(**filters, now=now).selection
@@ -79,7 +79,7 @@ def list_(shell: Shell, *, limit: int, only_ids: bool, as_json: bool, **filters:
 @filter_options
 @json_option
 @pass_shell
-def summary(shell: Shell, *, as_json: bool, **filters: Any) -> None:
+def summary(shell: Shell, /, *, as_json: bool, **filters: Any) -> None:
     """Count waiting recipients by domain."""
     now = time.time()
     with shell.admin() as admin:
@@ -119,9 +119,12 @@ def show(shell: Shell, message_id: str, *, as_json: bool) -> None:
             emit_json(ended_record(end))
         return
     _show_message(entry, ended)
-    rows = [] if entry is None else [_show_row(entry.message, r, stops, now) for r in entry.recipients]
-    rows += [(f"{end.n}", end.address, end.state.word, str(end.attempts), _ending(end)) for end in ended]
-    emit_table(("N", "RECIPIENT", "STATE", "TRIES", "WHY"), sorted(rows, key=lambda row: int(row[0])))
+    rows = [(end.n, end.address, end.state.word, end.attempts, _ending(end)) for end in ended]
+    for recipient in entry.recipients if entry else ():
+        assert entry is not None
+        reason = why(entry.message, recipient, stops, now)
+        rows.append((recipient.n, recipient.address, recipient.state.word, recipient.attempts, reason))
+    emit_table(("N", "RECIPIENT", "STATE", "TRIES", "WHY"), sorted(rows), right=frozenset({0, 3}))
 
 
 @queue.command()
@@ -237,11 +240,6 @@ def _show_message(entry: Entry | None, ended: Sequence[Ended]) -> None:
     for name, value in lines:
         click.echo(f"{name + ':':10}{printable(value)}")
     click.echo()
-
-
-def _show_row(message: Message, recipient: Recipient, stops: Sequence[Suspension], now: float) -> tuple[str, ...]:
-    reason = why(message, recipient, stops, now)
-    return str(recipient.n), recipient.address, recipient.state.word, str(recipient.attempts), reason
 
 
 def _ending(end: Ended) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.cli.exits import FailureError
-from relay.message.dkim.keyring import KeyRing, read
 from relay.message.dkim.keys import Algorithm, KeyFormatError, SigningKey, load, record_name, record_strings
+from relay.message.dkim.sign import KeyRing
 from relay_config.schema import Settings
 
 PREFIXES: dict[Algorithm, str] = {"rsa": "rsa", "ed25519": "ed"}
@@ -61,7 +61,7 @@ def zone_lines(key: SigningKey) -> str:
 
 def key_ring(settings: Settings) -> KeyRing:
     """All signers of the settings; raises a failure that names a key that is no use."""
-    try:
-        return read(settings)
-    except KeyFormatError as error:
-        raise FailureError(f"{error}.", "`relay dkim generate` makes keys.") from error
+    keys: dict[str, list[SigningKey]] = {}
+    for key, _ in configured(settings):
+        keys.setdefault(key.domain, []).append(key)
+    return KeyRing(keys)

@@ -90,6 +90,7 @@ trusted_networks = ["127.0.0.0/8", "::1/128"]  # local applications need no AUTH
 [retry]
 schedule = ["5s", "15s", "1m"]  # quick, to be watched; a real relay keeps the default
 expire_after = "10m"
+delay_notice_after = "2m"
 
 {_dkim(start)}"""
 

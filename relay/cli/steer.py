@@ -55,7 +55,7 @@ def _command(verb: Verb) -> click.Command:
     @json_option
     @pass_shell
     def command(
-        shell: Shell, *, everything: bool, limit: int | None, dry_run: bool, as_json: bool, **given: Any
+        shell: Shell, /, *, everything: bool, limit: int | None, dry_run: bool, as_json: bool, **given: Any
     ) -> None:
         yes, reason = given.pop("yes", False), given.pop("reason", None) or verb.reason
         target = chosen(**given)

@@ -60,7 +60,7 @@ class SandboxHandler:
 
     def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
         """Memory, or a file beside the stored messages when it gets large."""
-        return Incoming(self._store.new_file, header_limit=1 << 20)
+        return Incoming(self._store.new_file, discard_file=self._store.discard_file, header_limit=1 << 20)
 
     def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
         """Store the message; a magic recipient among several decides for all, as one reply answers for all."""
@@ -68,7 +68,7 @@ class SandboxHandler:
         future: asyncio.Future[Reply] = loop.create_future()
         names = {magic(recipient.address) for recipient in transaction.recipients}
         if "reject-policy" in names:
-            self._discard(content)
+            content.discard()
             future.set_result(POLICY)
             return future
         reply = self._keep(peer, transaction, content)
@@ -100,12 +100,8 @@ class SandboxHandler:
         except OSError as error:
             return Reply(452, "4.3.1", f"The sandbox could not store the message: {error.strerror}")
         finally:
-            self._discard(content)
+            content.discard()
         return Reply(250, "2.0.0", f"Kept in the sandbox as {envelope.id}")
-
-    def _discard(self, content: Incoming) -> None:
-        if content.file is not None:
-            self._store.discard_file(content.file)
 
 
 def _blocks(header: bytes, content: Incoming) -> Iterator[bytes]:

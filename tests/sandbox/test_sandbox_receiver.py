@@ -117,6 +117,7 @@ async def test_what_leaves_after_data_began_is_not_kept(receiver, tmp_path):
     # A later client is answered, by when the first one's end was noticed.
     await receiver.dialog(lambda c: c.sendmail("a@example.test", ["b@x.test"], b"Subject: y\r\n\r\ny\r\n"))
     assert [envelope.subject for envelope in receiver.store.envelopes()] == ["y"]
+    assert len(list((tmp_path / "sandbox").iterdir())) == 2, "no leftover of the message that was broken off"
 
 
 async def test_a_taken_port_is_named(receiver):

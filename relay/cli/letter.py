@@ -1,0 +1,84 @@
+"""A message from what `relay send` was given: options, or octets on standard input.
+
+Pure. Composing uses the standard library's `email` package, as any client would; a message from standard input is never
+parsed by it, only its line ends are mended.
+"""
+
+import re
+from dataclasses import dataclass
+from email.errors import MessageError
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
+
+from relay.cli.exits import FailureError
+from relay.message.headers import Header
+from relay.message.mailboxes import MailboxError, parse
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LONGEST_LINE = 998
+"""Octets without CRLF (RFC 5321 §4.5.3.1.6)."""
+_ADDRESSED = (b"to", b"cc", b"bcc")
+_FIELDS = 1000
+
+
+@dataclass(slots=True, frozen=True)
+class Letter:
+    """A message with its envelope."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    octets: bytes
+    """With CRLF line ends; the header block ends with a blank line."""
+
+
+def composed(sender: str, recipients: tuple[str, ...], subject: str, body: str) -> Letter:
+    """A plain text message."""
+    message = EmailMessage(policy=SMTP if all(map(str.isascii, (sender, *recipients))) else SMTPUTF8)
+    try:
+        message["From"] = sender
+        message["To"] = ", ".join(recipients)
+        message["Subject"] = subject
+        message.set_content(body if body.endswith("\n") else f"{body}\n")
+        octets = message.as_bytes()
+    except (ValueError, MessageError, LookupError) as error:
+        raise FailureError(f"The message cannot be made: {error}.") from error
+    return Letter(sender, recipients, octets)
+
+
+def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> Letter:
+    """A whole message; the envelope is taken from its header where it is not given."""
+    octets = _LINE_END.sub(b"\r\n", octets)
+    if not octets.strip():
+        raise FailureError("No message on standard input.", "Pipe one in, or give --subject and --body.")
+    if not octets.endswith(b"\r\n"):
+        octets += b"\r\n"
+    if b"\0" in octets:
+        raise FailureError("The message holds a NUL character, which mail cannot carry.")
+    if any(len(line) > _LONGEST_LINE for line in octets.split(b"\r\n")):
+        raise FailureError(f"The message has a line of more than {_LONGEST_LINE} octets.", "Encode or fold it.")
+    end = octets.find(b"\r\n\r\n")
+    if end < 0:
+        octets += b"\r\n"
+        end = len(octets) - 4
+    header = Header.scan(octets[: end + 4], _FIELDS)
+    if sender is None:
+        sender = _addresses(header, (b"from",))[0]
+    if not recipients:
+        recipients = tuple(dict.fromkeys(_addresses(header, _ADDRESSED)))
+    return Letter(sender, recipients, octets)
+
+
+def _addresses(header: Header, names: tuple[bytes, ...]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        value = header.value(name)
+        if value is None:
+            continue
+        try:
+            found += [mailbox.address for mailbox in parse(value)]
+        except MailboxError as error:
+            raise FailureError(f"The {name.decode().title()} field of the message: {error}.") from error
+    if not found:
+        option = "--from" if names == (b"from",) else "--to"
+        raise FailureError(f"The message names no {option[2:]} address.", f"Say it with {option} ADDRESS.")
+    return found

@@ -1,0 +1,124 @@
+"""`relay check`."""
+
+import os
+import pwd
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from relay_queue.sqlite import open_admin
+from tests.support.mail import message_put
+from tests.support.shell import SETTINGS, Shell, run
+
+LISTENER = '[[listener]]\naddress = "127.0.0.1:2525"\ntls = "none"\nauth = "off"\n'
+TRUSTED = '[submission]\ntrusted_networks = ["127.0.0.0/8"]\n'
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path, SETTINGS + LISTENER + TRUSTED)
+
+
+def test_all_is_well(shell):
+    ran = shell.run("check")
+    assert (ran.code, ran.out) == (0, f"{shell.settings}: all is well.\n")
+    assert list(shell.data_dir.iterdir()) == [], "a check makes nothing"
+
+
+def test_a_fresh_sandbox_is_well(tmp_path):
+    assert run("init", "--sandbox", str(tmp_path / "x")).code == 0
+    ran = run("-c", str(tmp_path / "x" / "relay.toml"), "check")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.endswith("all is well.\n")
+
+
+def test_every_problem_at_once(tmp_path):
+    shell = Shell(tmp_path, 'hostname = 3\nworkers = "many"\ndata_dir = "data"\nnonsense = 1\n')
+    ran = shell.run("check")
+    assert ran.code == 1
+    for key in ("hostname", "workers", "nonsense"):
+        assert any(f": {key}: " in line for line in ran.lines), key
+    assert ran.lines[-1] == f"{shell.settings}: 3 problems, 0 warnings."
+    assert {record["key"] for record in shell.run("check", "--json").records} == {"hostname", "workers", "nonsense"}
+
+
+def test_a_missing_file_is_a_problem(tmp_path):
+    ran = run("-c", str(tmp_path / "none.toml"), "check")
+    assert ran.code == 1
+    assert "no such file" in ran.out
+
+
+def test_no_users_is_a_warning(tmp_path):
+    shell = Shell(tmp_path, SETTINGS + LISTENER.replace("off", "required") + "plaintext_auth = true\n")
+    ran = shell.run("check")
+    assert ran.code == 0
+    assert "no users" in ran.out
+    assert [record["severity"] for record in shell.run("check", "--json").records] == ["warning"]
+    shell.run("user", "add", "app", "--sender", "*")
+    assert shell.run("check").lines[-1].endswith("all is well.")
+
+
+def test_damaged_users_are_a_problem(tmp_path):
+    shell = Shell(tmp_path, SETTINGS + LISTENER.replace("off", "required") + "plaintext_auth = true\n")
+    (shell.data_dir / "users.json").write_text("{")
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert "users.json" in ran.out
+
+
+def test_a_folder_that_others_may_change_is_a_problem(shell):
+    shell.data_dir.chmod(0o770)
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert f"chmod 0700 {shell.data_dir}" in ran.out
+
+
+def test_another_owner_is_a_problem(tmp_path):
+    shell = Shell(tmp_path, SETTINGS + 'user = "daemon"\n' + LISTENER + TRUSTED)
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert "chown -R daemon" in ran.out
+
+
+def test_a_queue_that_cannot_be_opened_is_a_problem(shell):
+    admin = open_admin(shell.data_dir)
+    admin.put(message_put("b@x.test"))
+    admin.close()
+    assert shell.run("check").code == 0
+    (shell.data_dir / "queue.db").write_bytes(b"no database at all" * 100)
+    for name in ("queue.db-wal", "queue.db-shm"):
+        (shell.data_dir / name).unlink(missing_ok=True)
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert "queue.db" in ran.out
+
+
+@pytest.fixture
+def reachable():
+    """A folder that other users can reach, as pytest's are not."""
+    folder = Path(tempfile.mkdtemp(prefix="relay-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
+def test_root_works_as_the_folders_owner(reachable, shell):
+    args = ("suspend", "add", "--domain", "x.test")
+    assert shell.run(*args).code == 0, "everything is imported now: the other user may not read the interpreter's files"
+    other = Shell(reachable, SETTINGS + LISTENER + TRUSTED)
+    owner = pwd.getpwnam("nobody")
+    os.chown(other.data_dir, owner.pw_uid, owner.pw_gid)
+    child = os.fork()  # there is no way back from becoming another user
+    if not child:
+        code = 99
+        try:
+            code = other.run(*args).code
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    made = list(other.data_dir.rglob("*"))
+    assert made
+    assert {path.stat().st_uid for path in made} == {owner.pw_uid}
