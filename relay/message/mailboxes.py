@@ -13,6 +13,8 @@ from typing import NamedTuple
 from relay.smtp.domain import normalise
 
 _CACHED_LENGTH = 512
+_LENGTH_MAX = 1 << 14
+"""Octets of a value: hundreds of authors. Bounds the time a hostile one takes on the event loop."""
 _COMMENT_DEPTH = 20
 
 _TOKEN = re.compile(
@@ -50,6 +52,8 @@ def parse(value: bytes) -> tuple[Mailbox, ...]:
     """
     if len(value) <= _CACHED_LENGTH:
         return _parse_cached(value)
+    if len(value) > _LENGTH_MAX:
+        raise MailboxError(f"it has more than {_LENGTH_MAX} octets")
     return _parse(value)
 
 

@@ -221,7 +221,7 @@ class SubmissionHandler:
             return fixed
         if identity is not None and not _authors_allowed(identity, fixed):
             return texts.AUTHOR_DENIED
-        if identity is not None:
+        if identity is not None and (rules.limits.messages_per_hour or rules.limits.recipients_per_hour):
             # Counted before it is stored, so that messages sent at the same time are no way around the limit.
             self._quota.add(identity.user, 1, len(transaction.recipients), now)
         return draft(peer, transaction, content, fixed, facts, rules.keys.find(fixed.authors[0].domain))

@@ -118,6 +118,12 @@ def test_ambiguous_or_broken_values_are_errors(value):
 def test_hostile_values_end(value):
     with pytest.raises(MailboxError):
         parse(value)
+    with pytest.raises(MailboxError):
+        parse(value[: 1 << 14][:-1] + b"(")
+
+
+def test_a_long_list_of_authors():
+    assert len(parse(b", ".join([b"user%d@example.org" % n for n in range(500)]))) == 500
 
 
 @given(st.text('ab@<>(),;:". \\é\r\n', max_size=40).map(str.encode))

@@ -29,7 +29,7 @@ NOW = 1_767_323_045.0
         ("localhost", False),
         ("127.1", False),
         ("0x7f.0.0.1", False),
-        ("２", False),
+        ("\uff12", False),
     ],
 )
 def test_networks(address, inside):
