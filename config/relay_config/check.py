@@ -57,3 +57,8 @@ def check(path: Path, environ: Mapping[str, str], now: float) -> Report:
                 rule(settings, findings)
     problems = tuple(findings.problems)
     return Report(None if problems else settings, problems, tuple(findings.warnings))
+
+
+def load_checked(path: Path, environ: Mapping[str, str], now: float) -> Settings:
+    """What a server starts and reloads with: settings that passed the whole check, or one `SettingsError`."""
+    return check(path, environ, now).checked()

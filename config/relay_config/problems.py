@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a setting is: `("listener", 0, "tls")`."""
 
-_SHOWN: Final = 80
+_SHOWN: Final = 200
 """Characters of a found value that are shown."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -100,7 +100,7 @@ def show(value: Any) -> str:
 
 def _quoted(text: str) -> str:
     # ASCII escapes keep control characters and look-alikes visible, and a line a line.
-    return json.dumps(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+    return json.dumps(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def one_of(words: Iterable[str]) -> str:

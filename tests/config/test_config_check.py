@@ -12,7 +12,8 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from relay_config.check import check
+from relay_config.check import check, load_checked
+from relay_config.load import load
 from relay_config.problems import SettingsError
 
 LEAST = """
@@ -81,6 +82,16 @@ def test_good_settings_pass(report):
     found = report(LISTENER)
     assert (found.problems, found.warnings) == ((), ())
     assert found.checked().hostname == "mail.example.com"
+
+
+def test_what_loads_and_cannot_work_is_refused_to_a_server(tmp_path):
+    path = tmp_path / "relay.toml"
+    path.write_text(LEAST + LISTENER)
+    assert load_checked(path, {}, 0.0) == load(path, {})
+    path.write_text(LEAST + LISTENER.replace("127.0.0.0/8", "0.0.0.0/0"))
+    load(path, {})
+    with pytest.raises(SettingsError, match="open relay"):
+        load_checked(path, {}, 0.0)
 
 
 def test_bad_settings_raise_with_all_problems(report):
