@@ -201,4 +201,4 @@ class Steered:
     requested: int = 0
     """Of the recipients, those in a worker's hands: it carries the wish out when their attempt ends."""
     entries: list[Entry] = field(default_factory=list)
-    """The first 1,000 messages touched with those recipients: on a dry run, and what `fail` ended at once."""
+    """The recipients that were changed (on a dry run: would be touched), of the first 1,000 messages."""

@@ -118,7 +118,9 @@ async def test_flush_makes_due_what_waits_and_leaves_the_held(queue, admin, five
 
 async def test_drop_ends_and_asks(queue, admin, five):
     done = admin.steer(Action.DROP, Selection(), now=NOW, reply="spam")
-    assert (done.recipients, done.requested, done.messages, done.entries) == (6, 1, 5, [])
+    assert (done.recipients, done.requested, done.messages) == (6, 1, 5)
+    assert [entry.message.id for entry in done.entries] == [five[0], five[1], five[3], five[4]]
+    assert {r.reply for entry in done.entries for r in entry.recipients} == {"spam"}
     assert [entry.message.id for entry in admin.select(Selection())] == [five[2]]
     assert {(ended.state, ended.reply, ended.ended_at) for ended in admin.ended()} == {(State.DROPPED, "spam", NOW)}
     assert await queue.withdrawn(1) == [(five[2], 0, Action.DROP)]

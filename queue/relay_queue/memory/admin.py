@@ -91,8 +91,8 @@ class MemoryAdmin:
             done.messages += 1
             done.recipients += len(touched)
             done.requested += sum(recipient.state is State.ACTIVE for recipient in touched)
-            if action is Action.FAIL:
-                touched = [replace(recipient, reply=reply or recipient.reply) for recipient in touched]
+            if reply is not None:
+                touched = [replace(recipient, reply=reply) for recipient in touched]
             ending = Entry(entry.message, [found for found in touched if found.state is not State.ACTIVE])
             if not dry_run:
                 # Built before the change: the body goes with a message's last recipient.
@@ -102,7 +102,7 @@ class MemoryAdmin:
                 if put is not None:
                     self.put(put)
             shown = Entry(entry.message, touched) if dry_run else ending
-            if (dry_run or action is Action.FAIL) and shown.recipients and len(done.entries) < _SHOWN:
+            if shown.recipients and len(done.entries) < _SHOWN:
                 done.entries.append(shown)
         return done
 
