@@ -22,6 +22,8 @@ _OCTETS_MOST = 64 << 20
 """Octets of bodies held for lanes, per worker."""
 _ROUTING_MOST = 500
 """Domains being routed at once, per worker."""
+_ROUTING_TOGETHER = 0.5
+"""Seconds that recipients of one message wait for each other's routes."""
 _CLAIM_MOST = 200
 """Recipients per claim: bounds the time one claim holds the queue's writer."""
 _SCAN_PAGE = 500
@@ -126,13 +128,34 @@ class Intake:
         if len(recipients) == 1:
             self._offer(message, recipients, put.body, self._lanes.cached(recipients[0].domain, now))
             return
+        unknown = {r.domain for r in recipients if self._lanes.cached(r.domain, now) is None}
+        if len(unknown) > 1:
+            self._spawn(self._route_together(put, unknown))
+        else:
+            self._offer_groups(put, now)
+
+    def _offer_groups(self, put: Put, now: float) -> None:
+        """One transaction for all recipients that share a lane."""
         groups: dict[tuple[str | int, State], tuple[Placement | None, list[Recipient]]] = {}
-        for recipient in recipients:
+        for recipient in put.entry.recipients:
             placement = self._lanes.cached(recipient.domain, now)
             where = id(placement) if isinstance(placement, LaneRunner) else recipient.domain
             groups.setdefault((where, recipient.state), (placement, []))[1].append(recipient)
         for placement, group in groups.values():
-            self._offer(message, group, put.body, placement)
+            self._offer(put.entry.message, group, put.body, placement)
+
+    async def _route_together(self, put: Put, domains: set[str]) -> None:
+        """Give DNS a moment, so that domains at one site share a transaction the first time too."""
+        routing = [self._loop.create_task(self._lanes.learn(domain)) for domain in domains]
+        try:
+            await asyncio.wait(routing, timeout=_ROUTING_TOGETHER)
+        except asyncio.CancelledError:
+            self._marker.release([Work(put.entry.message, _in_hand(put), None)], due_at=self._wall())
+            raise
+        finally:
+            for task in routing:
+                task.cancel()
+        self._offer_groups(put, self._wall())
 
     def _takes(self, domain: str, now: float) -> bool:
         placement = self._lanes.cached(domain, now)
@@ -310,3 +333,7 @@ class Intake:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._recorder.problem("delivery", error)
+
+
+def _in_hand(put: Put) -> list[Recipient]:
+    return [recipient for recipient in put.entry.recipients if recipient.state is State.ACTIVE]

@@ -76,6 +76,10 @@ class Lanes:
         """Where the domain belongs, asking DNS where needed."""
         return self._place(domain, await self._router.route(domain))
 
+    async def learn(self, domain: str) -> None:
+        """Ask DNS, so that `cached` knows."""
+        await self._router.route(domain)
+
     def suspend(self, suspensions: Iterable[Suspension]) -> None:
         """Replace all suspensions. Lanes that were suspended go on if they no longer are."""
         self._suspended_domains = {}

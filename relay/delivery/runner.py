@@ -80,6 +80,7 @@ class LaneRunner:
         self._inboxes: dict[Slot, asyncio.Future[Work | None]] = {}
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     @property
     def name(self) -> str:
@@ -131,13 +132,17 @@ class LaneRunner:
             task.cancel()
 
     def _wake_at(self, at: float | None) -> None:
+        """Have `kick` called by `at`. A timer that fires too early only plans once more, so it is rarely re-armed."""
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
         if self._timer is not None:
-            if at is not None and self._timer.when() == at:
-                return
             self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            self._timer = self._loop.call_at(at, self.kick)
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self.kick()
 
     async def _session(self, slot: Slot) -> None:
         connection: Connection | None = None

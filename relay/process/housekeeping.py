@@ -59,8 +59,10 @@ class Housekeeping:
     async def _prune(self) -> None:
         keep = self._settings.history.keep
         self._log.prune(time.time() - keep)
-        while await self._queue.prune(time.time() - keep, _STEP) >= _STEP:
+        forgotten = _STEP
+        while forgotten >= _STEP:
             await asyncio.sleep(_BETWEEN)
+            forgotten = await self._queue.prune(time.time() - keep, _STEP)
 
 
 def failure_marker(data_dir: Path, slot: int) -> Path:

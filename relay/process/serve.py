@@ -20,7 +20,7 @@ from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
 from relay.process.sockets import BindError, bind
 from relay.process.supervisor import Child, Supervisor
-from relay_config.load import load
+from relay_config.check import load_checked
 from relay_config.problems import SettingsError
 from relay_config.schema import Settings
 from relay_queue.folder import private_folder
@@ -34,8 +34,8 @@ _LOCK_PATIENCE = 5.0
 def serve(settings_path: Path, environ: Mapping[str, str]) -> int:
     """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence."""
     try:
-        settings = load(settings_path, environ)
-        return _serve(settings, partial(load, settings_path, environ))
+        settings = load_checked(settings_path, environ, time.time())
+        return _serve(settings, lambda: load_checked(settings_path, environ, time.time()))
     except (SettingsError, AlreadyRunningError, BindError, PrivilegeError, MaterialError) as error:
         sys.stderr.write(f"{error}\n")
     except QueueError as error:

@@ -90,7 +90,7 @@ class Worker:
         self._slot = slot
         self._data_dir = Path(settings.data_dir)
         self._loop = asyncio.get_running_loop()
-        self.log = EventLog(settings, slot=slot)
+        self.log = EventLog(settings, slot=str(slot))
         self.queue = open_queue(self._data_dir, slot=slot)
         self._router = Router(settings)
         self._dsn = DsnFactory(settings, materials.keys)
@@ -142,7 +142,7 @@ class Worker:
         self._handler.close()
         await self.queue.aclose()
         self.log.process("worker stopped")
-        await self.log.aclose()
+        self.log.close()
 
     def _context(self, listener: Listener) -> ServerContext:
         return ServerContext.from_settings(
