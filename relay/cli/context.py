@@ -15,8 +15,8 @@ import click
 
 from relay.cli.exits import FailureError
 from relay.cli.output import remark
+from relay.events.recorder import Recorder
 from relay_config.schema import Settings
-from relay_queue.model import Entry
 from relay_queue.protocol import Admin
 
 
@@ -25,6 +25,8 @@ class Shell:
 
     def __init__(self, config: str | None) -> None:
         self._config = config
+        self.who = os.environ.get("SUDO_USER") or user_name(os.getuid())
+        """Who gave the command; asked before root becomes someone else."""
 
     @cached_property
     def settings_path(self) -> Path:
@@ -79,11 +81,23 @@ class Shell:
 
         notify(self.data_dir)
 
-    def record_steered(self, action: str, count: int) -> None:
-        """Leave a trace of what an admin did."""
+    @contextmanager
+    def recorder(self) -> Iterator[Recorder]:
+        """Where to leave a trace of what an admin did. Only in the event store: the log is the server's."""
+        from relay.events.log import EventLog
 
-    def record_accepted(self, entry: Entry) -> None:
-        """Leave a trace of a message that the shell put into the queue."""
+        data_dir = self.data_dir
+        (data_dir / "events").mkdir(mode=0o700, exist_ok=True)
+        log = EventLog(self.settings, "cli", echo=False)
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def record_steered(self, action: str, count: int) -> None:
+        """Leave a trace of an action on the queue, its suspensions or users."""
+        with self.recorder() as recorder:
+            recorder.steered(action, count, self.who)
 
     def running(self) -> bool:
         """Whether a server runs on this data folder."""

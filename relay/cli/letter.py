@@ -42,7 +42,7 @@ def composed(sender: str, recipients: tuple[str, ...], subject: str, body: str) 
         octets = message.as_bytes()
     except (ValueError, MessageError, LookupError) as error:
         raise FailureError(f"The message cannot be made: {error}.") from error
-    return Letter(sender, recipients, octets)
+    return Letter(sender, recipients, _checked(octets))
 
 
 def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> Letter:
@@ -52,10 +52,7 @@ def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> 
         raise FailureError("No message on standard input.", "Pipe one in, or give --subject and --body.")
     if not octets.endswith(b"\r\n"):
         octets += b"\r\n"
-    if b"\0" in octets:
-        raise FailureError("The message holds a NUL character, which mail cannot carry.")
-    if any(len(line) > _LONGEST_LINE for line in octets.split(b"\r\n")):
-        raise FailureError(f"The message has a line of more than {_LONGEST_LINE} octets.", "Encode or fold it.")
+    _checked(octets)
     end = octets.find(b"\r\n\r\n")
     if end < 0:
         octets += b"\r\n"
@@ -66,6 +63,15 @@ def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> 
     if not recipients:
         recipients = tuple(dict.fromkeys(_addresses(header, _ADDRESSED)))
     return Letter(sender, recipients, octets)
+
+
+def _checked(octets: bytes) -> bytes:
+    """What every server would refuse is refused here."""
+    if b"\0" in octets:
+        raise FailureError("The message holds a NUL character, which mail cannot carry.")
+    if any(len(line) > _LONGEST_LINE for line in octets.split(b"\r\n")):
+        raise FailureError(f"The message has a line of more than {_LONGEST_LINE} octets.", "Encode or fold it.")
+    return octets
 
 
 def _addresses(header: Header, names: tuple[bytes, ...]) -> list[str]:

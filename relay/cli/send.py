@@ -114,7 +114,8 @@ def _enqueue(shell: Shell, letter: Letter) -> str:
     put.entry.message.origin = "cli"
     with shell.admin() as admin:
         admin.put(put)
-    shell.record_accepted(put.entry)
+    with shell.recorder() as recorder:
+        recorder.accepted(put.entry, None)
     return put.entry.message.id
 
 
@@ -130,7 +131,9 @@ def _transaction(letter: Letter, max_recipients: int) -> Transaction:
         if isinstance(sender, str):
             raise FailureError(f"{printable(letter.sender)}: {sender}.")
         sender_domain = sender.domain
-    transaction = Transaction(sender=letter.sender, sender_domain=sender_domain, smtputf8=True)
+    header = letter.octets[: letter.octets.index(b"\r\n\r\n")]
+    international = not (header.isascii() and all(map(str.isascii, (letter.sender, *letter.recipients))))
+    transaction = Transaction(sender=letter.sender, sender_domain=sender_domain, smtputf8=international)
     for address in letter.recipients:
         path = parse_address(address)
         if isinstance(path, str):

@@ -14,8 +14,9 @@ from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FailureError, NothingMatchedError
 from relay.cli.output import count, emit_json, emit_table, json_option, remark
 from relay.cli.selection import Chosen, chosen, filter_options
-from relay_queue.model import Entry, Put, Steered
+from relay_queue.model import Entry, Mark, Message, Put, Steered
 from relay_queue.protocol import Action, Admin, BodyDamagedError
+from relay_queue.states import State
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,6 +65,7 @@ def _command(verb: Verb) -> click.Command:
         if everything and not target.everything:
             raise click.UsageError("--all means all waiting mail: give it without ids and filters.")
         now = time.time()
+        bounces: list[tuple[Message, str]] = []
         with shell.admin() as admin:
             if verb.deletes and everything and not (yes or dry_run):
                 _confirm(verb, admin, target)
@@ -72,13 +74,13 @@ def _command(verb: Verb) -> click.Command:
                 target.selection,
                 now=now,
                 reply=reason,
-                notice=_bounces(shell, admin, now) if verb.action is Action.FAIL and not dry_run else None,
+                notice=_bounces(shell, admin, now, bounces) if verb.action is Action.FAIL and not dry_run else None,
                 dry_run=dry_run,
                 limit=limit,
             )
         if not dry_run and steered.recipients:
             shell.wake()
-            shell.record_steered(verb.action.value, steered.recipients)
+            _record(shell, verb.action, steered, bounces, now)
         _report(verb, steered, dry_run=dry_run, as_json=as_json)
 
     if verb.reason is not None:
@@ -103,8 +105,8 @@ def _confirm(verb: Verb, admin: Admin, target: Chosen) -> None:
         raise FailureError("Nothing was changed.", "Answer y, or say --yes where nobody can answer.")
 
 
-def _bounces(shell: Shell, admin: Admin, now: float) -> Callable[[Entry], Put | None]:
-    """What builds the sender's bounce of a message given up."""
+def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, str]]) -> Callable[[Entry], Put | None]:
+    """What builds the sender's bounce of a message given up, and notes the message and the bounce's id in `built`."""
     from relay.cli.signing import key_ring
     from relay.message.dsn import DsnFactory
     from relay.message.dsn.build import FULL_MAX
@@ -123,7 +125,40 @@ def _bounces(shell: Shell, admin: Admin, now: float) -> Callable[[Entry], Put | 
             return b""  # the sender is told all the same
         return octets
 
-    return lambda entry: factory.build("failure", entry, original(entry.message.id), now)
+    def build(entry: Entry) -> Put | None:
+        bounce = factory.build("failure", entry, original(entry.message.id), now)
+        if bounce is not None:
+            built.append((entry.message, bounce.entry.message.id))
+        return bounce
+
+    return build
+
+
+_ENDS = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State.FAILED}
+"""What becomes of a recipient, where that is an event of its own."""
+
+
+def _record(shell: Shell, action: Action, steered: Steered, bounces: list[tuple[Message, str]], now: float) -> None:
+    """Leave a trace: of the action, and in the history of each message (of many, the first)."""
+    with shell.recorder() as recorder:
+        recorder.steered(action.value, steered.recipients, shell.who)
+        state = _ENDS.get(action)
+        for entry in steered.entries if state is not None else ():
+            assert state is not None
+            for recipient in entry.recipients:
+                mark = Mark(
+                    message_id=recipient.message_id,
+                    n=recipient.n,
+                    owner=-1,
+                    state=state,
+                    at=now,
+                    attempts=recipient.attempts,
+                    reply=recipient.reply,
+                    lane=recipient.lane,
+                )
+                recorder.outcome(entry.message, recipient, mark)
+        for message, bounce in bounces:
+            recorder.notified("failure", message, bounce)
 
 
 def _report(verb: Verb, steered: Steered, *, dry_run: bool, as_json: bool) -> None:
