@@ -247,11 +247,13 @@ class Receiver:
         finally:
             self.open -= 1
             session.closed_at = time.time()
-            self._tasks.discard(task)
             self.changed()
             session.writer.transport.abort()
-            with suppress(ConnectionError, ssl.SSLError, TimeoutError):
-                await session.writer.wait_closed()
+            # Bounded: a stream whose STARTTLS was cut off never learns that it is closed.
+            with suppress(OSError, asyncio.CancelledError):
+                async with asyncio.timeout(0.2):
+                    await session.writer.wait_closed()
+            self._tasks.discard(task)
 
 
 def _peak(times: list[float], seconds: float) -> int:

@@ -267,7 +267,7 @@ class Session:
 
     async def _auth(self, argument: str) -> None:
         answer = self.receiver.scripts.answer("auth")
-        if answer is not None:
+        if not isinstance(answer, Default | None):
             await self.say(answer, "", argument)
             return
         mechanism, _, initial = argument.partition(" ")

@@ -194,7 +194,7 @@ class _Dialer:
             if not optional:
                 reply = self._reply(error.code, error.message)
                 raise self._error("tls", f"STARTTLS was refused: {reply}", reply) from error
-            if error.code == 421 or not smtp.is_connected:
+            if error.code == 421 or not 200 <= error.code < 600 or not smtp.is_connected:
                 raise _AgainError(replace(self.manner, starttls=False)) from error
             self._check(smtp)
             return
@@ -263,7 +263,7 @@ class _Dialer:
         return make_reply(code, text.encode("utf-8", "surrogateescape"))
 
     def _error(self, kind: str, text: str, reply: Reply | None = None) -> SessionError:
-        return SessionError(self.stage, kind, text, reply, self.remote)
+        return SessionError(self.stage, kind, " ".join(text.split("\n")).rstrip(), reply, self.remote)
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Map a foreign error to ours."""
