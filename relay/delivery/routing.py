@@ -65,7 +65,7 @@ class Router:
         lookups: Callable[[Settings], Lookups] = lambda settings: DnsResolver(settings.dns),
         local: Callable[[str], bool] = is_local,
     ) -> None:
-        self._rng = rng if rng is not None else random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._rng = rng if rng is not None else random.Random()
         self._make_lookups = lookups
         self._local = local
         self._routes: Memory[Route | RouteError] = Memory(settings.dns.cache_size, clock, stale=_STALE)

@@ -19,9 +19,9 @@ _PAUSE: Final = 0.02
 
 
 class AlreadyRunningError(Exception):
-    """Another server has the data folder. `pid` is its process id; 0 when it could not be read."""
+    """Another server has the data folder. `pid` is its process id; None when it could not be read."""
 
-    def __init__(self, pid: int, data_dir: Path) -> None:
+    def __init__(self, pid: int | None, data_dir: Path) -> None:
         super().__init__(f"a relay is already running on {data_dir}" + (f" (process {pid})" if pid else ""))
         self.pid = pid
 
@@ -54,7 +54,7 @@ def acquire(data_dir: Path | str) -> Lock:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if not _try(file):
-        pid = _pid(file)
+        pid = _pid(file) or None
         os.close(file)
         raise AlreadyRunningError(pid, Path(data_dir))
     os.ftruncate(file, 0)

@@ -1,0 +1,288 @@
+"""`EventLog`: what happened goes to the log and to the event store, one line each, off the hot path.
+
+A call costs the making of two lines in memory; a thread writes them every tenth of a second (`relay.events.writer`).
+Where no event loop runs (the supervisor, the shell) each line is written at once.
+"""
+
+import asyncio
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from relay.events import store
+from relay.events.catalog import (
+    KINDS,
+    Accepted,
+    Authenticated,
+    Diagnostic,
+    Event,
+    Kind,
+    LaneChanged,
+    Level,
+    LinesLost,
+    Notified,
+    Outcome,
+    Problem,
+    Process,
+    Refused,
+    Steered,
+)
+from relay.events.format import Stamp, json_fields, logfmt_fields
+from relay.events.limiter import Limiter
+from relay.events.recorder import Recorder
+from relay.events.writer import Output, Writer
+from relay.smtp.reply import Reply
+from relay.smtp.server.handler import Peer
+from relay_config.schema import Settings
+from relay_queue.model import Entry, Mark, Message, Recipient
+from relay_queue.states import State
+
+_FLUSH_AFTER: Final = 0.1
+"""Seconds that a line waits for company."""
+_FLUSH_AT: Final = 256
+"""Lines (some 64 KiB) that do not wait."""
+_LOST_EVERY: Final = 10.0
+"""Seconds between reports of lost lines: a report may be lost as well."""
+_SHOWN_RECIPIENTS: Final = 20
+_OUTCOMES: Final = {
+    State.QUEUED: KINDS["deferred"],
+    State.DELIVERED: KINDS["delivered"],
+    State.FAILED: KINDS["failed"],
+    State.EXPIRED: KINDS["expired"],
+    State.HELD: KINDS["held"],
+    State.DROPPED: KINDS["dropped"],
+    State.QUARANTINED: KINDS["quarantined"],
+}
+_PROCESS_LEVELS: Final = {
+    "queue stopped": Level.ERROR,
+    "child died": Level.ERROR,
+    "killing": Level.WARNING,
+    "reload refused": Level.WARNING,
+    "log not opened": Level.WARNING,
+}
+_LEVELS: Final = {level.name.lower(): level for level in Level}
+
+
+class EventLog(Recorder):
+    """The recorder of one process. `slot` names it: a worker's number, `supervisor`, `cli`.
+
+    `echo` False leaves out the log (the shell's own output is not to be mixed with it). Raises OSError when the log
+    file cannot be opened. Methods may be called from the thread that made it; `problem` and `diagnostic` from any.
+    """
+
+    def __init__(
+        self, settings: Settings, slot: str, *, echo: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        self._slot = slot
+        self._echo = echo
+        self._data_dir = Path(settings.data_dir)
+        self._stamp = Stamp()
+        self._heads: dict[tuple[str, Level], tuple[bytes, str]] = {}
+        self._limiter = Limiter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.get_ident()
+        self._scheduled = False
+        self._lost_told_at = float("-inf")
+        self._log_lines: list[bytes] = []
+        self._store_lines: list[bytes] = []
+        self._path: Path | None = None
+        self._log = Output("log", lambda: self._path)
+        self._store = Output("store", lambda: store.file_for(self._data_dir, slot, clock()))
+        self._writer = Writer()
+        self._take(settings)
+
+    def accepted(self, entry: Entry, peer: Peer | None) -> None:
+        """A message is durable in the queue (`peer` None: made by the relay or its shell)."""
+        message, recipients = entry.message, entry.recipients
+        event = Accepted(
+            id=message.id,
+            sender=message.sender,
+            recipients=tuple([recipient.address for recipient in recipients[:_SHOWN_RECIPIENTS]]),
+            count=len(recipients),
+            size=message.size,
+            origin=message.origin,
+            user=message.user,
+        )
+        if peer is not None:
+            event.peer, event.helo, event.listener, event.tls = peer.address, peer.helo, peer.listener, peer.tls
+        self._record(KINDS["accepted"], event)
+
+    def refused(self, peer: Peer, command: str, reply: Reply) -> None:
+        """A client's command was answered 4xx or 5xx."""
+        event = Refused(
+            peer=peer.address,
+            # What follows AUTH may be a password.
+            command="AUTH" if command[:4].upper() == "AUTH" else command,
+            reply=str(reply),
+            listener=peer.listener,
+            helo=peer.helo,
+            user=peer.identity.user if peer.identity is not None else None,
+            tls=peer.tls,
+        )
+        self._record(KINDS["refused"], event)
+
+    def authenticated(self, peer: Peer, user: str, *, success: bool) -> None:
+        """An AUTH attempt ended."""
+        event = Authenticated(peer=peer.address, user=user, listener=peer.listener, helo=peer.helo, tls=peer.tls)
+        self._record(KINDS["authenticated" if success else "authentication-failed"], event)
+
+    def outcome(self, message: Message, recipient: Recipient, mark: Mark) -> None:
+        """An attempt ended, or an admin's wish was carried out: delivered, deferred, failed, expired, held, dropped."""
+        event = Outcome(
+            id=message.id,
+            n=recipient.n,
+            sender=message.sender,
+            recipient=recipient.address,
+            attempts=mark.attempts,
+            delay=round(mark.at - message.received_at, 3),
+            user=message.user,
+            lane=mark.lane,
+            remote=mark.remote,
+            reply=mark.reply,
+            failure=mark.failure,
+            wait=round(mark.due_at - mark.at, 3) if mark.state is State.QUEUED else None,
+        )
+        self._record(_OUTCOMES[mark.state], event)
+
+    def notified(self, kind: str, message: Message, dsn_id: str) -> None:
+        """A DSN (`failure`, `delay`, `success`) about `message` was queued under `dsn_id`."""
+        self._record(KINDS["notified"], Notified(id=message.id, kind=kind, recipient=message.sender, dsn=dsn_id))
+
+    def lane(self, name: str, what: str, reason: str, until: float | None = None) -> None:
+        """A lane was paused (back-off) or resumed; `until` in seconds since the epoch."""
+        wait = None if until is None else round(until - self._clock(), 3)
+        level = Level.INFO if what == "resumed" else Level.WARNING
+        self._record(KINDS["lane"], LaneChanged(lane=name, what=what, reason=reason, wait=wait), level)
+
+    def steered(self, action: str, count: int, who: str) -> None:
+        """An admin acted on the queue, its suspensions or users."""
+        self._record(KINDS["steered"], Steered(action=action, count=count, who=who))
+
+    def process(self, what: str, **fields: str | float) -> None:
+        """The relay started, stopped, reloaded, lost a worker."""
+        self._record(KINDS["process"], Process(what=what, details=fields), _PROCESS_LEVELS.get(what))
+
+    def problem(self, where: str, error: BaseException) -> None:
+        """An internal fault: logged with its trace, once a minute while it repeats."""
+        frame = traceback.extract_tb(error.__traceback__, limit=-1)
+        place = (frame[-1].filename, frame[-1].lineno) if frame else ()
+        repeated = self._limiter.count((where, type(error), *place), self._clock())
+        if repeated is None:
+            return
+        event = Problem(
+            where=where,
+            error=f"{type(error).__name__}: {error}",
+            repeated=repeated or None,
+            trace="".join(traceback.format_exception(error)),
+        )
+        self._from_any_thread(KINDS["problem"], event, Level.ERROR)
+
+    def diagnostic(self, logger: str, level: Level, message: str, trace: str = "") -> None:
+        """A library's message (see `relay.events.diagnostics`)."""
+        self._from_any_thread(KINDS["diagnostic"], Diagnostic(logger=logger, message=message, trace=trace), level)
+
+    def reload(self, settings: Settings) -> None:
+        """Take a new form, level and destination; a destination that cannot be opened is told, and the old one kept."""
+        self.flush()
+        try:
+            self._take(settings)
+        except OSError as error:
+            self.process("log not opened", destination=settings.log.destination, reason=error.strerror or str(error))
+
+    def reopen(self) -> None:
+        """Open the log file anew: it was moved away."""
+        self.flush()
+        self._log.reopen = True
+
+    def prune(self, before: float) -> int:
+        """Forget the days of the store that ended before (epoch seconds); returns how many files went."""
+        return store.prune(self._data_dir, before)
+
+    def flush(self) -> None:
+        """Hand the lines over to be written."""
+        self._flush(wait=self._loop is None)
+
+    def close(self) -> None:
+        """Write what waits (giving up after two seconds when nobody reads), and close."""
+        self._flush(wait=self._loop is None)
+        self._writer.close()
+        self._log.close()
+        self._store.close()
+
+    def _take(self, settings: Settings) -> None:
+        destination = settings.log.destination
+        path = None if destination == "stderr" else Path(destination)
+        if path is not None and path != self._path and self._echo:
+            # A trial with an output of its own: the one in use belongs to the writer's thread.
+            trial = Output("log", lambda: path)
+            trial.prepare()
+            trial.close()
+        self._path = path
+        self._json = settings.log.format == "json"
+        self._level = _LEVELS[settings.log.level] if self._echo else Level.ERROR + 1
+
+    def _record(self, kind: Kind, event: Event, level: Level | None = None) -> None:
+        now = self._clock()
+        if level is None:
+            level = kind.level
+        head = self._heads.get((kind.name, level)) or self._make_head(kind.name, level)
+        fields = json_fields(event)
+        self._store_lines.append(b'{"time":%.3f,%b%b\n' % (now, head[0], fields))
+        if level >= self._level:
+            if self._json:
+                line = b'{"time":"%b",%b%b\n' % (self._stamp(now).encode(), head[0], fields)
+            else:
+                line = f"time={self._stamp(now)}{head[1]}{logfmt_fields(event)}\n".encode()
+            self._log_lines.append(line)
+        if not self._scheduled:
+            self._schedule()
+        elif len(self._store_lines) >= _FLUSH_AT or level >= Level.ERROR:
+            self._flush(wait=False)
+
+    def _make_head(self, name: str, level: Level) -> tuple[bytes, str]:
+        """What every line of this event begins with, after the time: as JSON and as logfmt."""
+        word = level.name.lower()
+        as_json = f'"level":"{word}","event":"{name}","worker":"{self._slot}",'.encode()
+        head = self._heads[name, level] = as_json, f" level={word} event={name} worker={self._slot}"
+        return head
+
+    def _schedule(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._flush(wait=True)
+            return
+        self._scheduled = True
+        self._loop.call_later(_FLUSH_AFTER, self._timed_flush)
+
+    def _timed_flush(self) -> None:
+        self._scheduled = False
+        self._flush(wait=False)
+
+    def _flush(self, *, wait: bool) -> None:
+        for output, lines in ((self._store, self._store_lines), (self._log, self._log_lines)):
+            if lines:
+                self._writer.hand(output, b"".join(lines), wait=wait)
+                lines.clear()
+        if self._store.lost > self._store.told or self._log.lost > self._log.told:
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        now = self._clock()
+        if 0 <= now - self._lost_told_at < _LOST_EVERY:
+            return
+        self._lost_told_at = now
+        for output in (self._store, self._log):
+            count, output.told = output.lost - output.told, output.lost
+            if count:
+                self._record(KINDS["lines-lost"], LinesLost(output=output.name, count=count))
+
+    def _from_any_thread(self, kind: Kind, event: Event, level: Level) -> None:
+        if threading.get_ident() == self._thread or self._loop is None or self._loop.is_closed():
+            self._record(kind, event, level)
+        else:
+            self._loop.call_soon_threadsafe(self._record, kind, event, level)

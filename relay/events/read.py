@@ -1,0 +1,153 @@
+"""Reads the event store back: merged over workers by time, filtered, followed.
+
+Tolerant: a line that is torn (a crash, a full disk) or no event is passed over. Events come as plain dicts with what
+`docs/reference/events.md` lists, `time` in seconds since the epoch. Their text is as remote sides wrote it: print it
+through `relay.events.format.line_of` or escape it otherwise.
+"""
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from relay.events.store import EventFile, day_of, files
+
+_POLL: Final = 0.3
+"""Seconds between looks at the files while following."""
+_BLOCK: Final = 1 << 16
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+StoredEvent = dict[str, Any]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Query:
+    """Which events are wanted. All fields must match; empty ones do not ask for anything."""
+
+    message_id: str | None = None
+    """Queue id of the message or of a notification about it."""
+    address: str | None = None
+    """Sender or recipient, in any case."""
+    since: float | None = None
+    """Epoch seconds, inclusive."""
+    until: float | None = None
+    """Epoch seconds, exclusive."""
+    kinds: tuple[str, ...] = ()
+    """Names of events."""
+
+    def matches(self, event: StoredEvent) -> bool:
+        """Whether the event is wanted."""
+        when = event["time"]
+        if (self.since is not None and when < self.since) or (self.until is not None and when >= self.until):
+            return False
+        if self.kinds and event.get("event") not in self.kinds:
+            return False
+        if self.message_id is not None and self.message_id not in (event.get("id"), event.get("dsn")):
+            return False
+        return self.address is None or self.address.lower() in _addresses(event)
+
+    def may_hold(self, line: bytes) -> bool:
+        """Whether a line is worth decoding: cheap, and true for every line that matches."""
+        return self.message_id is None or self.message_id.encode() in line
+
+
+def read(data_dir: Path, query: Query = Query()) -> Iterator[StoredEvent]:
+    """The events asked for, oldest first."""
+    chosen = [file for file in files(data_dir) if _may_cover(file, query)]
+    chosen.sort(key=lambda file: (file.slot, file.day))
+    slots = [_slot_events(list(group), query) for _, group in groupby(chosen, key=lambda file: file.slot)]
+    return heapq.merge(*slots, key=lambda event: event["time"])
+
+
+def last(data_dir: Path, count: int, query: Query = Query()) -> list[StoredEvent]:
+    """The newest `count` of the events asked for, oldest first."""
+    return list(deque(read(data_dir, query), maxlen=count))
+
+
+def follow(
+    data_dir: Path,
+    query: Query = Query(),
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[StoredEvent]:
+    """The events asked for as they come, from now on, until `stop`.
+
+    Workers write a tenth of a second behind, so what comes in one look is in order, and looks hardly overlap.
+    """
+    tails = {file.path: _Tail(file.path, file.path.stat().st_size) for file in files(data_dir)}
+    while not stop():
+        sleep(_POLL)
+        for file in files(data_dir):
+            tails.setdefault(file.path, _Tail(file.path, 0))
+        fresh = [event for tail in tails.values() for event in _events(tail.lines(), query)]
+        yield from sorted(fresh, key=lambda event: event["time"])
+        tails = {path: tail for path, tail in tails.items() if not tail.gone}
+
+
+@dataclass(slots=True)
+class _Tail:
+    """A file that grows: what was not read yet, in whole lines."""
+
+    path: Path
+    offset: int
+    rest: bytes = b""
+    gone: bool = field(default=False)
+
+    def lines(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                while block := file.read(_BLOCK):
+                    self.offset += len(block)
+                    *whole, self.rest = (self.rest + block).split(b"\n")
+                    yield from whole
+        except FileNotFoundError:
+            self.gone = True
+
+
+def _slot_events(slot: list[EventFile], query: Query) -> Iterator[StoredEvent]:
+    for file in slot:
+        try:
+            with file.path.open("rb") as lines:
+                yield from _events(lines, query)
+        except FileNotFoundError:
+            continue  # forgotten meanwhile
+
+
+def _events(lines: Iterator[bytes] | Any, query: Query) -> Iterator[StoredEvent]:
+    for line in lines:
+        if query.may_hold(line):
+            event = _parse(line)
+            if event is not None and query.matches(event):
+                yield event
+
+
+def _parse(line: bytes) -> StoredEvent | None:
+    try:
+        event = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return event if type(event.get("time")) in {float, int} else None
+
+
+def _may_cover(file: EventFile, query: Query) -> bool:
+    """Whether the file's day can hold events of the time asked for; a day more, as lines are written a little later."""
+    if query.since is not None and file.day < day_of(query.since):
+        return False
+    return query.until is None or file.day <= day_of(query.until + 60)
+
+
+def _addresses(event: StoredEvent) -> list[str]:
+    """Sender and recipients of an event, in lower case."""
+    found: list[str] = []
+    for name in ("from", "to"):
+        value = event.get(name)
+        found += [str(item).lower() for item in value] if isinstance(value, list) else [str(value).lower()]
+    return found
