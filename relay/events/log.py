@@ -154,7 +154,8 @@ class EventLog(Recorder):
 
     def lane(self, name: str, what: str, reason: str, until: float | None = None) -> None:
         """A lane was paused (back-off) or resumed; `until` in seconds since the epoch."""
-        wait = None if until is None else round(until - self._clock(), 3)
+        left = (until or 0.0) - self._clock()
+        wait = round(left, 3) if left > 0 else None
         level = Level.INFO if what == "resumed" else Level.WARNING
         self._record(KINDS["lane"], LaneChanged(lane=name, what=what, reason=reason, wait=wait), level)
 

@@ -138,6 +138,13 @@ def test_an_accepted_message(make):
     }
 
 
+def test_a_lane_s_pause(make):
+    case = make()
+    for until in (1_700_000_030.25, None, 0.0, 1_600_000_000.0):
+        case.log.lane("mx.example.org", "paused", "refused", until)
+    assert [event.get("wait") for event in case.stored()] == [30.0, None, None, None]
+
+
 def test_a_logfmt_line(make):
     case = make()
     more = {"failure": "greylisted", "lane": "mx", "remote": "h[1]"}
