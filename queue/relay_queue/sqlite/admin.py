@@ -14,7 +14,7 @@ from relay_queue.decide import check_put
 from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summary, Suspension
 from relay_queue.protocol import Action, BodyDamagedError
 from relay_queue.sqlite.apply import apply_puts
-from relay_queue.sqlite.connect import connect, folder_lock, prepare
+from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import as_queue_error
 from relay_queue.sqlite.filters import filtered, parameters
 from relay_queue.sqlite.pages import entries_of, pages
@@ -33,6 +33,7 @@ class SqliteAdmin:
     def __init__(self, data_dir: Path) -> None:
         self._path = prepare(data_dir)
         self._data_dir = data_dir
+        self._turn = TurnLock(data_dir)
         self._bodies = Bodies(data_dir)
         self._connection = connect(self._path)
         # A damaged text must be seen to be dropped; it never raises here.
@@ -102,7 +103,7 @@ class SqliteAdmin:
         limit: int | None = None,
     ) -> Steered:
         """See `Admin.steer`."""
-        steering = Steering(self._connection, self._bodies, action, now=now, reply=reply, notice=notice)
+        steering = Steering(self._connection, self._turn, self._bodies, action, now=now, reply=reply, notice=notice)
         with self._mapped("steering the queue"):
             return steering.run(selection, dry_run=dry_run, limit=limit)
 
@@ -113,7 +114,7 @@ class SqliteAdmin:
         with self._mapped("storing a message"), folder_lock(self._data_dir, shared=True):
             body, crc = self._spilled(put.body)
             try:
-                with self._connection:
+                with self._turn, self._connection:
                     self._connection.execute("BEGIN IMMEDIATE")
                     apply_puts(self._connection, [(Put(put.entry, body), crc)])
             except BaseException:
@@ -138,7 +139,7 @@ class SqliteAdmin:
 
     def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
         """See `Admin.suspend`."""
-        with self._mapped("suspending"):
+        with self._mapped("suspending"), self._turn:
             cursor = self._connection.execute(queries("admin")["suspend"], (kind, value, reason, now, until))
         assert cursor.lastrowid is not None, "a row was inserted"
         return Suspension(id=cursor.lastrowid, kind=kind, value=value, reason=reason, created_at=now, until=until)
@@ -146,7 +147,7 @@ class SqliteAdmin:
     def resume(self, suspension_ids: Sequence[int]) -> int:
         """See `Admin.resume`."""
         listed = f"[{','.join(str(int(number)) for number in suspension_ids)}]"
-        with self._mapped("resuming"):
+        with self._mapped("resuming"), self._turn:
             return self._connection.execute(queries("admin")["resume"], (listed,)).rowcount
 
     def suspensions(self) -> Sequence[Suspension]:
@@ -158,6 +159,7 @@ class SqliteAdmin:
     def close(self) -> None:
         """See `Admin.close`."""
         self._connection.close()
+        self._turn.close()
 
     def _rows(self, query: str, given: Any) -> list[Any]:
         with self._mapped("reading the queue"):

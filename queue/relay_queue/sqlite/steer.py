@@ -13,6 +13,7 @@ from relay_queue.decide import steered, wished
 from relay_queue.model import Entry, Mark, Put, Recipient, Selection, Steered
 from relay_queue.protocol import Action
 from relay_queue.sqlite.apply import apply_puts, carry_out, insert
+from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.pages import PAGE, WISH, entries_of, page_after, recipient
 from relay_queue.sqlite.rows import Row
 from relay_queue.sqlite.sql import queries
@@ -29,6 +30,7 @@ class Steering:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        turn: TurnLock,
         bodies: Bodies,
         action: Action,
         *,
@@ -37,6 +39,7 @@ class Steering:
         notice: Callable[[Entry], Put | None] | None,
     ) -> None:
         self._connection = connection
+        self._turn = turn
         self._bodies = bodies
         self._action = action
         self._now = now
@@ -55,7 +58,7 @@ class Steering:
                 break
             key = (rows[-1][0], rows[-1][1])
             if not dry_run:
-                # SQLite's lock is not fair: whoever holds it again at once starves those who poll for it.
+                # Whoever takes the turn again at once is ahead of those whom the kernel must wake first.
                 time.sleep(min(_LONGEST_PAUSE, time.monotonic() - began))
         return self._done
 
@@ -67,7 +70,7 @@ class Steering:
 
     def _page(self, selection: Selection, key: tuple[str, int], room: int | None) -> list[Row]:
         connection = self._connection
-        with connection:  # commits, or rolls back on any exception
+        with self._turn, connection:  # commits, or rolls back on any exception
             connection.execute("BEGIN IMMEDIATE")
             rows = page_after(connection, selection, key, PAGE)
             touched = self._touched(rows, room)
@@ -79,7 +82,7 @@ class Steering:
             apply_puts(connection, notices)
         for name in gone:
             self._bodies.remove(name)
-        self._count(touched, idle if self._action is Action.FAIL else [])
+        self._count(touched, idle)
         return rows
 
     def _touched(self, rows: Sequence[Row], room: int | None) -> list[Row]:
@@ -135,4 +138,4 @@ class Steering:
         for entry in entries_of(shown):
             if len(done.entries) >= SHOWN:
                 break
-            done.entries.append(self._with_reply(entry) if self._action is Action.FAIL else entry)
+            done.entries.append(self._with_reply(entry))

@@ -17,7 +17,7 @@ from relay_queue.durable import Disk
 from relay_queue.model import Body, Entry, Mark, Put, Suspension
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError
 from relay_queue.sqlite.claim import claim, give_back, owners
-from relay_queue.sqlite.connect import connect, folder_lock, prepare
+from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import as_queue_error
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
 from relay_queue.sqlite.rows import body_of, suspension_of
@@ -40,7 +40,7 @@ class SqliteQueue:
         self._closed = False
         self._read_connection = connect(path, read_only=True)
         self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-reader")
-        self.writer = Writer(functools.partial(connect, path), self._bodies)
+        self.writer = Writer(functools.partial(connect, path), TurnLock(data_dir), self._bodies)
 
     def put(self, put: Put) -> asyncio.Future[None]:
         """See `Queue.put`."""

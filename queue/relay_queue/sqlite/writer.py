@@ -17,6 +17,7 @@ from relay_queue.bodies import Bodies
 from relay_queue.model import Put
 from relay_queue.protocol import QueueError, QueueFailedError
 from relay_queue.sqlite.apply import apply_marks, apply_puts
+from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
 from relay_queue.sqlite.sql import queries
@@ -34,7 +35,8 @@ Outcome = tuple[asyncio.Future[Any], Any, QueueError | None]
 class Writer:
     """One connection that writes, on a thread of its own."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], bodies: Bodies) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: TurnLock, bodies: Bodies) -> None:
+        self._turn = turn
         self._bodies = bodies
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._kept: list[Operation] = []
@@ -185,14 +187,15 @@ class Writer:
     def _transaction(self, work: Callable[[], None]) -> None:
         connection = self._connection
         self._gone = []
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            work()
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
-                connection.rollback()
-            raise
+        with self._turn:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                work()
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                    connection.rollback()
+                raise
         self.commits += 1
         self._unlink += self._gone
 
@@ -265,6 +268,7 @@ class Writer:
         error = QueueError("the queue is closed") if self.failure is None else QueueFailedError(self.failure)
         self._tell(self._refused(rest, error))
         self._connection.close()
+        self._turn.close()
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:

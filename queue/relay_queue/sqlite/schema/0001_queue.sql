@@ -35,9 +35,10 @@ CREATE TABLE recipient (
 ) STRICT, WITHOUT ROWID;
 
 -- What waits, by domain: never-tried ones apart, so that first attempts are never behind retries. `claim` and `due` live on it.
-CREATE INDEX recipient_queued ON recipient (domain, attempts > 0, due_at) WHERE state = 0;
+-- `state` at the end of these makes them cover the summary, which else would fetch every row for it (measured: 3.8 s for 0.2 s).
+CREATE INDEX recipient_queued ON recipient (domain, attempts > 0, due_at, state) WHERE state = 0;
 -- What is in a worker's hands: `recover` and the summary. A message that is delivered at once is only ever in this one.
-CREATE INDEX recipient_active ON recipient (owner, domain) WHERE state = 1;
+CREATE INDEX recipient_active ON recipient (owner, domain, state) WHERE state = 1;
 -- What an admin wants of it: nearly always empty, asked by every worker every second.
 CREATE INDEX recipient_wish ON recipient (owner, wish) WHERE wish IS NOT NULL;
 -- What is set aside: held or quarantined.

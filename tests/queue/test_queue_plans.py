@@ -1,0 +1,76 @@
+"""How SQLite carries out what a running server asks: never by reading a live table from end to end."""
+
+import re
+
+import pytest
+
+from relay_queue.sqlite.connect import FILE_NAME, connect
+from relay_queue.sqlite.sql import queries
+from tests.support.queues import NOW, a_put
+
+SERVER = queries("server")
+LIVE = r"\bSCAN (r|m|b|recipient|message|body)\b(?! USING COVERING INDEX)"
+SORTED = {"claimable", "claimable_keys", "due", "prune"}
+"""Queries whose order must come from an index, so that LIMIT stops them early."""
+SMALL = {"owners": "the first entry of the index of what is in hand", "suspensions": "a handful of rows"}
+
+
+@pytest.fixture
+def connection(sqlite_pair, tmp_path):
+    made = connect(tmp_path / "data" / FILE_NAME)
+    made.execute(SERVER["marks_table"])
+    made.execute(SERVER["keys_table"])
+    yield made
+    made.close()
+
+
+def plan(connection, query):
+    names = set(re.findall(r":(\w+)", query))
+    given = dict.fromkeys(names, 0) if names else [0] * query.count("?")
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", given)]
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVER) - {"marks_table", "keys_table", "vacuum"}))
+async def test_no_query_of_the_server_scans_a_live_table(connection, name):
+    steps = plan(connection, SERVER[name])
+    if name not in SMALL:
+        assert not [step for step in steps if re.search(LIVE, step)], steps
+    if name in SORTED:
+        assert not [step for step in steps if "TEMP B-TREE" in step], steps
+
+
+async def test_the_guard_sees_a_scan(connection):
+    assert [step for step in plan(connection, "SELECT r.reply FROM recipient AS r") if re.search(LIVE, step)]
+
+
+async def test_the_summary_of_all_reads_indexes_only(connection):
+    steps = plan(connection, queries("admin")["summary_all"])
+    assert not [step for step in steps if re.search(LIVE, step)], steps
+
+
+def work_of(connection, query, given):
+    """Steps of SQLite's virtual machine, in hundreds: the same on every machine."""
+    ticks = []
+    connection.set_progress_handler(lambda: ticks.append(1), 100)
+    rows = connection.execute(query, given).fetchall()
+    connection.set_progress_handler(None, 0)
+    return len(ticks), len(rows)
+
+
+async def test_claim_and_due_cost_the_same_however_many_wait(sqlite_pair, connection):
+    costs = []
+    for recipients in (50, 5000):
+        put = a_put(*(f"u{n}@d{n % 50}.test" for n in range(recipients)))
+        await sqlite_pair.queue.put(put)
+        claimed = work_of(
+            connection, SERVER["claimable"], {"domain": "d7.test", "tried": 0, "now": NOW + 9, "limit": 1}
+        )
+        due = work_of(connection, SERVER["due"], {"after": "", "limit": 100})
+        assert (claimed[1], due[1]) == (1, 50)
+        costs.append(claimed[0] + due[0])
+    assert costs[1] <= costs[0] * 1.2 + 2, costs
+
+
+async def test_every_admin_query_is_sound_sql(connection):
+    for query in queries("admin").values():
+        assert plan(connection, query) is not None
