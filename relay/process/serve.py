@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from relay.events.log import EventLog
-from relay.process import worker
+from relay.process import wake, worker
 from relay.process.lock import AlreadyRunningError, Lock, acquire
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
@@ -51,6 +51,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
     try:
         sockets = bind(settings, workers)
         materials = Materials(settings)
+        wake.clear(data_dir)
         drop(settings.user)
         asyncio.run(_recover(data_dir))
         children = [

@@ -11,6 +11,7 @@ from typing import Any
 
 from relay.delivery.routing import Router
 from relay.delivery.service import Delivery
+from relay.events import diagnostics
 from relay.events.log import EventLog
 from relay.message.dsn import DsnFactory
 from relay.process import wake
@@ -91,6 +92,7 @@ class Worker:
         self._data_dir = Path(settings.data_dir)
         self._loop = asyncio.get_running_loop()
         self.log = EventLog(settings, slot=str(slot))
+        self._uninstall = diagnostics.install(self.log)
         self.queue = open_queue(self._data_dir, slot=slot)
         self._router = Router(settings)
         self._dsn = DsnFactory(settings, materials.keys)
@@ -142,6 +144,7 @@ class Worker:
         self._handler.close()
         await self.queue.aclose()
         self.log.process("worker stopped")
+        self._uninstall()
         self.log.close()
 
     def _context(self, listener: Listener) -> ServerContext:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answers import Delay
+from tests.support.running import until
 from tests.support.world import World, message
 
 
@@ -100,10 +101,10 @@ async def test_reload_takes_good_settings_and_refuses_bad_ones(world: World):
     assert relay.process is not None
     relay.write_settings(submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "oops"})
     os.kill(relay.process.pid, signal.SIGHUP)
-    await mx.until(lambda: "reload refused" in relay.log)
+    await until(lambda: "reload refused" in relay.log)
     relay.write_settings(submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "2MiB"})
     os.kill(relay.process.pid, signal.SIGHUP)
-    await mx.until(lambda: "reloaded" in relay.log)
+    await until(lambda: "reloaded" in relay.log)
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
     writer.write(b"EHLO c.test\r\nQUIT\r\n")
     assert b"SIZE 2097152" in await reader.read()

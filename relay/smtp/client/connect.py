@@ -9,6 +9,7 @@ import asyncio
 import base64
 import ipaddress
 import socket
+import os
 import ssl
 from dataclasses import dataclass, replace
 from typing import NoReturn, cast
@@ -298,8 +299,9 @@ def _describe(error: BaseException) -> str:
         text = f"certificate not valid: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
         text = (error.reason or str(error)).replace("_", " ").lower()
-    elif isinstance(error, OSError) and error.strerror:
-        text = error.strerror.lower()
+    elif isinstance(error, OSError) and error.errno:
+        # Not `strerror`: asyncio puts its own words there ("Connect call failed …").
+        text = os.strerror(error.errno).lower()
     elif isinstance(error, TimeoutError) and not isinstance(error, aiosmtplib.SMTPException):
         text = "timed out"
     else:
