@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from relay.smtp.domain import normalise
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATEXT = r"\-A-Za-z0-9!#$%&'*+/=?^_`{|}~"
 _PLAIN = re.compile(rf"<([.{_ATEXT}]+)@([A-Za-z0-9.-]+)>(?: +|$)")
 _GENERAL = re.compile(
     r"<"

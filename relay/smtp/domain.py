@@ -42,6 +42,9 @@ def _name(domain: str) -> str | None:
         return None
     if domain.isascii():
         name = domain.lower()
+    elif not domain.isprintable():
+        # Invisible characters would be mapped away and leave an address that looks like another.
+        return None
     else:
         try:
             # UTS 46 maps case and width as browsers and mail clients do; the result is checked again below.
@@ -58,11 +61,12 @@ def _name(domain: str) -> str | None:
 
 
 def _decodes(encoded: str) -> bool:
-    """Whether what follows `xn--` is Punycode for something that is not ASCII."""
+    """Whether what follows `xn--` is Punycode for something visible that is not ASCII."""
     try:
-        return not encoded.encode("ascii").decode("punycode").isascii()
+        label = encoded.encode("ascii").decode("punycode")
     except (UnicodeError, OverflowError):
         return False
+    return not label.isascii() and label.isprintable()
 
 
 def _literal(domain: str) -> str | None:

@@ -93,7 +93,7 @@ class RememberingHandler:
         self.refusals.append((command, reply))
 
     def _resolve(self, verdict: Identity | Reply | Exception) -> asyncio.Future:
-        future = asyncio.get_event_loop().create_future()
+        future = asyncio.get_running_loop().create_future()
         if self.manual:
             future.verdict = verdict
             self.pending.append(future)
