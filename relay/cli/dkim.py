@@ -38,7 +38,14 @@ def dkim() -> None:
 @dkim.command("generate")
 @click.argument("domain")
 @click.option("--selector", help="Default: rsa or ed with the year and month, e.g. rsa202611.")
-@click.option("--type", "algorithm", type=click.Choice(["rsa", "ed25519"]), default="rsa", show_default=True)
+@click.option(
+    "--type",
+    "algorithm",
+    type=click.Choice(["rsa", "ed25519"]),
+    default="rsa",
+    show_default=True,
+    help="Every receiver knows RSA (2048 bits); Ed25519 is shorter.",
+)
 @click.option("--no-settings", is_flag=True, help="Do not add the key to the settings file, only show what to add.")
 @pass_shell
 def generate_(shell: Shell, domain: str, selector: str | None, algorithm: str, *, no_settings: bool) -> None:

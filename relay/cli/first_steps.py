@@ -98,8 +98,8 @@ def _curl(facts: Facts, port: str) -> str:
     credentials = shlex.quote(f"{facts.user}:{facts.password}")
     return f"""\
   printf {shlex.quote(message)} |
-    curl --url smtp://localhost:{port} --ssl-reqd --cacert {shlex.quote(facts.certificate)} --user {credentials} \\
-      --mail-from {sender} --mail-rcpt {recipient} --upload-file -"""
+    curl -sS --url smtp://localhost:{port} --ssl-reqd --cacert {shlex.quote(facts.certificate)} \\
+      --user {credentials} --mail-from {sender} --mail-rcpt {recipient} --upload-file -"""
 
 
 def _swaks(facts: Facts, host: str, port: str) -> str:

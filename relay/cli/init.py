@@ -58,8 +58,12 @@ class Plan:
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--sandbox", is_flag=True, help="On loopback, delivering to a receiver of its own: sends nothing out.")
-@click.option("--hostname", help="The relay's own name. Default: this machine's; in a sandbox relay.example.test.")
-@click.option("--domain", help="The domain to send from. Default: the host name without its first part.")
+@click.option(
+    "--hostname", metavar="NAME", help="The relay's own name. Default: this machine's; in a sandbox relay.example.test."
+)
+@click.option(
+    "--domain", metavar="DOMAIN", help="The domain to send from. Default: the host name without its first part."
+)
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Default: DIR/data.")
 @click.option("--user", "system_user", metavar="NAME", help="The system user that the relay becomes; owns the data.")
 def init(

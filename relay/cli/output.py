@@ -16,6 +16,9 @@ from relay.cli.exits import NothingMatchedError
 
 T = TypeVar("T")
 
+PROSE = frozenset({"WHY", "REASON", "SUBJECT"})
+"""Last columns that hold sentences."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines for programs.")
 
 
@@ -31,36 +34,50 @@ def emit_json(record: dict[str, Any]) -> None:
     click.echo(json.dumps(record, separators=(",", ":")))
 
 
+def in_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
+
 def emit_table(
     headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: frozenset[int] = frozenset()
 ) -> None:
     """A table: drawn by rich in a terminal, aligned plain text elsewhere. `right`: columns aligned right."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if in_terminal():
         _draw(headers, cells, right)
-        return
-    lines = [list(headers), *cells]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
-    for line in lines:
-        padded = (
+    else:
+        click.echo("\n".join(_aligned([list(headers), *cells], right)))
+
+
+def _aligned(lines: Sequence[Sequence[str]], right: frozenset[int]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        click.echo("  ".join(padded).rstrip())
+        ).rstrip()
+        for line in lines
+    ]
 
 
-def _draw(headers: Sequence[str], cells: list[list[str]], right: frozenset[int]) -> None:
-    from rich import box
+def _draw(headers: Sequence[str], cells: Sequence[Sequence[str]], right: frozenset[int]) -> None:
+    """In a terminal. Where it is too narrow, sentences go below their lines: ids and addresses stay in one piece."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="right" if i in right else "left", overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(cell) for cell in line))  # Text: rich must not read markup into an address like a[b]@c
-    Console().print(table)
+    console = Console(highlight=False)
+    lines = _aligned([headers, *cells], right)
+    below = max(map(len, lines)) > console.width and headers[-1] in PROSE
+    if below:
+        lines = _aligned([headers[:-1], *(line[:-1] for line in cells)], right)
+    console.print(Text(lines[0], style="bold"), soft_wrap=True)
+    for line, row in zip(lines[1:], cells, strict=True):
+        # Text: rich must not read markup into an address like a[b]@c.
+        console.print(Text(line), soft_wrap=True)
+        if below and row[-1]:
+            console.print(Padding(Text(row[-1], style="dim"), (0, 0, 0, 2)))
 
 
 def emit_listing(

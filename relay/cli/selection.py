@@ -53,6 +53,21 @@ _FILTERS = (
     click.option("--error", metavar="TEXT", help="The last answer contains this text."),
 )
 
+FILTERS = (
+    "--id",
+    "--sender",
+    "--sender-domain",
+    "--recipient",
+    "--domain",
+    "--site",
+    "--state",
+    "--user",
+    "--older-than",
+    "--larger-than",
+    "--error",
+)
+"""The options' names."""
+
 
 def filter_options(command: F) -> F:
     """Add the positional ids and all filters to a command; it gets them as keyword arguments for `chosen`."""

@@ -35,10 +35,31 @@ def test_plain_table_is_aligned_and_clean(capsys):
     assert capsys.readouterr().out == "A         SIZE\nx            1\nlong\\x1b   200\n"
 
 
-def test_rich_table_takes_brackets_literally(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr("relay.cli.output.in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_a_terminal_takes_brackets_literally(capsys, terminal):
     emit_table(("ADDRESS",), [("a[bold]b@example.test",)])
-    assert "a[bold]b@example.test" in capsys.readouterr().out
+    assert capsys.readouterr().out == "ADDRESS\na[bold]b@example.test\n"
+
+
+def test_a_narrow_terminal_keeps_ids_whole_and_puts_sentences_below(capsys, terminal):
+    emit_table(("ID", "N", "WHY"), [("0" * 26, 1, "short"), ("1" * 26, 22, "word " * 30)], right=frozenset({1}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["ID", "N"]
+    assert lines[1] == "0" * 26 + "   1"
+    assert lines[2].strip() == "short"
+    assert lines[3] == "1" * 26 + "  22"
+    assert all(len(line) <= 80 for line in lines)
+    assert " ".join(line.strip() for line in lines[4:]) == " ".join(["word"] * 30)
+
+
+def test_a_wide_enough_terminal_has_one_line_a_row(capsys, terminal):
+    emit_table(("ID", "WHY"), [("0" * 26, "short")])
+    assert capsys.readouterr().out.splitlines() == ["ID" + " " * 26 + "WHY", "0" * 26 + "  short"]
 
 
 def test_an_empty_listing_is_nothing_matched(capsys):
