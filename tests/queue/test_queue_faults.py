@@ -114,6 +114,16 @@ async def test_what_gathers_during_a_commit_is_one_transaction(sqlite_pair):
     assert synchronous == 2
 
 
+async def test_the_log_stays_bounded_under_load(sqlite_pair, tmp_path):
+    queue = sqlite_pair.queue
+    for _ in range(12):
+        puts = [in_hand(body=b"x" * 250_000) for _ in range(40)]
+        await asyncio.gather(*(queue.put(put) for put in puts))
+        await asyncio.gather(*(queue.mark([a_mark(put, State.DELIVERED)]) for put in puts))
+    log = tmp_path / "data" / f"{FILE_NAME}-wal"
+    assert 0 < log.stat().st_size < 48 << 20
+
+
 class FailingDisk(Disk):
     """Fails one step once, as the kernel would."""
 

@@ -21,7 +21,7 @@ FILE_NAME = "queue.db"
 BUSY_SECONDS = 10.0
 """How long a writer waits for another process's transaction; those take milliseconds."""
 WAL_PAGES = 4000
-"""Checkpoint when the log passes 16 MiB: rare enough to merge rewrites of a page, small enough to be a short stall."""
+"""Checkpoint when the log passes 16 MiB: rare enough to merge rewrites of a page, small enough to be short."""
 _LOG_LIMIT = 64 << 20
 _PAGE = 4096
 _OLDEST_SQLITE = (3, 37)

@@ -26,6 +26,8 @@ from relay_queue.sqlite.writer import Writer
 
 _T = TypeVar("_T")
 _SQL = queries("server")
+_SPARE_PAGES = 16384
+"""Free pages (64 MiB of them) that the next messages will need; only what is beyond goes back to the file system."""
 
 
 class SqliteQueue:
@@ -140,7 +142,8 @@ class SqliteQueue:
 
         def run(connection: sqlite3.Connection, _: list[str]) -> int:
             gone = connection.execute(_SQL["prune"], {"limit": limit, "before": ended_before}).rowcount
-            connection.execute(_SQL["vacuum"]).fetchall()
+            if connection.execute(_SQL["free_pages"]).fetchone()[0] > _SPARE_PAGES:
+                connection.execute(_SQL["vacuum"]).fetchall()
             return gone
 
         count: int = await self._write(run)

@@ -17,6 +17,7 @@ from relay_queue.bodies import Bodies
 from relay_queue.model import Put
 from relay_queue.protocol import QueueError, QueueFailedError
 from relay_queue.sqlite.apply import apply_marks, apply_puts
+from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
@@ -53,6 +54,7 @@ class Writer:
         self._connection = connect()
         self._connection.execute(_SQL["marks_table"])
         self._connection.execute(_SQL["keys_table"])
+        self._checkpoint = Checkpoint(self._connection, turn)
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
         self._thread.start()
 
@@ -82,6 +84,7 @@ class Writer:
             self._tell(self._commit(self._durable_files(self._batch)))
             self._batch = []
             self._remove_files()
+            self._shorten_log()
         return self.failure is None and not (self._closing and self._inbox.empty())
 
     def _gather(self) -> list[Operation]:
@@ -206,6 +209,7 @@ class Writer:
         if marking:
             puts += [(notice, None) for notice in self._mark(marking)]
         apply_puts(self._connection, puts)
+        self._checkpoint.count([put for put, _ in puts], sum(len(op.marks) for op in marking))
         for operation in batch:
             if isinstance(operation, CallOperation):
                 operation.result = operation.run(self._connection, self._gone)
@@ -249,6 +253,14 @@ class Writer:
                 self._bodies.remove(name)
             except (OSError, QueueError) as error:  # litter, which the next recovery sweeps
                 _log.warning("a body file stays behind: %s", error)
+
+    def _shorten_log(self) -> None:
+        try:
+            self._checkpoint.run_if_long()
+        except sqlite3.Error as error:
+            self._note_fatal(error)
+            if self.failure is None:  # no room to copy to: the log stays, and the next commit finds out how bad it is
+                _log.warning("the queue's log cannot be shortened now: %s", error)
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         if not outcomes:

@@ -200,6 +200,9 @@ SELECT s.id, s.kind, s.value, s.reason, s.created_at, s.until FROM suspension AS
 DELETE FROM ended
 WHERE rowid IN (SELECT e.rowid FROM ended AS e ORDER BY e.rowid LIMIT :limit) AND ended_at < :before
 
+-- name: free_pages
+PRAGMA freelist_count
+
 -- name: vacuum
 -- Gives free pages back in a small step.
 PRAGMA incremental_vacuum(256)
