@@ -53,26 +53,40 @@ def list_(shell: Shell, /, *, limit: int, only_ids: bool, as_json: bool, **filte
     now = time.time()
     selection = chosen(**filters, now=now).selection
     with shell.admin() as admin:
-        if only_ids:
-            names = [entry.message.id for entry in admin.select(selection, limit)]
-            if not names:
-                raise NothingMatchedError(NO_MAIL)
-            click.echo("\n".join(names))
-            return
         stops = list(admin.suspensions())
-        entries = list(admin.select(selection, limit))
-    emit_listing(
-        _each(entries),
-        as_json=as_json,
-        headers=("ID", "AGE", "SIZE", "SENDER", "RECIPIENT", "STATE", "WHY"),
-        row=lambda pair: _row(pair, stops, now),
-        record=lambda pair: recipient_record(*pair, stops, now),
-        nothing=NO_MAIL,
-        right=frozenset({2}),
-    )
-    if len(entries) >= limit:
+        found = Counted(admin.select(selection, limit))
+        if only_ids:
+            for entry in found:
+                click.echo(entry.message.id)
+            if not found.count:
+                raise NothingMatchedError(NO_MAIL)
+            return
+        emit_listing(
+            ((entry.message, recipient) for entry in found for recipient in entry.recipients),
+            as_json=as_json,
+            headers=("ID", "AGE", "SIZE", "SENDER", "RECIPIENT", "STATE", "WHY"),
+            row=lambda pair: _row(pair, stops, now),
+            record=lambda pair: recipient_record(*pair, stops, now),
+            nothing=NO_MAIL,
+            right=frozenset({2}),
+        )
+    if found.count >= limit:
         remark(f"The oldest {count(limit, 'message')}; `--limit N` shows more, `relay queue summary` counts all.")
     shell.remark_if_stopped()
+
+
+class Counted:
+    """Entries as they come, counted: a long listing is never held in memory as a whole."""
+
+    def __init__(self, entries: Iterator[Entry]) -> None:
+        self._entries = entries
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Go on with the entries."""
+        for entry in self._entries:
+            self.count += 1
+            yield entry
 
 
 @queue.command()
@@ -141,12 +155,6 @@ def cat(shell: Shell, message_id: str) -> None:
                 f"No waiting message {printable(message_id)}; what has ended keeps no content."
             ) from None
         sys.stdout.buffer.flush()
-
-
-def _each(entries: Sequence[Entry]) -> Iterator[tuple[Message, Recipient]]:
-    for entry in entries:
-        for recipient in entry.recipients:
-            yield entry.message, recipient
 
 
 def _row(pair: tuple[Message, Recipient], stops: Sequence[Suspension], now: float) -> tuple[str, ...]:
