@@ -109,8 +109,17 @@ def test_unfinished_is_pending():
 
 
 def test_more_than_asked_for():
-    with pytest.raises(ReplyError, match="no command"):
-        ReplyReader().feed(b"250\n" * 20, most=19)
+    reader = ReplyReader()
+    assert len(reader.feed(b"250\n" * 20, most=19)) == 19
+    assert "no command" in str(reader.broken)
+    assert reader.pending
+
+
+def test_what_comes_before_an_error_is_heard():
+    reader = ReplyReader()
+    assert reader.feed(b"550 5.1.1 no\r\nwhat\r\n") == [Reply(550, "5.1.1", "no")]
+    assert "what" in str(reader.broken)
+    assert reader.pending
 
 
 def test_an_endless_line_is_noticed_before_it_is_gathered():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _END = b"\r\n.\r\n"
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_WHOLE = re.compile(rb"^(\d{3})(?: [^\n]*)?\r?\n", re.MULTILINE)
 _PATH = re.compile(r"(?i)(?:FROM|TO):\s*<([^>]*)>\s*(.*)")
 
 
@@ -93,6 +94,7 @@ class Session:
             if line is None:
                 return
             self.commands.append(line)
+            self.receiver.changed()
             verb, _, argument = line.partition(" ")
             handler = getattr(self, f"_{verb.lower()}", None)
             if handler is None or not verb.isalpha():
@@ -142,6 +144,7 @@ class Session:
                     await asyncio.sleep(pause)
                 return octets[:3].decode()
             case Endless(octets):
+                await self._flush()
                 while True:
                     self.writer.write(octets * (1 + 4096 // len(octets)))
                     await self.writer.drain()
@@ -161,7 +164,8 @@ class Session:
 
     def _note(self, octets: bytes) -> None:
         if self._before is not None:
-            self._before(octets[:3].decode("ascii", "replace"))
+            whole = _WHOLE.search(octets)
+            self._before(whole[1].decode() if whole else "")
             self._before = None
 
     async def _flush(self) -> None:

@@ -8,8 +8,8 @@ only one where its errors, and those of sockets and TLS, become `SessionError`.
 import asyncio
 import base64
 import ipaddress
-import socket
 import os
+import socket
 import ssl
 from dataclasses import dataclass, replace
 from typing import NoReturn, cast

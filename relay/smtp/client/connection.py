@@ -17,6 +17,8 @@ from relay.smtp.client.transaction import Transaction, ViolationError
 from relay.smtp.reply import Reply
 
 _BLOCK = 1 << 18
+_NOISE = 4
+"""Replies beyond those awaited that are still read, to tell a farewell from a flood."""
 _QUIT = b"QUIT\r\n"
 _BARE = "the message has a bare CR or LF"
 
@@ -201,7 +203,7 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes, transaction: Transaction, outgoing: Outgoing) -> list[Reply] | None:
         """Hand the replies in `data` to the transaction. When it is done: those left over; before: None."""
-        replies = self._reader.feed(data)
+        replies = self._reader.feed(data, transaction.expected + _NOISE)
         for count, reply in enumerate(replies, 1):
             out = transaction.receive(reply)
             if transaction.done:
@@ -214,6 +216,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(out)
             else:
                 self._start_content(transaction, outgoing)
+        if self._reader.broken is not None:
+            raise self._reader.broken
         return None
 
     def eof_received(self) -> bool:
@@ -275,6 +279,8 @@ class Connection(asyncio.Protocol):
     def _error(self, kind: str, text: str, reply: Reply | None = None) -> SessionError:
         transaction = self._transaction
         assert transaction is not None, "errors of this kind belong to a transaction"
+        # Where replies and commands may have slipped against each other, no single reply can be trusted.
+        partial = [None] * len(transaction.replies) if kind == "protocol" else transaction.known()
         first = transaction.stage is Stage.MAIL and not (kind == "closed" and transaction.answered)
         return SessionError(
             transaction.stage,
@@ -282,7 +288,7 @@ class Connection(asyncio.Protocol):
             text,
             reply,
             self.remote,
-            transaction.known(),
+            partial,
             fresh_connection_helps=self.transactions > 1 and first and kind in ("closed", "reply"),
         )
 

@@ -30,22 +30,37 @@ class ReplyError(Exception):
 class ReplyReader:
     """Gathers octets until replies are whole. Lines may end in a bare LF, as some old servers have it."""
 
-    __slots__ = ("_code", "_lines", "_rest", "_size")
+    __slots__ = ("_code", "_lines", "_rest", "_size", "broken")
 
     def __init__(self) -> None:
         self._rest = b""
         self._lines: list[bytes] = []
         self._code = b""
         self._size = 0
+        self.broken: ReplyError | None = None
+        """What follows the replies given last is none; nothing more can be read."""
 
     @property
     def pending(self) -> bool:
-        """A reply has begun and is not whole."""
-        return bool(self._rest or self._lines)
+        """Something has come that is no whole reply (yet)."""
+        return bool(self._rest or self._lines or self.broken)
 
     def feed(self, data: bytes, most: int = 1000) -> list[Reply]:
-        """Take octets, give the replies they complete. More than `most` is an error: nobody asked for them."""
+        """Take octets, give the replies they complete; more than `most` are an error: nobody asked for them.
+
+        An error is raised when nothing good came before it; else it is left in `broken`, so that a peer's last words
+        are heard.
+        """
         replies: list[Reply] = []
+        try:
+            self._gather(data, replies, most)
+        except ReplyError as error:
+            self.broken = error
+            if not replies:
+                raise
+        return replies
+
+    def _gather(self, data: bytes, replies: list[Reply], most: int) -> None:
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -55,17 +70,16 @@ class ReplyReader:
                 raise ReplyError(f"a reply line of more than {LINE_LIMIT} octets")
             line = data[start:end]
             start = end + 1
-            if not self._lines and line[3:4] != b"-":
-                replies.append(_single(line))
-            elif (reply := self._continue(line)) is not None:
-                replies.append(reply)
-            if len(replies) > most:
+            reply = _single(line) if not self._lines and line[3:4] != b"-" else self._continue(line)
+            if reply is None:
+                continue
+            if len(replies) == most:
                 raise ReplyError("a reply to no command")
+            replies.append(reply)
         if start < len(data):
             if len(data) - start >= LINE_LIMIT:
                 raise ReplyError(f"a reply line of more than {LINE_LIMIT} octets")
             self._rest = data[start:]
-        return replies
 
     def _continue(self, line: bytes) -> Reply | None:
         """One line of several; the reply when it was the last."""
