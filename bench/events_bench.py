@@ -1,4 +1,4 @@
-"""What an event costs the event loop: `python bench/events_bench.py`. Budget: 5 µs for log and store together."""
+"""What an event costs the event loop: `python -m bench.events_bench`. Budget: 5 µs for log and store together."""
 
 import asyncio
 import gc
@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 from relay.events.log import EventLog
 from relay.smtp.server.handler import Identity, Peer
@@ -41,7 +42,7 @@ def sample(number: int = 0) -> tuple[Entry, Peer, Mark]:
     return Entry(message, [recipient]), peer, mark
 
 
-async def measure(form: str, folder: Path) -> float:
+async def measure(form: Literal["logfmt", "json"], folder: Path) -> float:
     """CPU microseconds of the loop's thread per event, half accepted and half delivered."""
     settings = Settings(
         hostname="mail.example.com", data_dir=str(folder), log=Log(format=form, destination=str(folder / "log"))
@@ -63,7 +64,8 @@ async def measure(form: str, folder: Path) -> float:
 
 def main() -> None:
     """Print medians."""
-    for form in ("logfmt", "json"):
+    forms: tuple[Literal["logfmt", "json"], ...] = ("logfmt", "json")
+    for form in forms:
         with tempfile.TemporaryDirectory() as folder:
             runs = [asyncio.run(measure(form, Path(folder))) for _ in range(RUNS)]
             size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

@@ -1,6 +1,6 @@
 """What a message's whole life in the queue costs: put (fsynced), then marked delivered (fsynced), beside a busy loop.
 
-    python bench/queue_bench.py [--messages 20000] [--sessions 100] [--busy 200] [--processes 2] [--size 4096]
+    python -m bench.queue_bench [--messages 20000] [--sessions 100] [--busy 200] [--processes 2] [--size 4096]
 
 `busy` is what the event loop computes for each message besides, in microseconds: the place of SMTP. CPU is that of all
 threads without it; `writer` is the writer threads' share.
@@ -15,16 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
+
 from relay_queue.ids import new_id
 from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
 from relay_queue.protocol import Queue
-from relay_queue.sqlite import open_queue
+from relay_queue.sqlite import open_admin
+from relay_queue.sqlite.store import SqliteQueue
 from relay_queue.states import State
-
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
 
 
 def spin(microseconds: float) -> None:
@@ -71,7 +69,7 @@ async def session(queue: Queue, slot: int, count: int, busy: float, body: bytes,
 
 
 async def work(folder: Path, slot: int, args: argparse.Namespace) -> dict[str, float]:
-    queue = open_queue(folder, slot=slot)
+    queue = SqliteQueue(folder, slot=slot)
     body = b"X-Pad: " + b"x" * (args.size - 11) + b"\r\n\r\n"
     waits: list[float] = []
     before, loop_before, began = resource.getrusage(resource.RUSAGE_SELF), time.thread_time(), time.perf_counter()
@@ -96,9 +94,7 @@ async def work(folder: Path, slot: int, args: argparse.Namespace) -> dict[str, f
 
 
 def run(job: tuple[Path, int, argparse.Namespace]) -> dict[str, float]:
-    if uvloop is not None:
-        return uvloop.run(work(*job))
-    return asyncio.run(work(*job))
+    return uvloop.run(work(*job))
 
 
 def main() -> None:
@@ -111,7 +107,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        open_queue(Path(folder) / "data", slot=0).writer.close()
+        open_admin(Path(folder) / "data").close()
         jobs = [(Path(folder) / "data", slot, args) for slot in range(1, args.processes + 1)]
         if args.processes == 1:
             results = [run(jobs[0])]

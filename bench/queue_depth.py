@@ -1,6 +1,6 @@
 """How a deep queue behaves: fills one with deferred recipients, then times what a server and an admin ask of it.
 
-python bench/queue_depth.py [--recipients 1000000] [--domains 5000] [--body 512] [--folder DIR]
+python -m bench.queue_depth [--recipients 1000000] [--domains 5000] [--body 512] [--folder DIR]
 """
 
 import argparse

@@ -1,0 +1,1 @@
+"""Benchmarks of the relay against Postfix: `python -m bench`, or `make bench`. See docs/performance.md."""

@@ -1,0 +1,49 @@
+"""The folder a benchmark works in: on a real disk, for a sync that costs nothing measures nothing."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.words import BenchError
+
+_IN_MEMORY = ("tmpfs", "ramfs")
+
+
+def filesystem(path: Path) -> str:
+    """The type of the file system that holds the path, as the kernel names it."""
+    resolved = path.resolve()
+    best, kind = Path("/"), "unknown"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mounted, this, *_ = line.split(" ")
+        point = Path(mounted.replace("\\040", " "))
+        if resolved.is_relative_to(point) and len(point.parts) >= len(best.parts):
+            best, kind = point, this
+    return kind
+
+
+@contextlib.contextmanager
+def working_folder(parent: Path | None, *, keep: bool) -> Iterator[Path]:
+    """A new folder that other users can walk through (Postfix changes to its own), removed afterwards."""
+    parent = parent if parent is not None else Path(tempfile.gettempdir())
+    kind = filesystem(parent)
+    if kind in _IN_MEMORY:
+        raise BenchError(f"{parent} is in memory ({kind}); name a folder on a disk with --folder.")
+    made = Path(tempfile.mkdtemp(prefix="relay-bench-", dir=parent))
+    made.chmod(0o755)
+    try:
+        _check_walkable(made)
+        yield made
+    finally:
+        if keep:
+            print(f"kept: {made}")
+        else:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _check_walkable(path: Path) -> None:
+    for folder in path.resolve().parents:
+        if os.geteuid() == 0 and not folder.stat().st_mode & 0o001:
+            raise BenchError(f"{folder} is closed to Postfix's user; name another folder with --folder.")
