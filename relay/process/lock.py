@@ -57,6 +57,10 @@ def acquire(data_dir: Path | str) -> Lock:
         pid = _pid(file) or None
         os.close(file)
         raise AlreadyRunningError(pid, Path(data_dir))
+    if os.geteuid() == 0:
+        # Taken before privileges are dropped, and read by the shell as the folder's owner.
+        owner = path.parent.parent.stat()
+        os.fchown(file, owner.st_uid, owner.st_gid)
     os.ftruncate(file, 0)
     os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
     return Lock(file)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.process.lock import acquire
 from relay_queue.sqlite import open_admin
 from tests.support.mail import message_put
 from tests.support.shell import SETTINGS, Shell, run
@@ -122,3 +123,11 @@ def test_root_works_as_the_folders_owner(reachable, shell):
     made = list(other.data_dir.rglob("*"))
     assert made
     assert {path.stat().st_uid for path in made} == {owner.pw_uid}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_lock_of_a_server_started_by_root_can_be_read_by_the_folders_owner(reachable):
+    owner = pwd.getpwnam("nobody")
+    os.chown(reachable, owner.pw_uid, owner.pw_gid)
+    with acquire(reachable):
+        assert (reachable / "run" / "lock").stat().st_uid == owner.pw_uid
