@@ -299,6 +299,8 @@ def _describe(error: BaseException) -> str:
         text = f"certificate not valid: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
         text = (error.reason or str(error)).replace("_", " ").lower()
+    elif isinstance(error, aiosmtplib.SMTPServerDisconnected):
+        text = "peer closed the connection"
     elif isinstance(error, OSError) and error.errno:
         # Not `strerror`: asyncio puts its own words there ("Connect call failed …").
         text = os.strerror(error.errno).lower()

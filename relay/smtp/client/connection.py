@@ -280,7 +280,7 @@ class Connection(asyncio.Protocol):
         transaction = self._transaction
         assert transaction is not None, "errors of this kind belong to a transaction"
         # Where replies and commands may have slipped against each other, no single reply can be trusted.
-        partial = [None] * len(transaction.replies) if kind == "protocol" else transaction.known()
+        partial = transaction.known() if kind != "protocol" else list[Reply | None]([None] * len(transaction.replies))
         first = transaction.stage is Stage.MAIL and not (kind == "closed" and transaction.answered)
         return SessionError(
             transaction.stage,
