@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 
 import pytest
 
@@ -127,10 +129,11 @@ async def test_tls_that_ends_within_data_queues_nothing():
         await client.envelope()
         client.send(b"A: b\r\n\r\nx\r\n")
         await client.writer.drain()
-        raw = client.writer.get_extra_info("socket")
+        raw = socket.socket(fileno=os.dup(client.writer.get_extra_info("socket").fileno()))
         client.writer.close()
         with contextlib.suppress(OSError):
             raw.send(b".\r\nMAIL FROM:<a@b.test>\r\n")
+        raw.close()
         for _ in range(100):
             if server.handler.closed:
                 break

@@ -35,9 +35,10 @@ class Server:
         """Begin to accept."""
         loop = asyncio.get_running_loop()
         self._sock.setblocking(False)
-        if self.context.listener.proxy_protocol:
+        listener = self.context.listener
+        if listener.proxy_protocol or listener.tls == "implicit":
             self._sock.listen(_BACKLOG)
-            self._track(loop.create_task(self._accept_proxied(loop)))
+            self._track(loop.create_task(self._accept(loop)))
             return
         self._server = await loop.create_server(lambda: RelaySMTP(self.context), sock=self._sock, backlog=_BACKLOG)
 
@@ -55,37 +56,47 @@ class Server:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    async def _accept_proxied(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Accept connections that begin with a PROXY header."""
+    async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept connections that have something to do before their session: they count from the start.
+
+        `create_server` would shake hands unseen by the caps, and cannot read a PROXY header before the handshake.
+        """
         while True:
             try:
-                sock, _ = await loop.sock_accept(self._sock)
+                sock, name = await loop.sock_accept(self._sock)
             except OSError as error:
                 # Out of descriptors, most likely: what is open must end first.
                 log.warning("cannot accept on %s: %s", self.context.listener.address, error)
                 await asyncio.sleep(0.5)
                 continue
-            context = self.context
-            if len(self._tasks) + len(context.connections) > context.limits.connections:
+            protocol = RelaySMTP(self.context)
+            if protocol.reserve(None if self.context.listener.proxy_protocol else str(name[0])):
+                self._track(loop.create_task(self._begin(loop, sock, protocol, self.context)))
+            else:
                 sock.close()
-                continue
-            self._track(loop.create_task(self._begin_proxied(loop, sock, context)))
 
-    async def _begin_proxied(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ServerContext
+    async def _begin(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: RelaySMTP, context: ServerContext
     ) -> None:
-        """Read the header, then make the session."""
+        """PROXY header, TLS handshake, session."""
+        implicit = context.listener.tls == "implicit"
         try:
-            found = await read_proxy(loop, sock, context.handshake_timeout)
-            if found is None:
+            if context.listener.proxy_protocol:
+                protocol.proxy = await read_proxy(loop, sock, context.handshake_timeout)
+                if protocol.proxy is None:
+                    return
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                sock,
+                ssl=context.tls if implicit else None,
+                ssl_handshake_timeout=context.handshake_timeout if implicit else None,
+            )
+        except (TimeoutError, OSError) as error:
+            log.debug("connection to %s came to nothing: %s", context.listener.address, error)
+        finally:
+            if not protocol.connected:
+                protocol.release()
                 sock.close()
-                return
-            await loop.connect_accepted_socket(lambda: RelaySMTP(context, found), sock)
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        except OSError:
-            sock.close()
 
     def _track(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)

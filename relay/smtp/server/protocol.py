@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from typing import Any, Final, cast
 
-from aiosmtpd.proxy_protocol import ProxyData
+from aiosmtpd.proxy_protocol import V2_CMD, ProxyData
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as AiosmtpdSession
 
@@ -24,6 +24,7 @@ from relay.smtp.server.timers import Timers
 
 _MAX_WAITING: Final = 1 << 16
 """Octets that may wait while the session is stopped, before reading stops too."""
+_UNKNOWN: Final = "(not known yet)"
 _LINGER: Final = 3.0
 """Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
 
@@ -31,10 +32,11 @@ _LINGER: Final = 3.0
 class RelaySMTP(SMTP):
     """One connection."""
 
-    def __init__(self, context: ServerContext, proxy: ProxyData | None = None) -> None:
+    def __init__(self, context: ServerContext) -> None:
         # Not super().__init__(): see the module's docstring.
         self._context = context
-        self._proxy = proxy
+        self.proxy: ProxyData | None = None
+        """What the PROXY header said; set before the connection is made."""
         self._engine: Engine | None = None
         self._wire: asyncio.Transport | None = None
         self._client = ""
@@ -43,9 +45,34 @@ class RelaySMTP(SMTP):
         self._scheduled = False
         self._eof = False
         self._lingering = False
-        self._octets = 0
+        self._octets = -1
+        """Octets received; negative before there is a connection."""
         self._timer: asyncio.TimerHandle | None = None
         self._handshake: asyncio.Task[None] | None = None
+
+    # -- before the session: the PROXY header, implicit TLS ------------------------------------------------------------
+
+    def reserve(self, client: str | None) -> bool:
+        """Count a connection that is still on its way to a session (None: by whom is not known yet)."""
+        limits, connections = self._context.limits, self._context.connections
+        name = _UNKNOWN if client is None else client_of(client)
+        by_client = limits.connections if client is None else limits.connections_per_address
+        if not connections.admits(name, limits.connections, by_client):
+            return False
+        self._client = name
+        connections.add(self, name)
+        return True
+
+    def release(self) -> None:
+        """It did not get there; without effect once there is a session."""
+        if self._engine is None and self._client:
+            self._context.connections.remove(self, self._client)
+            self._client = ""
+
+    @property
+    def connected(self) -> bool:
+        """A transport has been attached."""
+        return self._octets >= 0
 
     # -- the transport's side ------------------------------------------------------------------------------------------
 
@@ -56,6 +83,8 @@ class RelaySMTP(SMTP):
         context = self._context
         self.loop = asyncio.get_running_loop()
         self._wire = wire
+        self._octets = 0
+        self.release()
         address, port, local = self._addresses(wire)
         self._client = client_of(address)
         limits, connections = context.limits, context.connections
@@ -75,15 +104,12 @@ class RelaySMTP(SMTP):
             connections.hurry(now)
         reply = context.handler.connected(peer)
         if reply is not None:
-            if context.listener.tls != "implicit":
-                wire.write(encode(reply))
+            wire.write(encode(reply))
             session.close()
             self._close()
-        elif context.listener.tls == "implicit":
-            session.phase = Phase.TLS
-            self._start_handshake()
-        else:
-            wire.write(context.greeting)
+            return
+        peer.tls = _describe(wire)
+        wire.write(context.greeting)
 
     def data_received(self, data: bytes) -> None:
         """Octets arrived."""
@@ -265,12 +291,8 @@ class RelaySMTP(SMTP):
             return
         self._wire = secured
         self._reading = True
-        described = secured.get_extra_info("ssl_object")
-        session = self._state
-        session.secured(f"{described.version()} {described.cipher()[0]}")
+        self._state.secured(_describe(secured) or "TLS")
         self._timers.active_at = self.loop.time()
-        if context.listener.tls == "implicit":
-            secured.write(context.greeting)
         self._run()
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -278,8 +300,7 @@ class RelaySMTP(SMTP):
     def _turn_away(self, canned: Canned) -> None:
         """Refuse a connection before it is a session."""
         assert self._wire is not None, "only a connection can be refused"
-        if self._context.listener.tls != "implicit":
-            self._wire.write(canned.wire)
+        self._wire.write(canned.wire)
         self._wire.close()
 
     def _close(self) -> None:
@@ -319,8 +340,13 @@ class RelaySMTP(SMTP):
         name: Any = transport.get_extra_info("peername") or ("", 0)
         address, port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("127.0.0.1", 0)
         local = is_loopback(address)
-        proxy = self._proxy
-        if proxy is not None and proxy.src_addr is not None and not isinstance(proxy.src_addr, (str, bytes)):
+        proxy = self.proxy
+        # A LOCAL header is the proxy's own health check: what it says of addresses is to be ignored (PROXY §2.2).
+        if (
+            proxy is not None
+            and proxy.command != V2_CMD.LOCAL
+            and not isinstance(proxy.src_addr, (str, bytes, type(None)))
+        ):
             address, port = str(proxy.src_addr), proxy.src_port or 0
             local = local and is_loopback(address)
         return address, port, local
@@ -336,7 +362,7 @@ class RelaySMTP(SMTP):
         view.extended_smtp = peer.extended
         view.authenticated = peer.identity is not None
         view.auth_data = peer.identity
-        view.proxy_data = self._proxy
+        view.proxy_data = self.proxy
         found: AiosmtpdSession = view
         return found
 
@@ -349,6 +375,12 @@ class RelaySMTP(SMTP):
             view.smtp_utf8 = transaction.smtputf8
             view.rcpt_tos = [recipient.address for recipient in transaction.recipients]
         return view
+
+
+def _describe(transport: asyncio.BaseTransport) -> str | None:
+    """Version and cipher of a transport's TLS; None without."""
+    secured = transport.get_extra_info("ssl_object")
+    return f"{secured.version()} {secured.cipher()[0]}" if secured is not None else None
 
 
 def _nothing() -> None:
