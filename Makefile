@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock example clean
+.PHONY: help run test lint bench bench-deps profile lock example clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,11 @@ SANDBOX := sandbox
 # Fewer workers leave the machine room; `make test PYTEST='-k users'` narrows.
 JOBS ?= 2
 PYTEST ?=
+# `make bench BENCH="relayed-kept --runs 3"` narrows; `python -m bench --help` says what there is.
+BENCH ?=
+PROFILE ?=
+# Debian and Ubuntu: load generator, sink and what the relay is compared with.
+BENCH_PACKAGES := postfix opendkim sasl2-bin libsasl2-modules libsasl2-modules-db
 
 # The first Python that is new enough. A version manager's shim may exist and not run, so each is tried.
 FIND_PYTHON = for python in "$${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -24,7 +29,7 @@ FIND_PYTHON = for python in "$${PYTHON:-}" python3 python3.14 python3.13 python3
 	echo "Python 3.11 or newer is needed; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: $(READY) $(SANDBOX)/relay.toml ## Serve a sandbox on 127.0.0.1:2525, :2587 and :2465; no mail leaves the machine.
 	$(BIN)/relay -c $(SANDBOX)/relay.toml serve
@@ -40,6 +45,17 @@ lint: $(READY) ## Check style, format and types.
 example: $(READY) ## Renew relay.toml.example and docs/reference/settings.md from the schema.
 	$(BIN)/python -m relay_config.example > relay.toml.example
 	$(BIN)/python -m relay_config.reference > docs/reference/settings.md
+
+bench: $(READY) ## Measure the relay beside Postfix: all rows of docs/performance.md (an hour; as root).
+	$(BIN)/python -m bench $(BENCH)
+
+bench-deps: ## Install what the benchmarks need besides: Postfix, OpenDKIM, SASL, py-spy (as root, Debian).
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(BENCH_PACKAGES)
+	python=$$($(FIND_PYTHON)); "$$python" -m venv build/profile-venv
+	build/profile-venv/bin/python -m pip install --quiet py-spy
+
+profile: $(READY) ## Show where the relay's CPU goes under load (PROFILE="--load relayed-each --native").
+	$(BIN)/python -m bench.profiling $(PROFILE)
 
 lock: ## Renew requirements.txt from pyproject.toml.
 	python=$$($(FIND_PYTHON)); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -25,7 +25,7 @@ class Context:
 
 Benchmark = Callable[[str, Context], list[Row]]
 
-_RELAYED = {
+RELAYED = {
     "relayed-kept": Relayed("relayed, kept connections, 4 KiB", Load(), 5, 8, cpu=(0.5, 0.35)),
     "relayed-each": Relayed("relayed, a connection a message", Load(kept=False), 3, 5),
     "relayed-dkim": Relayed("relayed, signed with RSA-2048", Load(), 3, 4, dkim=True),
@@ -41,4 +41,4 @@ def _relayed(benchmark: Relayed, name: str, context: Context) -> list[Row]:
     return relayed.measure(name, benchmark, context.folder, context.plan, alone=context.alone)
 
 
-BENCHMARKS: dict[str, Benchmark] = {name: partial(_relayed, benchmark) for name, benchmark in _RELAYED.items()}
+BENCHMARKS: dict[str, Benchmark] = {name: partial(_relayed, benchmark) for name, benchmark in RELAYED.items()}
