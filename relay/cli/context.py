@@ -56,10 +56,10 @@ class Shell:
                 f"Set `data_dir` in {self.settings_path}, or make the folder with `relay init`.",
             ) from None
         become(status.st_uid, status.st_gid)
-        if not os.access(os.__file__, os.R_OK) or not os.access(__file__, os.R_OK):
+        if not program_readable():
             # Whatever is still to be imported would fail one by one.
             raise FailureError(
-                f"{user_name(status.st_uid)}, who owns {folder}, cannot read the program in {Path(os.__file__).parent}.",
+                f"{user_name(status.st_uid)}, who owns {folder}, cannot read Python in {Path(os.__file__).parent}.",
                 "Install it where everyone can read it, e.g. with a system Python in /opt/relay.",
             )
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -130,6 +130,11 @@ def become(uid: int, gid: int) -> None:
         os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
+
+
+def program_readable() -> bool:
+    """Whether this user may read Python and the relay: not where root installed them for itself, e.g. in /root."""
+    return os.access(os.__file__, os.R_OK) and os.access(__file__, os.R_OK)
 
 
 def user_name(uid: int) -> str:

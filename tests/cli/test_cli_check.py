@@ -1,9 +1,11 @@
 """`relay check`."""
 
 import os
+import pickle
 import pwd
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from relay.process.lock import acquire
 from relay_queue.sqlite import open_admin
 from tests.support.mail import message_put
-from tests.support.shell import SETTINGS, Shell, run
+from tests.support.shell import SETTINGS, Ran, Shell, run
 
 LISTENER = '[[listener]]\naddress = "127.0.0.1:2525"\ntls = "none"\nauth = "off"\n'
 TRUSTED = '[submission]\ntrusted_networks = ["127.0.0.0/8"]\n'
@@ -96,6 +98,23 @@ def test_a_queue_that_cannot_be_opened_is_a_problem(shell):
     assert "queue.db" in ran.out
 
 
+def as_another(work: Callable[[], Ran]) -> Ran:
+    """Run in a process of its own: there is no way back from becoming another user."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, pickle.dumps(work()))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        ran = pickle.loads(answer.read())
+    os.waitpid(child, 0)
+    assert isinstance(ran, Ran)
+    return ran
+
+
 @pytest.fixture
 def reachable():
     """A folder that other users can reach, as pytest's are not."""
@@ -106,23 +125,29 @@ def reachable():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
-def test_root_works_as_the_folders_owner(reachable, shell):
+def test_root_works_as_the_folders_owner(reachable, shell, monkeypatch):
     args = ("suspend", "add", "--domain", "x.test")
     assert shell.run(*args).code == 0, "everything is imported now: the other user may not read the interpreter's files"
     other = Shell(reachable, SETTINGS + LISTENER + TRUSTED)
     owner = pwd.getpwnam("nobody")
     os.chown(other.data_dir, owner.pw_uid, owner.pw_gid)
-    child = os.fork()  # there is no way back from becoming another user
-    if not child:
-        code = 99
-        try:
-            code = other.run(*args).code
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    monkeypatch.setattr("relay.cli.context.program_readable", lambda: True)
+    assert as_another(lambda: other.run(*args)).code == 0
     made = list(other.data_dir.rglob("*"))
     assert made
     assert {path.stat().st_uid for path in made} == {owner.pw_uid}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
+def test_a_program_that_the_owner_cannot_read_is_a_sentence(reachable, shell, monkeypatch):
+    assert shell.run("suspend", "list").code == 3
+    other = Shell(reachable, SETTINGS + LISTENER + TRUSTED)
+    owner = pwd.getpwnam("nobody")
+    os.chown(other.data_dir, owner.pw_uid, owner.pw_gid)
+    monkeypatch.setattr("relay.cli.context.program_readable", lambda: False)
+    ran = as_another(lambda: other.run("suspend", "list"))
+    assert ran.code == 1
+    assert "nobody, who owns" in ran.err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
