@@ -198,8 +198,6 @@ class Connection(asyncio.Protocol):
         else:
             if extra is not None:
                 self._finish(transaction, extra)
-            elif transaction.stage is not Stage.CONTENT:
-                self._arm(self._patience(transaction.stage))
 
     def _take(self, data: bytes, transaction: Transaction, outgoing: Outgoing) -> list[Reply] | None:
         """Hand the replies in `data` to the transaction. When it is done: those left over; before: None."""
@@ -218,6 +216,9 @@ class Connection(asyncio.Protocol):
                 self._start_content(transaction, outgoing)
         if self._reader.broken is not None:
             raise self._reader.broken
+        if replies and transaction.stage is not Stage.CONTENT:
+            # Whole replies only: octets that dribble in don't extend the wait.
+            self._arm(self._patience(transaction.stage))
         return None
 
     def eof_received(self) -> bool:
