@@ -5,6 +5,7 @@ can take; the reverse, a file without a row, is litter that `sweep` removes. Mus
 """
 
 import contextlib
+import errno
 import io
 import os
 import zlib
@@ -16,7 +17,7 @@ from relay_queue.durable import Disk
 from relay_queue.folder import private_folder
 from relay_queue.ids import is_id, new_id
 from relay_queue.model import Body
-from relay_queue.protocol import BodyDamagedError, QueueError
+from relay_queue.protocol import BodyDamagedError, QueueError, QueueFullError
 
 BLOCK = 1 << 18
 
@@ -94,7 +95,8 @@ class Bodies:
         try:
             descriptor = self._disk.create(path)
         except OSError as error:
-            raise QueueError(f"no file for a large body: {error.strerror}") from error
+            kind = QueueFullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else QueueError
+            raise kind(f"no file for a large body: {error.strerror}") from error
         if os.geteuid() == 0:
             # The shell may run as root beside a server that does not: the file belongs to whom the folder belongs to.
             owner = self.folder.stat()

@@ -60,6 +60,7 @@ class Queue(Protocol):
         Resolves to the marks that were refused: the recipient was no longer in that owner's hands, or a mark to QUEUED
         met an admin's wish to FAIL (the worker then marks it FAILED with its DSN; `withdrawn` tells). A wish to HOLD or
         DROP (see `Admin.steer`) takes the place of a mark to QUEUED; a final mark always wins over a wish.
+        When all marks are refused the notices are not stored either. Of each recipient there is at most one mark.
         When a message's last recipient has ended its body is deleted.
         """
         ...
@@ -97,7 +98,11 @@ class Queue(Protocol):
         ...
 
     def open_file(self, body: Body) -> BinaryIO:
-        """Open the file part for reading (mode "rb"). `BodyDamagedError` if it is missing or of the wrong size."""
+        """Open the file part for reading (mode "rb"). `BodyDamagedError` if it is missing or of the wrong size.
+
+        Where `Body.file_crc` is known, reading from front to end raises `BodyDamagedError` in place of the last block
+        when the octets are not those that were stored.
+        """
         ...
 
     def new_file(self) -> BinaryIO:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -290,6 +291,23 @@ async def test_a_full_disk_refuses_puts_keeps_marks_and_heals(small_disk):
         admin.close()
     finally:
         await queue.aclose()
+
+
+async def test_a_limit_of_file_size_is_no_room_and_heals(sqlite_pair):
+    queue = sqlite_pair.queue
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, hard))
+    stored = 0
+    try:
+        with pytest.raises(QueueFullError):  # noqa: PT012 -- which put it is depends on the pages
+            for _ in range(100):
+                await queue.put(a_put(body=b"x" * 100_000))
+                stored += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert queue.failed() is None
+    await queue.put(a_put())
+    assert len(list(sqlite_pair.admin.select(Selection()))) == stored + 1 > 5
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

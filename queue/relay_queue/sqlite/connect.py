@@ -23,6 +23,8 @@ BUSY_SECONDS = 10.0
 WAL_PAGES = 4000
 """Checkpoint when the log passes 16 MiB: rare enough to merge rewrites of a page, small enough to be short."""
 _LOG_LIMIT = 64 << 20
+_WRITER_CACHE, _READER_CACHE = 32 << 10, 8 << 10
+"""KiB of pages; the file's own pages are in the kernel's cache as well."""
 _PAGE = 4096
 _OLDEST_SQLITE = (3, 37)
 """STRICT tables."""
@@ -90,7 +92,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         "synchronous = FULL",  # each commit is fsynced: the promise behind 250
         f"wal_autocheckpoint = {WAL_PAGES}",
         f"journal_size_limit = {_LOG_LIMIT}",
-        "cache_size = -32768",  # 32 MiB
+        f"cache_size = {-_READER_CACHE if read_only else -_WRITER_CACHE}",
         "temp_store = MEMORY",
         "secure_delete = OFF",  # Debian compiles it in: each delete would write its pages once more
         "foreign_keys = OFF",  # there are none; every statement removes what it orphans

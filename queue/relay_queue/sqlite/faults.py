@@ -5,7 +5,10 @@ The question each answer serves: go on (and with what), or stop the writer for g
 
 import enum
 import errno
+import os
+import resource
 import sqlite3
+from pathlib import Path
 
 from relay_queue.protocol import QueueError, QueueFailedError, QueueFullError
 
@@ -23,6 +26,11 @@ _FATAL_CODES = frozenset(
         sqlite3.SQLITE_NOLFS,
     }
 )
+
+
+_WRITES = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+_TIGHT = 1 << 20
+"""Octets left below which a failed write is put down to them."""
 
 
 class Fault(enum.Enum):
@@ -60,15 +68,34 @@ def _fault_of_code(primary: int) -> Fault:
     return Fault.FATAL if primary in _FATAL_CODES else Fault.OPERATION
 
 
-def as_queue_error(error: Exception, doing: str) -> QueueError:
-    """The error of ours for a foreign one, naming what was being done."""
+def for_want_of_room(error: Exception, folder: Path) -> bool:
+    """Whether a failed write of SQLite is a full disk, quota or file size limit after all.
+
+    SQLite says SQLITE_FULL only for ENOSPC from a plain write; the same in its shared memory file, EDQUOT and EFBIG
+    come as I/O errors. A failed write, unlike a failed fsync, leaves nothing in doubt: the transaction is rolled back.
+    """
+    if getattr(error, "sqlite_errorcode", None) not in _WRITES:
+        return False
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and any(
+        path.stat().st_size + _TIGHT > limit for path in folder.glob("queue.db*")
+    ):
+        return True
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize < _TIGHT
+
+
+def as_queue_error(error: Exception, doing: str, fault: Fault | None = None) -> QueueError:
+    """The error of ours for a foreign one, naming what was being done; `fault` when the caller knows better."""
     if isinstance(error, QueueError):
         return error
     text = f"{doing}: {type(error).__name__}: {error}"
-    match fault_of(error):
-        case Fault.ROOM:
-            return QueueFullError(text)
-        case Fault.FATAL:
-            return QueueFailedError(text)
-        case _:
-            return QueueError(text)
+    return _ERRORS[fault_of(error) if fault is None else fault](text)
+
+
+_ERRORS: dict[Fault, type[QueueError]] = {
+    Fault.OPERATION: QueueError,
+    Fault.ROOM: QueueFullError,
+    Fault.BUSY: QueueError,
+    Fault.FATAL: QueueFailedError,
+}

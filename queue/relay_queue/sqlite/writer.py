@@ -19,7 +19,7 @@ from relay_queue.protocol import QueueError, QueueFailedError
 from relay_queue.sqlite.apply import apply_marks, apply_puts
 from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import TurnLock
-from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of
+from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of, for_want_of_room
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
 from relay_queue.sqlite.sql import queries
 
@@ -132,22 +132,25 @@ class Writer:
         return [self._done(operation) for operation in batch]
 
     def _after_fault(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
-        match fault_of(error):
+        fault = fault_of(error)
+        if fault is Fault.FATAL and for_want_of_room(error, self._bodies.folder.parent):
+            fault = Fault.ROOM
+        match fault:
             case Fault.FATAL:
                 self._note_fatal(error)
                 return self._refused(batch, QueueFailedError(str(self.failure)))
             case Fault.ROOM | Fault.BUSY:
-                return self._without_puts(batch, error)
+                return self._without_puts(batch, as_queue_error(error, "writing to the queue", fault))
             case Fault.OPERATION if len(batch) == 1:
                 return self._refused(batch, as_queue_error(error, "writing to the queue"))
             case _:
                 return self._one_by_one(batch)
 
-    def _without_puts(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
+    def _without_puts(self, batch: Sequence[Operation], error: QueueError) -> list[Outcome]:
         """No room: puts are refused now; marks, which make room, are tried alone and kept until they succeed."""
         marks = [operation for operation in batch if isinstance(operation, MarkOperation)]
         others = [operation for operation in batch if not isinstance(operation, MarkOperation)]
-        outcomes = self._refused(others, as_queue_error(error, "writing to the queue"))
+        outcomes = self._refused(others, error)
         if not marks:
             return outcomes
         if others:
@@ -155,7 +158,7 @@ class Writer:
         self._kept = [*marks]
         if self._closing:
             self._kept = []
-            outcomes += self._refused(marks, as_queue_error(error, "writing to the queue, at the end"))
+            outcomes += self._refused(marks, error)
         return outcomes
 
     def _one_by_one(self, batch: Sequence[Operation]) -> list[Outcome]:
