@@ -22,6 +22,7 @@ class Secrets:
     """ECDSA P-256, as `relay init` makes it."""
     user: str
     password: str
+    password_file: Path
 
 
 def make_secrets(folder: Path) -> Secrets:
@@ -33,6 +34,7 @@ def make_secrets(folder: Path) -> Secrets:
         key=folder / "tls.key",
         user="app@example.com",
         password=secrets.token_urlsafe(24),
+        password_file=folder / "password",
     )
     certificate, key = self_signed("localhost", time.time())
     form = PrivateFormat.TraditionalOpenSSL
@@ -40,6 +42,7 @@ def make_secrets(folder: Path) -> Secrets:
         (made.dkim_key, private.private_bytes(Encoding.PEM, form, NoEncryption())),
         (made.certificate, certificate),
         (made.key, key),
+        (made.password_file, made.password.encode()),
     ):
         path.touch(mode=0o600)
         path.write_bytes(octets)

@@ -13,6 +13,7 @@ Mode s
 Domain example.com
 Selector bench
 KeyFile {key}
+RequireSafeKeys no
 Canonicalization relaxed/relaxed
 SignatureAlgorithm rsa-sha256
 Socket inet:{port}@127.0.0.1

@@ -56,6 +56,7 @@ class Relay:
         self.port = free_port()
         self.pid = 0
         folder.mkdir(exist_ok=True)
+        self.data_dir.mkdir(mode=0o700)
         self.settings_file.write_text(self._settings())
         self.cli("check")
         if options.secure:

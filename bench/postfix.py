@@ -64,7 +64,7 @@ smtpd_tls_auth_only = yes
 smtpd_tls_cert_file = {certificate}
 smtpd_tls_key_file = {key}
 smtpd_sasl_auth_enable = yes
-cyrus_sasl_config_path = {folder}
+cyrus_sasl_config_path = {folder}/conf/sasl
 smtpd_sasl_security_options = noanonymous
 smtpd_relay_restrictions = permit_sasl_authenticated, reject
 """
@@ -100,13 +100,13 @@ class Postfix:
         self.port = free_port()
         self.helpers: list[int] = []
         """Processes that serve it and count as it, such as OpenDKIM."""
-        for name in ("", "spool", "lib"):
+        for name in ("", "conf", "conf/sasl", "spool", "lib"):
             (folder / name).mkdir()
             (folder / name).chmod(0o755)
         record = pwd.getpwnam("postfix")
         os.chown(folder / "lib", record.pw_uid, record.pw_gid)
-        (folder / "master.cf").write_text(_MASTER.format(port=self.port))
-        (folder / "main.cf").write_text(_MAIN.format(folder=folder, sink=sink_port) + self._more(options))
+        (folder / "conf/master.cf").write_text(_MASTER.format(port=self.port))
+        (folder / "conf/main.cf").write_text(_MAIN.format(folder=folder, sink=sink_port) + self._more(options))
 
     def _more(self, options: PostfixOptions) -> str:
         more = ""
@@ -120,7 +120,8 @@ class Postfix:
 
     def _make_user(self, secrets: Secrets) -> None:
         database = self.folder / "sasldb2"
-        (self.folder / "smtpd.conf").write_text(_SASL.format(database=database))
+        # Debian looks into conf/sasl, whatever cyrus_sasl_config_path says.
+        (self.folder / "conf/sasl/smtpd.conf").write_text(_SASL.format(database=database))
         user, _, realm = secrets.user.partition("@")
         command = [program("saslpasswd2", "sasl2-bin"), "-p", "-c", "-f", str(database), "-u", realm, user]
         run(command, input=secrets.password)
@@ -130,12 +131,12 @@ class Postfix:
     @contextlib.contextmanager
     def serving(self) -> Iterator["Postfix"]:
         """Run it until the block ends."""
-        run([self._program, "-c", str(self.folder), "start"])
+        run([self._program, "-c", str(self.folder / "conf"), "start"])
         try:
             until(lambda: greets(self.port), 60, "Postfix greets")
             yield self
         finally:
-            run([self._program, "-c", str(self.folder), "stop"])
+            run([self._program, "-c", str(self.folder / "conf"), "stop"])
 
     def roots(self) -> list[int]:
         """The processes on top of all of its own."""
