@@ -182,7 +182,11 @@ async def test_credentials_never_reach_the_events():
     d.say(b64(b"secret"))
     d.say("AUTH LOGIN")
     d.say(b"x" * 13_000 + b"\r\n")
+    assert d.say(b64(b"secret")).startswith("500 ")
     assert d.handler.refusals
+    assert {command for command, _ in d.handler.refusals} == {"AUTH", "(unknown command)"}
+    d.handler.refusals.clear()
+    d.say("AUTH PLAIN x y")
     assert {command for command, _ in d.handler.refusals} == {"AUTH"}
 
 

@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from relay.smtp.reply import Reply
+from relay.smtp.server.connections import Connections
+from relay.smtp.server.context import ServerContext
 from relay.smtp.server.handler import Identity
+from relay_config.schema import Listener, Settings
 from tests.support.remembering_handler import RememberingHandler
 from tests.support.sans_io import Dialog
 
@@ -179,3 +182,26 @@ async def test_a_long_header_is_refused():
     d = Dialog(RememberingHandler(header_limit=1000)).data()
     assert d.say(b"A: b\r\n" * 300 + b"\r\nx\r\n.\r\n").startswith("552 5.3.4")
     assert d.code("NOOP") == 250
+
+
+async def test_an_error_after_the_verdict_ends_the_session_in_order(caplog):
+    handler = RememberingHandler(manual=True)
+    d = Dialog(handler).data()
+    d.feed(b"A: b\r\n\r\nx\r\n.\r\n")
+    handler.pending[0].set_result("not a reply")
+    await asyncio.sleep(0)
+    d.replies = b""
+    d.collect()
+    assert d.replies.startswith(b"421 4.3.0 ")
+    assert d.closed
+    assert "internal error" in caplog.text
+
+
+def test_a_context_from_settings():
+    listener = Listener(address="127.0.0.1:25", tls="none", auth="off")
+    settings = Settings(hostname="MX.test", listener=(listener,))
+    context = ServerContext.from_settings(settings, listener, RememberingHandler(), None, Connections())
+    assert context.greeting == b"220 MX.test ESMTP relay\r\n"
+    assert context.limits is settings.limits
+    assert context.max_message_size == settings.submission.max_message_size
+    assert context.max_recipients == settings.submission.max_recipients

@@ -206,3 +206,43 @@ def test_long_nonsense_costs_little(text):
     begun = time.process_time()
     assert isinstance(parse_path(text), str)
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("form", "domain"),
+    [
+        ("victim@ext.test", "ext.test"),
+        ("victim%ext.test@local.test", "local.test"),
+        ("ext.test!victim@local.test", "local.test"),
+        ("ext.test!victim", None),
+        ("@local.test:victim@ext.test", "ext.test"),
+        ("@local.test,@local.test:victim@ext.test", "ext.test"),
+        ('"victim@ext.test"@local.test', "local.test"),
+        ('"victim@ext.test"', None),
+        ("victim@ext.test@local.test", None),
+        ("victim@local.test@ext.test", None),
+        ("victim@ext.test.", None),
+        ("victim@[127.0.0.1]", "[127.0.0.1]"),
+        ("victim@127.0.0.1", None),
+        ("victim@[IPv6:::1]", "[IPv6:::1]"),
+        ("victim@[IPv6:::ffff:127.0.0.1]", "[IPv6:::ffff:7f00:1]"),
+        ("victim@localhost", "localhost"),
+        ("victim@EXT.TEST", "ext.test"),
+        ("victim @local.test", None),
+        ("victim@ext.test @local.test", None),
+        ("victim@ext.test\0@local.test", None),
+        ("victim@ext.test,user@local.test", None),
+        ("victim@ext.test;user@local.test", None),
+        ("victim@ext.test(@local.test)", None),
+        ("victim@ext.test\\@local.test", None),
+        ("victim@sub.local.test", "sub.local.test"),
+        ("victim@xlocal.test", "xlocal.test"),
+        ("victim@.local.test", None),
+        ("victim@l\u043ecal.test", "xn--lcal-55d.test"),
+        ("victim@[local.test]", None),
+    ],
+)
+def test_relaying_tricks_name_their_true_destination(form, domain):
+    """What policy is asked about is where the mail would go, or it is not asked at all."""
+    path = parse_path(f"<{form}>")
+    assert (None if isinstance(path, str) else path.domain) == domain

@@ -149,6 +149,8 @@ class Engine:
     def _unknown(self, verb: str, text: str) -> None:
         """Not a command: another protocol's, or a mistake."""
         session = self.session
+        # Not the text itself: a client that missed the refusal of its AUTH sends the password here.
+        session.line = "(unknown command)"
         first = session.commands == 1 and not (text.isascii() and text.isprintable())
         if first or verb.upper() in _OTHER_PROTOCOLS or verb.endswith(":"):
             session.close(texts.NOT_SMTP)

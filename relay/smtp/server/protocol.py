@@ -149,7 +149,8 @@ class RelaySMTP(SMTP):
         """End when the running transaction has ended."""
         if self._engine is not None and not self._lingering:
             self._engine.drain()
-            self._flush()
+            # A client that waits for nothing sends nothing: no need to linger.
+            self._flush(linger=False)
 
     def abort(self) -> None:
         """End now."""
@@ -191,9 +192,9 @@ class RelaySMTP(SMTP):
         if not self._reading or session.busy or again:
             self._set_reading(wanted=self._may_read(engine))
         if self._eof and not (again or session.busy or self._blocked) and not self._lingering:
-            self.abort()
+            self._close(linger=False)
 
-    def _flush(self) -> None:
+    def _flush(self, *, linger: bool = True) -> None:
         """Write the replies gathered, in one piece, and follow the session where it went."""
         session = self._state
         out = session.out
@@ -201,7 +202,7 @@ class RelaySMTP(SMTP):
             self._wire.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
         if session.phase is Phase.CLOSED:
-            self._close()
+            self._close(linger=linger and not session.quit)
         elif session.phase is Phase.TLS and self._handshake is None:
             self._start_handshake()
 
@@ -291,6 +292,7 @@ class RelaySMTP(SMTP):
             return
         self._wire = secured
         self._reading = True
+        self._blocked = False  # said of the plain transport, which now answers to the TLS layer
         self._state.secured(_describe(secured) or "TLS")
         self._timers.active_at = self.loop.time()
         self._run()
@@ -303,12 +305,12 @@ class RelaySMTP(SMTP):
         self._wire.write(canned.wire)
         self._wire.close()
 
-    def _close(self) -> None:
+    def _close(self, *, linger: bool = True) -> None:
         """Close, giving a client that is still sending the chance to take our last reply."""
         transport = self._wire
         if transport is None or self._lingering:
             return
-        if self._state.quit or self._eof or self._blocked or not transport.can_write_eof():
+        if not linger or self._eof or self._blocked or not transport.can_write_eof():
             self._lingering = True
             transport.close()
             return

@@ -197,7 +197,11 @@ class Session:
             if self.phase is Phase.CLOSED:
                 _retrieve(done)
                 return
-            then(done)
+            try:
+                then(done)
+            except Exception:
+                log.exception("internal error in an SMTP session")
+                self.close(texts.INTERNAL_CLOSE)
             self.wake()
 
         future.add_done_callback(resolved)
