@@ -5,7 +5,6 @@ can take; the reverse, a file without a row, is litter that `sweep` removes. Mus
 """
 
 import contextlib
-import errno
 import io
 import os
 import zlib
@@ -17,7 +16,7 @@ from relay_queue.durable import Disk
 from relay_queue.folder import private_folder
 from relay_queue.ids import is_id, new_id
 from relay_queue.model import Body
-from relay_queue.protocol import BodyDamagedError, QueueError, QueueFullError
+from relay_queue.protocol import BodyDamagedError
 
 BLOCK = 1 << 18
 
@@ -90,13 +89,9 @@ class Bodies:
         private_folder(self._tmp)
 
     def new(self) -> SpoolFile:
-        """A new temporary file. Raises `QueueError`."""
+        """A new temporary file. Raises OSError as it comes, like the writes that follow."""
         path = self._tmp / new_id()
-        try:
-            descriptor = self._disk.create(path)
-        except OSError as error:
-            kind = QueueFullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else QueueError
-            raise kind(f"no file for a large body: {error.strerror}") from error
+        descriptor = self._disk.create(path)
         if os.geteuid() == 0:
             # The shell may run as root beside a server that does not: the file belongs to whom the folder belongs to.
             owner = self.folder.stat()

@@ -109,7 +109,7 @@ class Queue(Protocol):
         """A new temporary file in the body folder for a large body that is still arriving; `.name` is its path.
 
         Pass its base name as `Body.file` to `put`, which fsyncs and renames it before the row is committed; or
-        `discard_file` it. Leftovers are removed at the next `recover(None)`.
+        `discard_file` it. Leftovers are removed at the next `recover(None)`. It and its writes raise OSError.
         """
         ...
 

@@ -168,6 +168,14 @@ async def test_each_durable_step_of_a_large_body_can_fail(tmp_path, step, number
         await queue.aclose()
 
 
+async def test_a_file_that_cannot_be_created_is_an_oserror_and_passes(tmp_path):
+    queue = open_queue(tmp_path / "data", slot=1, disk=FailingDisk("create", errno.EMFILE))
+    with pytest.raises(OSError, match="Too many open files"):
+        queue.new_file()
+    await queue.put(large(queue))
+    await queue.aclose()
+
+
 async def test_a_put_that_fails_takes_its_file_along(sqlite_pair, tmp_path):
     queue = sqlite_pair.queue
     first, second = large(queue), large(queue)

@@ -123,7 +123,6 @@ class SqliteQueue:
 
     def new_file(self) -> BinaryIO:
         """See `Queue.new_file`."""
-        self._check_open()
         file = self._bodies.new()
         self._arriving[file.path.name] = file
         return file
