@@ -20,6 +20,7 @@ from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
 from relay.process.sockets import BindError, bind
 from relay.process.supervisor import Child, Supervisor
+from relay.submission.handler import Shared
 from relay_config.check import load_checked
 from relay_config.problems import SettingsError
 from relay_config.schema import Settings
@@ -54,8 +55,13 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         wake.clear(data_dir)
         drop(settings.user)
         asyncio.run(_recover(data_dir))
+        # What clients did is counted for all workers, and outlives a worker that dies.
+        shared = Shared(workers)
         children = [
-            Child(f"worker {slot}", partial(worker.main, settings, reload, materials, slot, workers, sockets[slot]))
+            Child(
+                f"worker {slot}",
+                partial(worker.main, settings, reload, materials, shared, slot, workers, sockets[slot]),
+            )
             for slot in range(workers)
         ]
         if settings.sandbox.receiver is not None:

@@ -19,7 +19,7 @@ from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError, Materials
 from relay.process.supervisor import STOP_GRACE
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
-from relay.submission.handler import SubmissionHandler
+from relay.submission.handler import Shared, SubmissionHandler
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener, Settings
 from relay_queue.sqlite import open_queue
@@ -32,6 +32,7 @@ def main(
     settings: Settings,
     reload: Callable[[], Settings],
     materials: Materials,
+    shared: Shared,
     slot: int,
     workers: int,
     sockets: list[tuple[Listener, socket.socket]],
@@ -42,7 +43,7 @@ def main(
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(settings, reload, materials, slot, workers, sockets, lifeline))
+        return runner.run(_run(settings, reload, materials, shared, slot, workers, sockets, lifeline))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -57,12 +58,13 @@ async def _run(
     settings: Settings,
     reload: Callable[[], Settings],
     materials: Materials,
+    shared: Shared,
     slot: int,
     workers: int,
     sockets: list[tuple[Listener, socket.socket]],
     lifeline: int,
 ) -> int:
-    worker = Worker(settings, materials, slot, workers)
+    worker = Worker(settings, materials, shared, slot, workers)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
 
@@ -85,7 +87,7 @@ async def _run(
 class Worker:
     """All parts of one worker, started and stopped in the right order."""
 
-    def __init__(self, settings: Settings, materials: Materials, slot: int, workers: int) -> None:
+    def __init__(self, settings: Settings, materials: Materials, shared: Shared, slot: int, workers: int) -> None:
         self._settings = settings
         self._materials = materials
         self._slot = slot
@@ -107,8 +109,10 @@ class Worker:
             workers=workers,
             notify=self._notifier.notify,
         )
-        self._handler = SubmissionHandler(settings, self.queue, self.delivery, self.log, keys=materials.keys)
-        self._housekeeping = Housekeeping(settings, self.queue, self.log, self._data_dir, slot)
+        self._handler = SubmissionHandler(
+            settings, self.queue, self.delivery, self.log, keys=materials.keys, shared=shared, slot=slot
+        )
+        self._housekeeping = Housekeeping(settings, self.queue, self.log, slot, self.delivery.halt)
         self._connections = Connections()
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +121,6 @@ class Worker:
     async def start(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
         """Give back what a predecessor had in hand, then deliver, then listen."""
         await self.queue.recover(self._slot)
-        self.delivery.marker.on_failure = self._housekeeping.queue_failed
         self._ears = wake.listen(self._data_dir, self._slot, self._loop, self._notice)
         await self.delivery.start()
         self._housekeeping.start()

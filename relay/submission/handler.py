@@ -23,11 +23,11 @@ from relay.submission import texts
 from relay.submission.authenticator import Authenticator, BusyError, password_pool
 from relay.submission.compose import Draft, draft
 from relay.submission.disk import DiskSpace
-from relay.submission.failures import AuthFailures
+from relay.submission.failures import AuthFailures, SharedFailures
 from relay.submission.networks import Networks, client_key
 from relay.submission.outlet import Outlet, Verifier
 from relay.submission.passwords import VerificationImpossibleError
-from relay.submission.quota import Quota
+from relay.submission.quota import Quota, shared_usage
 from relay.submission.senders import policy
 from relay.submission.users import FILE, Users
 from relay_config.schema import Limits, Settings
@@ -62,6 +62,14 @@ class _Rules:
         )
 
 
+class Shared:
+    """What the workers of a server count together; made before they are forked."""
+
+    def __init__(self, workers: int) -> None:
+        self.usage = shared_usage(workers)
+        self.failures = SharedFailures(workers)
+
+
 class SubmissionHandler:
     """Decides for the sessions of one worker, and takes their mail."""
 
@@ -75,8 +83,13 @@ class SubmissionHandler:
         keys: KeyRing,
         verifier: Verifier | None = None,
         clock: Callable[[], float] = time.time,
+        shared: Shared | None = None,
+        slot: int = 0,
     ) -> None:
-        """`verifier` defaults to the users of the data folder; raises `UserFileError` where their file is damaged."""
+        """`verifier` defaults to the users of the data folder; raises `UserFileError` where their file is damaged.
+
+        `shared` and the worker's `slot` in it: None counts alone.
+        """
         self._queue = queue
         self._outlet = outlet
         self._recorder = recorder
@@ -84,8 +97,9 @@ class SubmissionHandler:
         self._verifier = verifier if verifier is not None else self._users_of(settings)
         self._clock = clock
         self._rules = _Rules.of(settings, keys, clock)
-        self._quota = Quota()
-        self._failures = AuthFailures()
+        shared = shared if shared is not None else Shared(slot + 1)
+        self._quota = Quota(shared.usage.column(slot))
+        self._failures = AuthFailures(shared.failures, slot)
         self._threads = ThreadPoolExecutor(_THREADS, "relay-sign")
         self._stopping = False
 
@@ -139,7 +153,7 @@ class SubmissionHandler:
             # Users need the null sender for read receipts (RFC 8098 §3).
             if sender and not policy(identity.senders).allows(sender, transaction.sender_domain):
                 return texts.SENDER_DENIED
-            exceeded = self._messages_exceeded(identity)
+            exceeded = self._messages_exceeded(identity, 1, self._clock())
             if exceeded is not None:
                 return exceeded
         elif self._auth_of(peer) == "required":
@@ -161,7 +175,7 @@ class SubmissionHandler:
             if not peer.trusted:
                 return texts.NO_RELAY_AUTH if auth == "optional" else texts.NO_RELAY
             return None
-        return self._recipients_exceeded(identity, len(transaction.recipients) + 1)
+        return self._recipients_exceeded(identity, len(transaction.recipients) + 1, self._clock())
 
     def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
         """See `Handler`."""
@@ -201,12 +215,6 @@ class SubmissionHandler:
         if identity is None and (self._auth_of(peer) == "required" or not peer.trusted):
             # The session refused every RCPT already; this line is what "never an open relay" rests on.
             return texts.NO_RELAY
-        if identity is not None:
-            exceeded = self._messages_exceeded(identity) or self._recipients_exceeded(
-                identity, len(transaction.recipients)
-            )
-            if exceeded is not None:
-                return exceeded
         assert content.header is not None, "the session closes the content"
         now = self._clock()
         facts = Facts(
@@ -221,9 +229,9 @@ class SubmissionHandler:
             return fixed
         if identity is not None and not _authors_allowed(identity, fixed):
             return texts.AUTHOR_DENIED
-        if identity is not None and (rules.limits.messages_per_hour or rules.limits.recipients_per_hour):
-            # Counted before it is stored, so that messages sent at the same time are no way around the limit.
-            self._quota.add(identity.user, 1, len(transaction.recipients), now)
+        exceeded = None if identity is None else self._charge(identity, len(transaction.recipients), now)
+        if exceeded is not None:
+            return exceeded
         return draft(peer, transaction, content, fixed, facts, rules.keys.find(fixed.authors[0].domain))
 
     def _signed(self, peer: Peer, drafted: Draft, reply: asyncio.Future[Reply], done: asyncio.Future[None]) -> None:
@@ -291,18 +299,30 @@ class SubmissionHandler:
             self._recorder.problem("disk", error)
             return texts.INTERNAL
 
-    def _messages_exceeded(self, identity: Identity) -> Reply | None:
+    def _charge(self, identity: Identity, recipients: int, now: float) -> Reply | None:
+        """Count a message against its user's limits, or refuse it."""
+        limits, user = self._rules.limits, identity.user
+        if not (limits.messages_per_hour or limits.recipients_per_hour):
+            return None
+        # Counted first, looked at after: then messages at the same time, here or in another worker, cannot both pass.
+        self._quota.add(user, 1, recipients, now)
+        exceeded = self._messages_exceeded(identity, 0, now) or self._recipients_exceeded(identity, 0, now)
+        if exceeded is not None:
+            self._quota.add(user, -1, -recipients, now)
+        return exceeded
+
+    def _messages_exceeded(self, identity: Identity, more: int, now: float) -> Reply | None:
         limit = self._rules.limits.messages_per_hour
         if not limit:
             return None
-        wait = self._quota.messages_wait(identity.user, limit, self._clock())
+        wait = self._quota.messages_wait(identity.user, more, limit, now)
         return texts.messages_exceeded(limit, wait) if wait else None
 
-    def _recipients_exceeded(self, identity: Identity, more: int) -> Reply | None:
+    def _recipients_exceeded(self, identity: Identity, more: int, now: float) -> Reply | None:
         limit = self._rules.limits.recipients_per_hour
         if not limit:
             return None
-        wait = self._quota.recipients_wait(identity.user, more, limit, self._clock())
+        wait = self._quota.recipients_wait(identity.user, more, limit, now)
         return texts.recipients_exceeded(limit, wait) if wait else None
 
     async def _authenticate(self, peer: Peer, user: str, password: str) -> Identity | Reply:
@@ -323,9 +343,9 @@ class SubmissionHandler:
         if identity is None:
             # Counted after the check: counting before would keep out an application that opens its whole pool at once.
             # Guesses made at the same time pass the limit by no more than a client may have connections.
-            self._failures.failed(client, user, limit, self._clock())
+            self._failures.failed(client, user, self._clock())
             return texts.WRONG_PASSWORD
-        self._failures.succeeded(client, user)
+        self._failures.succeeded(client, user, self._clock())
         return identity
 
 
