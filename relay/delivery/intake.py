@@ -85,6 +85,10 @@ class Intake:
         """Start the scanner."""
         self._spawn(self._scan())
 
+    def halt(self) -> None:
+        """Claim and admit nothing more."""
+        self._stopping = True
+
     async def stop(self) -> None:
         """Claim nothing more; give back what is being routed."""
         self._stopping = True

@@ -47,8 +47,6 @@ class Marker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unwritten = 0
         self._settled = asyncio.Event()
-        self.on_failure: Callable[[BaseException], None] | None = None
-        """Called when outcomes can't be written: the writer stopped for good."""
 
     def record(self, work: Work, verdict: Verdict, now: float) -> None:
         """Record a verdict; DSNs where wanted. Reads the original from the queue only if a DSN needs it."""
@@ -114,17 +112,24 @@ class Marker:
             body = Body(b"\r\n")
         self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, body, now))
 
-    def _notices(self, work: Work, wanted: list[tuple[str, list[Recipient]]], body: Body, now: float) -> list[Put]:
+    def _notices(
+        self, work: Work, wanted: list[tuple[str, list[Recipient]]], body: Body, now: float
+    ) -> list[tuple[str, Put]]:
         puts = []
         for kind, recipients in wanted:
             put = self._dsn(kind, Entry(work.message, recipients), body.head, now)
             if put is not None:
                 self._admit(put)
-                self._recorder.notified(kind, work.message, put.entry.message.id)
-                puts.append(put)
+                puts.append((kind, put))
         return puts
 
-    def _mark(self, message: Message, recipients: list[Recipient], marks: list[Mark], notices: Sequence[Put]) -> None:
+    def _mark(
+        self,
+        message: Message,
+        recipients: list[Recipient],
+        marks: list[Mark],
+        notices: Sequence[tuple[str, Put]],
+    ) -> None:
         by_n = {recipient.n: recipient for recipient in recipients}
 
         def durable(refused: list[Mark]) -> None:
@@ -135,14 +140,16 @@ class Marker:
                     self._recorder.outcome(message, by_n[mark.n], mark)
                 elif mark.state is State.QUEUED:
                     wished.append(by_n[mark.n])
-            for put in notices:
+            # Where all marks were refused, the queue did not store the DSNs that go with them.
+            for kind, put in notices if len(refused) < len(marks) else ():
+                self._recorder.notified(kind, message, put.entry.message.id)
                 self._recorder.accepted(put.entry, None)
                 self._offer(put)
             if wished:
                 # Deferred while an admin wanted it failed: the wish is carried out now, with its DSN.
                 self.settle(Work(message, wished, None), State.FAILED, "550 5.7.0 failed by an administrator")
 
-        self._write(marks, notices, durable)
+        self._write(marks, [put for _, put in notices], durable)
 
     def _write(self, marks: Sequence[Mark], notices: Sequence[Put], then: Callable[[list[Mark]], None]) -> None:
         def done(future: asyncio.Future[list[Mark]]) -> None:
@@ -151,8 +158,6 @@ class Marker:
             error = None if future.cancelled() else future.exception()
             if error is not None:
                 self._recorder.problem("mark", error)
-                if self.on_failure is not None:
-                    self.on_failure(error)
             elif not future.cancelled():
                 then(future.result())
 

@@ -102,6 +102,12 @@ class Delivery:
             lane.planner.ready.clear()
         await self.marker.flush()
 
+    def halt(self) -> None:
+        """Outcomes can no longer be recorded: start nothing more, or it would be delivered again and again."""
+        self._intake.halt()
+        for lane in self.lanes.running.values():
+            lane.stopping = True
+
     def reload(self, settings: Settings) -> None:
         """Take new settings; connections and mail in hand stay."""
         self._settings = settings
@@ -150,8 +156,7 @@ class Delivery:
             try:
                 body = await self._read(message.id, body)
             except BodyDamagedError as error:
-                self._recorder.problem("body", error)
-                self.marker.settle(work, State.QUARANTINED, f"stored message is damaged: {error}")
+                self._quarantine(work, error)
                 return None
             work.body = body
         return Outgoing(
@@ -205,6 +210,10 @@ class Delivery:
             # An idle connection that the peer had given up: no attempt was made.
             work.retried = True
             lane.planner.ready.appendleft(work)
+            return
+        if isinstance(error.__cause__, BodyDamagedError):
+            # Noticed while it was being read to the peer, who got no end of it.
+            self._quarantine(work, error.__cause__)
             return
         whole = judge_error(error)
         outcomes = [
@@ -294,6 +303,10 @@ class Delivery:
         """The lane's pause in seconds since the epoch (the planner counts on the loop's clock)."""
         left = lane.planner.paused_until - self._loop.time()
         return self._wall() + left if left > 0 else 0.0
+
+    def _quarantine(self, work: Work, error: BodyDamagedError) -> None:
+        self._recorder.problem("body", error)
+        self.marker.settle(work, State.QUARANTINED, f"stored message is damaged: {error}")
 
     def _stopped(self, lane: LaneRunner, work: Work) -> bool:
         return (

@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from relay.events.log import EventLog
 from relay_config.schema import Settings
 from relay_queue.protocol import Queue, QueueError
 
-_EVERY = 60.0
+_PRUNE_EVERY = 60.0
+_LOOK_EVERY = 0.5
+"""Seconds between looks at whether the queue still works."""
 _STEP = 1000
 _BETWEEN = 0.05
 """Seconds between steps, so that pruning a day's history never keeps mail from being written."""
@@ -17,19 +20,26 @@ _BETWEEN = 0.05
 class Housekeeping:
     """One per worker; the first worker does what is to be done once."""
 
-    def __init__(self, settings: Settings, queue: Queue, log: EventLog, data_dir: Path, slot: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        queue: Queue,
+        log: EventLog,
+        slot: int,
+        on_queue_failed: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._queue = queue
         self._log = log
         self._slot = slot
-        self._marker = failure_marker(data_dir, slot)
+        self._marker = failure_marker(Path(settings.data_dir), slot)
+        self._on_queue_failed = on_queue_failed
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin; an earlier run's failure is over once its successor runs."""
         self._marker.unlink(missing_ok=True)
-        if self._slot == 0:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """End at once."""
@@ -41,20 +51,28 @@ class Housekeeping:
         """Take new settings."""
         self._settings = settings
 
-    def queue_failed(self, error: BaseException) -> None:
-        """The writer stopped for good: leave word for `relay check` (new connections are answered 421 already)."""
-        reason = self._queue.failed()
-        if reason is not None and not self._marker.exists():
-            self._log.process("queue stopped", reason=reason, error=str(error))
-            self._marker.write_text(f"{reason}\n", encoding="utf-8")
-
     async def _run(self) -> None:
-        while True:
-            try:
-                await self._prune()
-            except QueueError as error:
-                self._log.problem("prune", error)
-            await asyncio.sleep(_EVERY)
+        pruned_at = -_PRUNE_EVERY
+        loop = asyncio.get_running_loop()
+        while (reason := self._queue.failed()) is None:
+            if self._slot == 0 and loop.time() - pruned_at >= _PRUNE_EVERY:
+                pruned_at = loop.time()
+                try:
+                    await self._prune()
+                except QueueError as error:
+                    self._log.problem("prune", error)
+            await asyncio.sleep(_LOOK_EVERY)
+        self._queue_failed(reason)
+
+    def _queue_failed(self, reason: str) -> None:
+        """Leave word for `relay check`: new connections are answered 421 from here on."""
+        self._on_queue_failed()
+        self._log.process("queue stopped", reason=reason)
+        try:
+            self._marker.write_text(f"{reason}\n", encoding="utf-8")
+        except OSError as error:
+            # The disk that failed the queue may fail this too; the log has it.
+            self._log.problem("queue stopped", error)
 
     async def _prune(self) -> None:
         keep = self._settings.history.keep

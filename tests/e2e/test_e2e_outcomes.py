@@ -3,6 +3,8 @@
 import json
 
 from tests.support.answers import Close
+from tests.support.dns import Fault
+from tests.support.running import until
 from tests.support.world import World
 
 
@@ -97,13 +99,11 @@ async def test_an_unknown_domain_fails_at_once(world: World):
 
 
 async def test_dns_trouble_is_temporary(world: World):
-    from tests.support.dns import Fault
-
-    mx = await world.mx("example.test")
+    await world.mx("example.test")
     world.dns.faults["example.test"] = Fault("servfail")
     relay = await world.start(dns={"nameservers": [world.dns.address], "timeout": "500ms"})
     await world.send("someone@example.test")
-    await mx.until(lambda: world.dns.faults["example.test"].seen >= 1)
+    await until(lambda: world.dns.faults["example.test"].seen >= 1)
     shown = await relay.command("queue", "list", "--json")
     assert '"queued"' in shown or '"active"' in shown
 

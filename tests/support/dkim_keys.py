@@ -1,34 +1,10 @@
 """DKIM keys for tests, made once per process, and dkimpy as the verifier that judges what they signed."""
 
-import base64
-import types
 from functools import lru_cache
 
 import dkim
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from relay.message.dkim.keys import Algorithm, SigningKey, generate, load, record, record_name
-
-
-class _VerifyKey:
-    """The one class of PyNaCl that dkimpy needs to verify Ed25519, on `cryptography`."""
-
-    def __init__(self, key: bytes, encoder: object) -> None:
-        del encoder
-        self._key = Ed25519PublicKey.from_public_bytes(base64.b64decode(key))
-
-    def verify(self, message: bytes, signature: bytes) -> bytes:
-        self._key.verify(signature, message)
-        return message
-
-
-if not hasattr(dkim, "nacl"):
-    dkim.nacl = types.SimpleNamespace(
-        signing=types.SimpleNamespace(VerifyKey=_VerifyKey),
-        encoding=types.SimpleNamespace(Base64Encoder=None),
-        exceptions=types.SimpleNamespace(BadSignatureError=InvalidSignature, ValueError=ValueError),
-    )
 
 
 @lru_cache(maxsize=8)
