@@ -1,5 +1,6 @@
 """What becomes of mail: retries, bounces, expiry, mixed outcomes."""
 
+import asyncio
 import json
 
 from tests.support.answers import Close
@@ -145,6 +146,20 @@ async def test_dsn_requests_are_passed_on(world: World):
     assert got.params["ENVID"] == "abc"
     assert got.recipients[0].params["NOTIFY"] == "SUCCESS,FAILURE"
     assert sender.messages == []
+
+
+async def test_a_delay_is_reported_once_when_asked(world: World):
+    await world.mx("example.test", rcpt="450 4.2.1 busy")
+    sender = await world.mx("sender.test")
+    await world.start(retry={"schedule": ["1s"], "expire_after": "1h", "delay_notice_after": "1s"})
+    await world.send("asked@example.test", rcpt_options=["NOTIFY=DELAY"])
+    await world.send("silent@example.test")
+    (notice,) = await sender.wait(1)
+    assert b"Action: delayed" in notice.content
+    assert b"Will-Retry-Until:" in notice.content
+    assert b"busy" in notice.content
+    await asyncio.sleep(2.5)
+    assert len(sender.messages) == 1
 
 
 async def test_notify_never_is_silent(world: World):

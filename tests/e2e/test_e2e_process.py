@@ -35,10 +35,9 @@ async def flood(world: World, count: int, domain: str = "example.test", threads:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_ten_thousand_messages_none_lost_none_doubled(world: World, workers: int):
+@pytest.mark.parametrize(("workers", "count"), [(1, 2_000), (2, 10_000)])
+async def test_thousands_of_messages_none_lost_none_doubled(world: World, workers: int, count: int):
     mx = await world.mx("example.test")
-    count = 5000
     await world.start(workers=workers, throttle={"rate": "0", "connection_rate": "0", "max_connections": 20})
     taken = await flood(world, count)
     assert len(taken) == count

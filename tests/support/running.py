@@ -44,9 +44,9 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 class Relay:
     """A running relay. Ports: `plain` (trusted loopback), and others as the settings say."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], plain: int = 0) -> None:
         self.folder = folder
-        self.plain = free_port()
+        self.plain = plain or free_port()
         self.settings: dict[str, Any] = {
             "hostname": "relay.test",
             "data_dir": "data",
@@ -55,6 +55,7 @@ class Relay:
             "submission": {"trusted_networks": ["127.0.0.0/8"]},
         } | dict(settings)
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment = dict(CLEAN)
         self.write_settings()
 
     @property
@@ -86,7 +87,7 @@ class Relay:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=CLEAN,
+                env=self.environment,
                 start_new_session=True,
             )
 
@@ -146,10 +147,16 @@ class Relay:
         return done.stdout.decode()
 
 
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.asynccontextmanager
-async def running(folder: Path, **settings: Any) -> AsyncIterator[Relay]:
+async def running(folder: Path, *, plain: int = 0, **settings: Any) -> AsyncIterator[Relay]:
     """A relay that greets; killed at the end, whatever happens."""
-    relay = Relay(folder, settings)
+    relay = Relay(folder, settings, plain)
     try:
         await relay.start()
         yield relay
