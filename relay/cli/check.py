@@ -11,6 +11,7 @@ import click
 from relay.cli.context import Shell, pass_shell, user_name
 from relay.cli.exits import FAILED, FailureError
 from relay.cli.output import count, emit_json, json_option, printable
+from relay.process.marker import MARKER
 from relay_config.problems import Problem
 from relay_config.schema import Settings
 from relay_queue.model import Selection
@@ -77,6 +78,17 @@ def _ownership(folder: Path, settings: Settings) -> Iterator[Problem]:
         yield Problem(str(folder), "", f"belongs to {owner}, and the relay runs as {settings.user}", remedy)
 
 
+def _stopped_writers(data_dir: Path) -> Iterator[Problem]:
+    """Workers that left word that they can write to the queue no more (`relay.process.housekeeping`)."""
+    for marker in sorted((data_dir / "run").glob(f"{MARKER}*")):
+        try:
+            reason = marker.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            continue  # its worker began anew meanwhile
+        what = f"worker {marker.name.removeprefix(MARKER)} stopped writing to the queue: {reason}"
+        yield Problem(str(data_dir), "", what, "see to the disk (`dmesg`), then restart the relay")
+
+
 def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
     from relay.submission.users import FILE, UserFileError, read_users
     from relay_queue.protocol import QueueError
@@ -94,6 +106,10 @@ def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Pro
         if damaged:
             remedy = "look with `relay queue list --state quarantined`, then release, fail or drop them"
             warnings.append(Problem(str(data_dir), "", f"{count(damaged, 'damaged recipient')} set aside", remedy))
+    stopped = list(_stopped_writers(data_dir))
+    if stopped:
+        # Left by a server that runs no more it is history: the next start begins anew.
+        (problems if shell.running() else warnings).extend(stopped)
     try:
         if any(listener.auth == "required" for listener in settings.listener) and not read_users(data_dir / FILE):
             remedy = "nobody can log in: add one with `relay user add NAME`"

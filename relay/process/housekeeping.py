@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relay.events.log import EventLog
+from relay.process.marker import MARKER
 from relay_config.schema import Settings
 from relay_queue.protocol import Queue, QueueError
 
@@ -32,7 +33,7 @@ class Housekeeping:
         self._queue = queue
         self._log = log
         self._slot = slot
-        self._marker = failure_marker(Path(settings.data_dir), slot)
+        self._marker = Path(settings.data_dir) / "run" / f"{MARKER}{slot}"
         self._on_queue_failed = on_queue_failed
         self._task: asyncio.Task[None] | None = None
 
@@ -81,8 +82,3 @@ class Housekeeping:
         while forgotten >= _STEP:
             await asyncio.sleep(_BETWEEN)
             forgotten = await self._queue.prune(time.time() - keep, _STEP)
-
-
-def failure_marker(data_dir: Path, slot: int) -> Path:
-    """Where a worker leaves word that its queue writer stopped."""
-    return data_dir / "run" / f"queue-failed-{slot}"

@@ -125,6 +125,24 @@ def reachable():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
+def test_a_worker_that_stopped_writing_is_a_problem(shell):
+    open_admin(shell.data_dir).close()
+    (shell.data_dir / "run").mkdir(mode=0o700, exist_ok=True)
+    marker = shell.data_dir / "run" / "queue-failed-3"
+    marker.write_text("disk I/O error \x1b[31m\n")
+    ran = shell.run("check")
+    assert (ran.code, ran.lines[0][:8]) == (0, "warning:"), "of a server that has ended it is history"
+    lock = acquire(shell.data_dir)
+    try:
+        ran = shell.run("check")
+    finally:
+        lock.release()
+    assert ran.code == 1
+    assert "worker 3 stopped writing to the queue: disk I/O error" in ran.lines[0]
+    assert "restart the relay" in ran.lines[0]
+    assert "\x1b" not in ran.out
+
+
 def test_root_works_as_the_folders_owner(reachable, shell, monkeypatch):
     args = ("suspend", "add", "--domain", "x.test")
     assert shell.run(*args).code == 0, "everything is imported now: the other user may not read the interpreter's files"
