@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from bench.catalog import BENCHMARKS, Context
-from bench.folder import working_folder
+from bench.folder import checked_out, working_folder
+from bench.ours import use_source
 from bench.processes import many_files
 from bench.runs import Plan
 from bench.table import machine, table, write_json
@@ -21,7 +22,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="runs of each server, in turn (default: 5)")
     parser.add_argument("--seconds", type=float, default=8, help="about how long a run takes (default: 8)")
     parser.add_argument("--messages", type=int, default=0, help="messages of a run, instead of --seconds")
+    parser.add_argument("--depth", type=int, default=1_000_000, help="recipients in a deep queue (default: 1000000)")
     parser.add_argument("--folder", type=Path, help="where to work: a folder on a disk (default: the temporary one)")
+    parser.add_argument("--revision", help="run the relay as of this git revision, rather than the working tree's")
     parser.add_argument("--keep", action="store_true", help="leave settings, queues and logs behind")
     parser.add_argument("--alone", action="store_true", help="without Postfix")
     parser.add_argument("--json", type=Path, help="where the result goes (default: bench/results/)")
@@ -35,11 +38,13 @@ def main() -> int:
     """Returns the exit status: 1 if a benchmark could not be run to its end."""
     options = _options()
     many_files()
-    plan = Plan(options.runs, options.seconds, options.messages)
+    plan = Plan(options.runs, options.seconds, options.messages, options.depth)
     rows: list[Row] = []
     failed = False
     with working_folder(options.folder, keep=options.keep) as folder:
         print(" ".join(f"{name}={value}" for name, value in machine(folder).items()))
+        if options.revision:
+            use_source(checked_out(options.revision, folder))
         for name in options.names or BENCHMARKS:
             print(f"{name}:", flush=True)
             (folder / name).mkdir(mode=0o755)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench import relayed
+from bench import black_holes, deep, idle, latency, relayed, scaling
 from bench.relayed import Relayed
 from bench.runs import Plan
 from bench.traffic import Load
@@ -42,3 +42,9 @@ def _relayed(benchmark: Relayed, name: str, context: Context) -> list[Row]:
 
 
 BENCHMARKS: dict[str, Benchmark] = {name: partial(_relayed, benchmark) for name, benchmark in RELAYED.items()}
+BENCHMARKS["latency"] = lambda name, context: latency.measure(name, context.folder, context.plan, alone=context.alone)
+BENCHMARKS["deep-queue"] = lambda name, context: deep.measure(name, context.folder, context.plan)
+BENCHMARKS["deep-throughput"] = lambda name, context: deep.throughput(name, context.folder, context.plan)
+BENCHMARKS["idle"] = lambda name, context: idle.measure(name, context.folder)
+BENCHMARKS["black-holes"] = lambda name, context: black_holes.measure(name, context.folder, context.plan)
+BENCHMARKS["workers"] = lambda name, context: scaling.measure(name, context.folder, context.plan)

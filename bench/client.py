@@ -12,18 +12,23 @@ import base64
 import select
 import socket
 import ssl
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from bench.keys import Secrets
-from bench.traffic import RECIPIENT, SENDER, Load
+from bench.addresses import RECIPIENT, SENDER
 
 _PATIENCE = 60
 """Seconds without any reply after which the server counts as stuck."""
+_HEADER = """\
+From: <{sender}>\r
+To: <{recipient}>\r
+Date: Mon, 1 Jan 2024 00:00:00 +0000\r
+Message-ID: <%08x@client.example.com>\r
+\r
+"""
 _LINE = b"X" * 78 + b"\r\n"
-_WANT = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Work:
@@ -31,15 +36,13 @@ class Work:
 
     def __init__(self, count: int, size: int, credential: bytes, *, kept: bool, recipients: Sequence[str]) -> None:
         self.left = count
+        self.begun = 0
         self.done = 0
         self.kept = kept
         self.credential = credential
         """The argument of AUTH PLAIN; empty: neither STARTTLS nor AUTH."""
         self.recipients = [address.encode() for address in recipients]
-        header = (
-            f"From: <{SENDER}>\r\nTo: <{recipients[0]}>\r\nSubject: load\r\nMessage-ID: <%08x@client.example.com>\r\n"
-        )
-        self.header = header.replace("Subject", "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nSubject").encode() + b"\r\n"
+        self.header = _HEADER.format(sender=SENDER, recipient=recipients[0]).encode()
         body = (_LINE * (size // len(_LINE) + 1))[: max(0, size - 2)]
         self.body = body + b"\r\n.\r\n"
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -106,46 +109,73 @@ class Connection:
         """Take a reply and prepare what comes next. False: the session has ended."""
         if reply[:1] not in (b"2", b"3"):
             raise ConnectionError(f"after {self.stage}: {reply.decode(errors='replace').strip()}")
-        work = self.work
-        if self.stage == "greeting":
-            self._say("ehlo", b"EHLO client.example.com\r\n")
-        elif self.stage == "ehlo" and work.credential:
-            self._say("starttls", b"STARTTLS\r\n")
-        elif self.stage == "starttls":
-            self.sock = work.context.wrap_socket(self.sock, do_handshake_on_connect=False)
-            self.handshaking = True
-            self._say("ehlo again", b"EHLO client.example.com\r\n")
-            self._handshake()
-        elif self.stage == "ehlo again":
-            self._say("auth", b"AUTH PLAIN " + work.credential + b"\r\n")
-        elif self.stage in ("ehlo", "auth"):
-            return self._mail()
-        elif self.stage == "mail":
-            self._say("rcpt", b"RCPT TO:<" + work.next_recipient() + b">\r\n")
-        elif self.stage == "rcpt":
-            self._say("data", b"DATA\r\n")
-        elif self.stage == "data":
-            self._say("content", work.header % id(reply) + work.body)
-        elif self.stage == "content":
-            work.done += 1
-            if work.kept:
-                return self._mail()
-            self._say("quit", b"QUIT\r\n")
-        elif self.stage == "quit":
+        if self.stage == "quit":
             return False
+        self._AFTER[self.stage](self)
         return True
 
-    def _mail(self) -> bool:
+    def _greeting(self) -> None:
+        self._say("ehlo", b"EHLO client.example.com\r\n")
+
+    def _ehlo(self) -> None:
+        if self.work.credential:
+            self._say("starttls", b"STARTTLS\r\n")
+        else:
+            self._mail_or_quit()
+
+    def _starttls(self) -> None:
+        self.sock = self.work.context.wrap_socket(self.sock, do_handshake_on_connect=False)
+        self.handshaking = True
+        self._say("ehlo again", b"EHLO client.example.com\r\n")
+        self._handshake()
+
+    def _ehlo_again(self) -> None:
+        self._say("auth", b"AUTH PLAIN " + self.work.credential + b"\r\n")
+
+    def _mail_or_quit(self) -> None:
         if self.work.left:
             self.work.left -= 1
             self._say("mail", b"MAIL FROM:<" + SENDER.encode() + b">\r\n")
         else:
             self._say("quit", b"QUIT\r\n")
-        return True
+
+    def _mail(self) -> None:
+        self._say("rcpt", b"RCPT TO:<" + self.work.next_recipient() + b">\r\n")
+
+    def _rcpt(self) -> None:
+        self._say("data", b"DATA\r\n")
+
+    def _data(self) -> None:
+        self.work.begun += 1
+        self._say("content", self.work.header % self.work.begun + self.work.body)
+
+    def _content(self) -> None:
+        self.work.done += 1
+        if self.work.kept:
+            self._mail_or_quit()
+        else:
+            self._say("quit", b"QUIT\r\n")
+
+    _AFTER: ClassVar[dict[str, Callable[["Connection"], None]]] = {
+        "greeting": _greeting,
+        "ehlo": _ehlo,
+        "starttls": _starttls,
+        "ehlo again": _ehlo_again,
+        "auth": _mail_or_quit,
+        "mail": _mail,
+        "rcpt": _rcpt,
+        "data": _data,
+        "content": _content,
+    }
+    """What follows the reply to each stage."""
 
     def _say(self, stage: str, octets: bytes) -> None:
         self.stage = stage
         self.pending = octets
+
+
+_BEFORE_MAIL = frozenset({"greeting", "ehlo", "starttls", "ehlo again", "auth"})
+"""Stages of connections that will take one more message."""
 
 
 def _complete(received: bytes) -> bool:
@@ -186,18 +216,6 @@ def submit(work: Work, port: int, sessions: int) -> None:
                 poll.modify(number, wanted)
 
 
-_BEFORE_MAIL = frozenset({"greeting", "ehlo", "starttls", "ehlo again", "auth"})
-"""Stages of connections that will take one more message."""
-
-
-def secure_source(port: int, load: Load, count: int, secrets: Secrets) -> "subprocess.Popen[bytes]":
-    """Start it as a process of its own, as `bench.traffic.source` starts smtp-source."""
-    command = [sys.executable, "-m", "bench.client", str(port), "--count", str(count), "--size", str(load.size)]
-    command += ["--sessions", str(load.sessions), "--user", secrets.user, "--password-file", str(secrets.password_file)]
-    command += ["--kept"] if load.kept else []
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1])
-
-
 def main() -> int:
     """Returns the exit status; what went wrong is on standard error."""
     parser = argparse.ArgumentParser(prog="python -m bench.client")
@@ -207,13 +225,17 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--kept", action="store_true")
     parser.add_argument("--user")
+    parser.add_argument("--domains", type=Path, help="a file of recipients' domains, used in turn")
     parser.add_argument("--password-file", type=Path)
     options = parser.parse_args()
     credential = b""
     if options.user:
         password = options.password_file.read_text()
         credential = base64.b64encode(f"\0{options.user}\0{password}".encode())
-    work = Work(options.count, options.size, credential, kept=options.kept, recipients=[RECIPIENT])
+    recipients = [f"recipient@{domain}" for domain in options.domains.read_text().split()] if options.domains else []
+    work = Work(options.count, options.size, credential, kept=options.kept, recipients=recipients or [RECIPIENT])
+    # From here on time counts.
+    print("ready", flush=True)
     try:
         submit(work, options.port, options.sessions)
     except (OSError, ssl.SSLError) as error:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.processes import run
 from bench.words import BenchError
 
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -41,6 +42,16 @@ def working_folder(parent: Path | None, *, keep: bool) -> Iterator[Path]:
             print(f"kept: {made}")
         else:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def checked_out(revision: str, folder: Path) -> Path:
+    """The project's files as of a revision, in a new folder: nobody changes them while they run."""
+    made = folder / "checkout"
+    made.mkdir()
+    archive = folder / "checkout.tar"
+    run(["git", "archive", "--output", archive, revision], cwd=Path(__file__).parents[1])
+    run(["tar", "-x", "-f", archive, "-C", made])
+    return made
 
 
 def _check_walkable(path: Path) -> None:

@@ -4,16 +4,26 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench import tree
 from bench.keys import Secrets
 from bench.postfix import CONNECTIONS
 from bench.processes import free_port, greets, run, running, until
+from bench.words import BenchError
 from relay_queue.model import Selection
 from relay_queue.sqlite import open_admin
 
-_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+
+def use_source(tree_of_source: Path) -> None:
+    """From now on run the relay of that checkout instead of the one the benchmarks are in."""
+    roots = (tree_of_source, tree_of_source / "queue", tree_of_source / "config")
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, roots))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
 
 
 def the_route(sink_port: int) -> str:
@@ -41,7 +51,6 @@ class RelayOptions:
     secure: bool = False
     extra: str = ""
     """More settings, as TOML."""
-    environ: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "relay")
 
 
@@ -76,20 +85,26 @@ class Relay:
     def cli(self, *arguments: str, given: str = "") -> str:
         """Run `relay ARGUMENTS` and give what it printed."""
         command = [*self.options.command, "-c", str(self.settings_file), *arguments]
-        return run(command, env=_CLEAN, input=given)
+        return run(command, env=_environment(), cwd=self.folder, input=given)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["Relay"]:
         """Run `relay serve` until the block ends."""
         with self.starting():
-            until(lambda: greets(self.port), 60, f"the relay greets (see {self.folder}/log)")
+            until(self._greets, 60, f"the relay greets (see {self.folder}/log)")
             yield self
+
+    def _greets(self) -> bool:
+        if not tree.descent(self.pid) or tree.descent(self.pid)[self.pid][0] == "Z":
+            raise BenchError(f"the relay ended:\n{(self.folder / 'log').read_text()[-2000:]}")
+        return greets(self.port)
 
     @contextlib.contextmanager
     def starting(self) -> Iterator["Relay"]:
         """As `serving`, without waiting for it to serve."""
         command = [*self.options.command, "-c", str(self.settings_file), "serve"]
-        with running(command, self.folder / "log", env=_CLEAN | self.options.environ) as process:
+        # `-m` would find the packages of the current folder before any others.
+        with running(command, self.folder / "log", env=_environment(), cwd=self.folder) as process:
             self.pid = process.pid
             yield self
 

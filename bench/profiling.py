@@ -17,9 +17,9 @@ from pathlib import Path
 
 from bench import tree
 from bench.catalog import RELAYED
-from bench.folder import working_folder
+from bench.folder import checked_out, working_folder
 from bench.keys import make_secrets
-from bench.ours import Relay, RelayOptions, the_route
+from bench.ours import Relay, RelayOptions, the_route, use_source
 from bench.processes import free_port
 from bench.runs import run_once
 from bench.traffic import Load, sink
@@ -59,6 +59,8 @@ def main() -> int:
     options = _options()
     try:
         with working_folder(options.folder, keep=False) as folder:
+            if options.revision:
+                use_source(checked_out(options.revision, folder))
             _profile(folder, options)
     except BenchError as error:
         print(error, file=sys.stderr)
@@ -75,6 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gil", action="store_true", help="only what holds the interpreter's lock")
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--revision", help="the relay as of this git revision")
     parser.add_argument("--raw", type=Path, help="keep py-spy's stacks here (for flame graphs)")
     return parser.parse_args()
 

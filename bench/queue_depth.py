@@ -31,7 +31,8 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what:45} {(time.perf_counter() - began) * 1000:10.1f} ms", flush=True)
 
 
-def puts(count: int, domains: int, size: int) -> Iterator[Put]:
+def puts(count: int, domains: int, size: int, first_due: float = -60.0) -> Iterator[Put]:
+    """Messages with one deferred recipient each, due over an hour from `first_due` seconds from now on."""
     body = Body(b"X" * size)
     for n in range(count):
         at = NOW - 86400 + n / count * 80000
@@ -43,7 +44,7 @@ def puts(count: int, domains: int, size: int) -> Iterator[Put]:
             address=f"user{n}@{domain}",
             domain=domain,
             attempts=1,
-            due_at=NOW + n % 3600 - 60,
+            due_at=NOW + first_due + n % 3600,
             lane=f"mx.{domain}",
             reply="451 4.7.1 Greylisted, please come back later",
             failure="greylisted",
@@ -51,9 +52,9 @@ def puts(count: int, domains: int, size: int) -> Iterator[Put]:
         yield Put(Entry(message, [recipient]), body)
 
 
-def fill(folder: Path, args: argparse.Namespace) -> None:
+def fill(folder: Path, made: Iterator[Put]) -> None:
+    """Store them without the server, in large transactions."""
     connection = connect(folder / FILE_NAME)
-    made = puts(args.recipients, args.domains, args.body)
     while batch := list(itertools.islice(made, 10000)):
         connection.execute("BEGIN IMMEDIATE")
         apply_puts(connection, [(put, None) for put in batch])
@@ -120,7 +121,7 @@ def main() -> None:
         folder = Path(made) / "data"
         open_admin(folder).close()
         with timed(f"fill with {args.recipients} recipients"):
-            fill(folder, args)
+            fill(folder, puts(args.recipients, args.domains, args.body))
         print(f"{(folder / FILE_NAME).stat().st_size >> 20} MiB")
         asyncio.run(serve(folder, args.domains))
         steer(folder)

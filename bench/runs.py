@@ -8,7 +8,7 @@ from typing import Protocol
 from bench import tree
 from bench.keys import Secrets
 from bench.processes import until
-from bench.traffic import Load, Sink, finish, source
+from bench.traffic import Load, Sink, finish, own_source, source
 from bench.words import BenchError, Sample
 
 _WARM_UP = 400
@@ -42,19 +42,17 @@ class Plan:
     """About how long a run takes: the number of messages is chosen by the warm-up."""
     messages: int = 0
     """Messages of a run, the same for all; 0: chosen by `seconds`."""
+    depth: int = 1_000_000
+    """Recipients in a deep queue."""
 
 
 def run_once(server: Server, sink: Sink, load: Load, count: int, secrets: Secrets | None = None) -> Sample:
     """Submit messages and wait for the last to reach the sink. Raises `BenchError` if any is lost or comes twice."""
     waiting = server.waiting()
-    before, cpu, began = sink.count(), tree.cpu_seconds(*server.roots()), time.perf_counter()
-    if load.secure:
-        from bench.client import secure_source
-
-        assert secrets is not None
-        process = secure_source(server.port, load, count, secrets)
-    else:
-        process = source(server.port, load, count)
+    before, cpu = sink.count(), tree.cpu_seconds(*server.roots())
+    process = own_source(server.port, load, count, secrets) if load.secure else None
+    began = time.perf_counter()
+    process = process or source(server.port, load, count)
     finish(process, 60 + count)
     ended = _drained(server, sink, before + count)
     settle(server)

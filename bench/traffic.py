@@ -4,15 +4,16 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.addresses import RECIPIENT, SENDER
+from bench.keys import Secrets
 from bench.processes import free_port, greets, program, running, until
 from bench.words import BenchError
 
-SENDER = "sender@example.com"
-RECIPIENT = "recipient@example.org"
 _COUNTER = re.compile(rb"mesg=\s*(\d+)")
 
 
@@ -66,6 +67,22 @@ def source(port: int, load: Load, count: int) -> "subprocess.Popen[bytes]":
     command += ["-l", str(load.size), "-M", "client.example.com", "-f", SENDER, "-t", RECIPIENT]
     command += ["-d"] if load.kept else []
     return subprocess.Popen([*command, f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def own_source(
+    port: int, load: Load, count: int, secrets: Secrets | None = None, domains: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """A `bench.client`, which does what smtp-source cannot; returns when it is about to begin."""
+    command = [sys.executable, "-m", "bench.client", str(port), "--count", str(count), "--size", str(load.size)]
+    command += ["--sessions", str(load.sessions)] + (["--kept"] if load.kept else [])
+    if load.secure:
+        assert secrets is not None
+        command += ["--user", secrets.user, "--password-file", str(secrets.password_file)]
+    command += ["--domains", str(domains)] if domains else []
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
 
 
 def finish(process: "subprocess.Popen[bytes]", seconds: float) -> None:

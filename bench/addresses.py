@@ -1,0 +1,4 @@
+"""Who writes to whom in the benchmarks."""
+
+SENDER = "sender@example.com"
+RECIPIENT = "recipient@example.org"
