@@ -5,38 +5,9 @@ import pytest
 from relay_config.schema import Limits
 from tests.support.raw_smtp import listening
 from tests.support.remembering_handler import RememberingHandler
+from tests.support.smuggling import VARIANTS, bare
 
-VARIANTS = [
-    b"\n.\n",
-    b"\n.\r",
-    b"\r.\n",
-    b"\r.\r",
-    b"\n.\r\n",
-    b"\r.\r\n",
-    b"\r\n.\n",
-    b"\r\n.\r",
-    b"\r\n\0.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\n.\r\r\n",
-    b"\r\r\n.\r\r\n",
-    b"\r\n .\r\n",
-    b"\r\n. \r\n",
-    b"\n\n.\n\n",
-    b"\x0b.\x0b",
-    b"\x0c.\x0c",
-    b"\x1c.\x1c",
-    b"\x1d.\x1d",
-    b"\x1e.\x1e",
-    b"\xc2\x85.\xc2\x85",
-    b"\xe2\x80\xa8.\xe2\x80\xa8",
-    b"\x85.\x85",
-    b"\r\n..\r\n",
-]
 SMUGGLED = b"MAIL FROM:<smuggled@evil.test>\r\nRCPT TO:<user@local.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n"
-
-
-def bare(octets: bytes) -> bool:
-    return not octets.count(b"\r") == octets.count(b"\n") == octets.count(b"\r\n")
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["stranger", "trusted"])
