@@ -1,0 +1,242 @@
+"""AUTH against the whole relay: what each bad attempt gets, and how guessing is slowed down."""
+
+import asyncio
+import base64
+import os
+import random
+import signal
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.raw_smtp import RawClient
+from tests.support.whole import CHOSEN, PASSWORD, PERSON, USER, Whole, plain, secure, whole
+
+
+def b64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+async def secured(relay: Whole, client: RawClient) -> RawClient:
+    await secure(client)
+    assert await client.code("EHLO c.test") == 250
+    return client
+
+
+@pytest.mark.parametrize("listener", ["submit", "optional"])
+async def test_it_is_neither_offered_nor_taken_in_plaintext(relay: Whole, listener: str):
+    async with relay.client(listener, stranger=True) as client:
+        assert "AUTH" not in await client.say("EHLO c.test")
+        assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") in {538, 530, 503, 504}
+        assert await client.code("RCPT TO:<a@b.test>") == 503
+
+
+async def test_mail_before_a_login(relay: Whole):
+    async with relay.client("submit") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@b.test>") == 530
+        await secured(relay, client)
+        assert await client.code("MAIL FROM:<a@b.test>") == 530
+        assert await client.code("RCPT TO:<a@b.test>") == 503
+        assert await client.code("DATA") == 503
+
+
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("AUTH", {501, 504}),
+        ("AUTH PLAIN !!!!", {501}),
+        ("AUTH PLAIN AHVzZXI", {501}),
+        ("AUTH PLAIN " + b64(b"no separators"), {501}),
+        ("AUTH PLAIN =", {501}),
+        ("AUTH PLAIN " + b64(b"\0app\0pass") + " more", {501}),
+        ("AUTH CRAM-MD5", {504}),
+        ("AUTH XOAUTH2 " + b64(b"x"), {504}),
+        ("AUTH PLAIN " + plain(USER, "wrong"), {535}),
+        ("AUTH PLAIN " + plain("nobody", PASSWORD), {535}),
+        ("AUTH PLAIN " + b64(f"root\0{USER}\0{PASSWORD}".encode()), {535}),
+        ("AUTH PLAIN " + b64(b"\0\xff\xfe\0pass"), {535}),
+        ("AUTH PLAIN " + b64(b"\0app\0\xff\xfe"), {535}),
+        ("AUTH PLAIN " + b64(f"{USER}\0{USER}\0{PASSWORD}".encode()), {235}),
+        ("AUTH LOGIN " + b64(b"app") + "\r\n*", {501}),
+        ("AUTH PLAIN\r\n*", {501}),
+        ("AUTH PLAIN\r\n!!!", {501}),
+        ("AUTH PLAIN " + b64(b"\0" + b"u" * 4500 + b"\0" + b"p" * 4500), {535}),
+        ("AUTH PLAIN " + "A" * 13_000, {500}),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else None,
+)
+async def test_attempts(relay: Whole, line: str, codes: set[int]):
+    async with relay.client("submit", stranger=True) as client:
+        await secured(relay, client)
+        first, _, second = line.partition("\r\n")
+        code = await client.code(first)
+        if second:
+            assert code == 334
+            code = await client.code(second)
+        assert code in codes
+        assert await client.code("NOOP") == 250
+        assert await client.code("MAIL FROM:<app@sender.test>") == (250 if code == 235 else 530)
+
+
+async def test_order(relay: Whole):
+    async with relay.user() as client:
+        assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") == 503
+        assert await client.code("MAIL FROM:<app@sender.test>") == 250
+        assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") == 503
+        assert await client.code("RSET") == 250
+    async with relay.client("optional") as client:
+        await secured(relay, client)
+        assert await client.code("MAIL FROM:<app@sender.test>") == 250
+        assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") == 503
+
+
+async def test_a_megabyte(relay: Whole):
+    async with relay.client("submit", stranger=True) as client:
+        await secured(relay, client)
+        client.send(b"AUTH PLAIN ")
+        for _ in range(16):
+            client.send(b"A" * 65536)
+        client.send(b"\r\n")
+        assert (await client.reply())[:3] in {"500", "421"}
+
+
+async def test_three_failures_end_the_connection(relay: Whole):
+    async with relay.client("submit", stranger=True) as client:
+        await secured(relay, client)
+        codes = [await client.code(f"AUTH PLAIN {plain(USER, f'guess{n}')}") for n in range(3)]
+        assert codes == [535, 535, 535]
+        assert (await client.rest()).startswith("421 4.7.0 ")
+
+
+@pytest.mark.parametrize("command", ["VRFY app", "VRFY nobody", "EXPN app", "EXPN list"])
+async def test_nothing_is_told_of_users(relay: Whole, command: str):
+    async with relay.client("open", stranger=True) as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code(command) in {252, 502}
+
+
+async def guess(relay: Whole, user: str, password: str, source: str = "127.0.0.70") -> str:
+    """One attempt on a connection of its own; its reply."""
+    context = {"local_addr": (source, 0)}
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.ports["submit"], limit=1 << 20, **context)
+    client = RawClient(reader, writer)
+    try:
+        assert (await client.reply()).startswith("220")
+        await secured(relay, client)
+        return await client.say(f"AUTH PLAIN {plain(user, password)}")
+    finally:
+        await client.close()
+
+
+@pytest.fixture(name="strict", scope="module")
+def _strict(tmp_path_factory: pytest.TempPathFactory):
+    """A relay of two workers with the default windows and small quotas."""
+    limits = {"free_disk": "1MiB", "auth_failures_per_minute": 6, "messages_per_hour": 10, "recipients_per_hour": 40}
+    with whole(tmp_path_factory.mktemp("strict"), workers=2, limits=limits) as running:
+        yield running
+
+
+async def test_guessing_from_one_address_is_counted_over_all_workers(strict: Whole):
+    replies = [await guess(strict, f"user{n}", "wrong", "127.0.0.71") for n in range(12)]
+    assert [reply[:9] for reply in replies] == ["535 5.7.8"] * 6 + ["454 4.7.0"] * 6
+    assert "try again in" in replies[-1]
+    assert (await guess(strict, USER, PASSWORD, "127.0.0.71")).startswith("454"), "not even the right one is confirmed"
+    assert (await guess(strict, USER, PASSWORD, "127.0.0.72")).startswith("235"), "others are not kept out"
+
+
+async def test_guessing_one_user_from_many_addresses(strict: Whole):
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.80")).startswith("235")
+    replies = [await guess(strict, PERSON, f"wrong {n}", f"127.0.1.{n + 1}") for n in range(10)]
+    assert [reply[:3] for reply in replies] == ["535"] * 6 + ["454"] * 4
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.2.1")).startswith("454"), "a stranger waits"
+    for _ in range(6):
+        # By now both workers have been asked, and only one saw the login.
+        assert (await guess(strict, PERSON, CHOSEN, "127.0.0.80")).startswith("235"), "who knows the password does not"
+
+
+async def test_the_hourly_limit_is_one_for_all_workers(strict: Whole):
+    """Connections are spread over two workers; together they let through just what one user may send."""
+    assert len(strict.workers()) == 2
+    codes = []
+    refusal = ""
+    for n in range(16):
+        async with strict.user() as client:
+            reply = await client.say("MAIL FROM:<app@sender.test>")
+            if reply.startswith("250"):
+                assert await client.code(f"RCPT TO:<r{n}@rcpt.test>") == 250
+                assert await client.code("DATA") == 354
+                reply = await client.say(b"From: <app@sender.test>\r\n\r\nx\r\n.\r\n")
+            else:
+                refusal = reply
+            codes.append(reply[:3])
+    assert codes == ["250"] * 10 + ["451"] * 6
+    assert refusal.startswith("451 4.7.1 You may send 10 messages an hour; try again in ")
+    # Neither does the death of workers make room.
+    before = strict.workers()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while len(set(strict.workers()) - set(before)) < 2:
+            await asyncio.sleep(0.05)
+    await strict.greeted()
+    async with strict.user() as client:
+        assert await client.code("MAIL FROM:<app@sender.test>") == 451
+
+
+async def test_recipients_an_hour(tmp_path: Path):
+    manager = whole(tmp_path, limits={"free_disk": "1MiB", "recipients_per_hour": 5})
+    relay = await asyncio.to_thread(manager.__enter__)
+    try:
+        async with relay.user() as client:
+            assert await client.code("MAIL FROM:<app@sender.test>") == 250
+            codes = [await client.code(f"RCPT TO:<r{n}@rcpt.test>") for n in range(6)]
+            assert codes == [250] * 5 + [450]
+            reply = await client.say("RCPT TO:<more@rcpt.test>")
+            assert reply.startswith("450 4.7.1 You may send to 5 recipients an hour; try again in ")
+            assert await client.code("DATA") == 354
+            assert await client.code(b"From: <app@sender.test>\r\n\r\nx\r\n.\r\n") == 250
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+def mann_whitney(one: list[float], other: list[float]) -> float:
+    """|z| of the rank-sum test (normal approximation; times hardly tie)."""
+    ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in other])
+    ranks = sum(rank for rank, (_, group) in enumerate(ranked, 1) if group == 0)
+    n, m = len(one), len(other)
+    mean, deviation = n * (n + m + 1) / 2, (n * m * (n + m + 1) / 12) ** 0.5
+    return abs(ranks - mean) / deviation
+
+
+@pytest.mark.slow
+async def test_unknown_users_and_wrong_passwords_take_the_same_time(relay: Whole):
+    """Interleaved at random, so that a busy machine hits both; |z| > 4.5 by chance is one in 100,000."""
+    order = [PERSON] * 200 + ["nobody-here"] * 200
+    random.shuffle(order)
+    times: dict[str, list[float]] = {PERSON: [], "nobody-here": []}
+    texts = set()
+    client = None
+    for n, name in enumerate(order):
+        if n % 2 == 0:
+            if client is not None:
+                await client.close()
+            client = await relay.dial("implicit", stranger=True)
+            assert await client.code("EHLO c.test") == 250
+        assert client is not None
+        line = f"AUTH PLAIN {plain(name, f'wrong {n}')}"
+        began = time.perf_counter()
+        reply = await client.say(line)
+        times[name].append(time.perf_counter() - began)
+        texts.add(reply)
+    assert client is not None
+    await client.close()
+    assert texts == {"535 5.7.8 User name or password is wrong"}
+    known, unknown = times[PERSON], times["nobody-here"]
+    difference = abs(statistics.median(known) - statistics.median(unknown))
+    assert mann_whitney(known, unknown) < 4.5 or difference < 0.001, (
+        statistics.median(known),
+        statistics.median(unknown),
+    )

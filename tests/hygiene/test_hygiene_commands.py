@@ -1,0 +1,179 @@
+"""Commands and parameters against the whole relay: each bad one gets one refusal, and the session is none the worse."""
+
+import pytest
+
+from tests.support.whole import Whole, secure
+
+HTTP = (
+    b"POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\nMAIL FROM:<a@e.test>\r\nRCPT TO:<b@rcpt.test>\r\nDATA\r\nx\r\n.\r\n"
+)
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200))
+
+
+@pytest.mark.parametrize("listener", ["open", "submit"])
+@pytest.mark.parametrize(
+    ("octets", "codes"),
+    [
+        (b"MAIL FROM:<a@ext.test>\nRCPT TO:<b@rcpt.test>\r\n", {500, 501}),
+        (b"MAIL FROM:<a@ext.test>\rRCPT TO:<b@rcpt.test>\r\n", {500, 501}),
+        (b"MAIL FROM:<a@ext.test\0>\r\n", {500, 501}),
+        (b"MAIL FROM:<a\rb@ext.test>\r\n", {500, 501}),
+        (b'MAIL FROM:<"a\\\rb"@ext.test>\r\n', {500, 501}),
+        (b'MAIL FROM:<"a\\\nb"@ext.test>\r\n', {500, 501}),
+        (b"MAIL FROM:<a@ext.test> FOO=BAR\r\n", {555}),
+        (b"MAIL FROM:<a@ext.test> SIZE=1 SIZE=2\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> BODY=7BIT BODY=7BIT\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> SIZE=99999999999\r\n", {552}),
+        (b"MAIL FROM:<a@ext.test> SIZE=-1\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> SIZE=x\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> SIZE=\xd9\xa3\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> SIZE=1e3\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> BODY=FOO\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> BODY=BINARYMIME\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> RET=ALL\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> ENVID=a+zz\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> ENVID=a+0D+0Ab\r\n", {501}),
+        (b"MAIL FROM:<a@ext.test> AUTH=a+zz\r\n", {501}),
+        ("MAIL FROM:<ä@ext.test>\r\n".encode(), {553}),
+        (b"MAIL FROM:<a\xff@ext.test> SMTPUTF8\r\n", {501}),
+        (b"MAIL FROM:<\xc0\xae@ext.test> SMTPUTF8\r\n", {501}),
+        (b"MAIL FROM:<a@xn---.test>\r\n", {501}),
+        (b"MAIL FROM:<a@" + b"x" * 64 + b".test>\r\n", {501, 553}),
+        (b"MAIL FROM:<" + b"x" * 65 + b"@ext.test>\r\n", {501, 553}),
+        (b"MAIL FROM:<a@" + b"x.test." * 40 + b"test>\r\n", {501, 553}),
+        (b"MAIL FROM:<a@ext.test\r\n", {501}),
+        (b"MAIL FROM: a@ext.test\r\n", {501}),
+        (b"MAIL FROM:<;sleep 66;@ext.test>\r\n", {501}),
+        (b"MAIL FROM:<$(id)@ext.test>\r\n", {501}),
+        (b"MAIL FROM:<../../x@ext.test>\r\n", {501, 250}),
+        (b"MAIL\r\n", {501}),
+        (b"MAIL TO:<a@ext.test>\r\n", {501}),
+        (b"RCPT TO:<a@rcpt.test>\r\n", {503}),
+        (b"DATA\r\n", {503}),
+        (b"EHLO\r\n", {501}),
+        (b"EHLO a b\r\n", {501}),
+        (b"EHLO \x1b[31mred\r\n", {500, 501}),
+        ("EHLO ev\u202eil\r\n".encode(), {500, 501}),
+        (b"EHLO x\0y\r\n", {500, 501}),
+        (b"RSET now\r\n", {501}),
+        (b"XCLIENT ADDR=127.0.0.1\r\n", {500, 502, 550}),
+        (b"XFORWARD ADDR=127.0.0.1\r\n", {500, 502, 550}),
+        (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", {500, 502, 550}),
+        (b"TURN\r\n", {500, 502}),
+        (b"ETRN ext.test\r\n", {500, 502}),
+        (b"SEND FROM:<a@ext.test>\r\n", {500, 502}),
+        (b"NOOP " + b"x" * 3000 + b"\r\n", {500}),
+        (b"\x80\x81\xfe\r\n", {500, 501}),
+        (b"\r\n", {500}),
+        (b" NOOP\r\n", {500}),
+    ],
+    ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else None,
+)
+async def test_one_refusal_and_no_second_command(relay: Whole, octets: bytes, codes: set[int], listener: str):
+    async with relay.client("open") if listener == "open" else relay.user() as client:
+        if listener == "open":
+            assert await client.code("EHLO c.test") == 250
+        code = await client.code(octets)
+        assert code in codes
+        assert await client.say("NOOP") == "250 2.0.0 OK"
+        assert await client.code("RCPT TO:<b@rcpt.test>") == (250 if code == 250 else 503)
+
+
+@pytest.mark.parametrize(
+    ("octets", "codes"),
+    [
+        (b"RCPT TO:<b@rcpt.test> NOTIFY=NEVER,SUCCESS\r\n", {501}),
+        (b"RCPT TO:<b@rcpt.test> NOTIFY=SUCCESS NOTIFY=FAILURE\r\n", {501}),
+        (b"RCPT TO:<b@rcpt.test> NOTIFY=\r\n", {501}),
+        (b"RCPT TO:<b@rcpt.test> ORCPT=rfc822;a+zz\r\n", {501}),
+        (b"RCPT TO:<b@rcpt.test> ORCPT=rfc822;a+0D+0ABcc:x\r\n", {501}),
+        (b"RCPT TO:<b@rcpt.test> ORCPT=x\r\n", {501}),
+        (b"RCPT TO:<b@rcpt.test> SIZE=1\r\n", {555}),
+        (b"RCPT TO:<b@rcpt.test>\nDATA\r\n", {500, 501}),
+        ("RCPT TO:<ä@rcpt.test>\r\n".encode(), {553}),
+        (b"RCPT TO:<b@rcpt.test\r\n", {501}),
+        (b"RCPT TO:<>\r\n", {501}),
+        (b"RCPT TO:<" + b"x" * 65 + b"@rcpt.test>\r\n", {501, 553}),
+        (b"RCPT TO:<b@" + b"y" * 64 + b".test>\r\n", {501, 553}),
+        (b'RCPT TO:<"a\\\rb"@ext.test>\r\n', {500, 501}),
+        (b"MAIL FROM:<a@ext.test>\r\n", {503}),
+        (b"STARTTLS now\r\n", {501}),
+    ],
+    ids=repr,
+)
+async def test_within_a_transaction(relay: Whole, octets: bytes, codes: set[int]):
+    token = relay.token()
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code(octets) in codes
+        assert await client.code(f"RCPT TO:<{token}@rcpt.test>") == 250, "the transaction goes on"
+        assert await client.code("DATA") == 354
+        assert await client.code(b"From: <a@ext.test>\r\n\r\nx\r\n.\r\n") == 250
+    message = await relay.took(token)
+    assert [rcpt.address for rcpt in message.recipients] == [f"{token}@rcpt.test"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["-1", "x", "99999999999999999999", "+5", "\u0663", "5 LASTX", "5 LAST LAST", "", "0x5", "1_0"]
+)
+async def test_a_chunk_without_a_size_ends_the_session(relay: Whole, argument: str):
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+        client.send(f"BDAT {argument}\r\nMAIL FROM:<smuggled@evil.test>\r\nNOOP\r\n".encode())
+        lines = (await client.rest()).splitlines()
+        assert [line[:3] for line in lines] == ["501"]
+
+
+async def test_chunks(relay: Whole):
+    token = relay.token()
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code(f"RCPT TO:<{token}@rcpt.test>") == 250
+        assert await client.code(b"BDAT 23\r\nFrom: <a@ext.test>\r\n\r\nx") == 250
+        assert await client.code(b"BDAT 6\r\nRSET\r\n") == 250
+        assert await client.code("DATA") == 503
+        assert await client.code(b"BDAT 5\r\n\r\n.\r\n") == 250
+        assert await client.code(b"BDAT 0 LAST\r\n") == 250
+        assert await client.code(b"BDAT 6 LAST\r\nQUIT\r\n") == 503
+        assert await client.say("NOOP") == "250 2.0.0 OK"
+    message = await relay.took(token)
+    assert message.content.split(b"\r\n\r\n", 1)[1] == b"xRSET\r\n\r\n.\r\n"
+    assert message.raw.endswith(b"xRSET\r\n\r\n..\r\n.\r\n"), (
+        "a line that is a dot in a chunk is stuffed on the way out"
+    )
+
+
+async def test_a_failed_chunk_takes_the_others_with_it(relay: Whole):
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+        assert await client.code(b"BDAT 4\r\nA\0b:") == 554
+        client.send(b"BDAT 6\r\nQUIT\r\nBDAT 6 LAST\r\nQUIT\r\n")
+        assert (await client.reply()).startswith("503 ")
+        assert (await client.reply()).startswith("503 ")
+        assert await client.say("NOOP") == "250 2.0.0 OK"
+
+
+@pytest.mark.parametrize("listener", ["open", "submit", "optional"])
+@pytest.mark.parametrize(
+    "octets",
+    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", HTTP, HELLO, bytes(range(255, -1, -1)), b"SSH-2.0-x\x00\r\n"],
+    ids=["get", "post", "tls", "binary", "ssh"],
+)
+async def test_other_protocols_are_shown_the_door(relay: Whole, octets: bytes, listener: str):
+    async with relay.client(listener) as client:
+        client.send(octets)
+        assert [line[:9] for line in (await client.rest()).splitlines()] == ["421 4.7.0"]
+
+
+async def test_no_command_of_the_plain_session_counts_within_tls(relay: Whole):
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        await secure(client)
+        assert await client.code("RCPT TO:<b@rcpt.test>") == 503
