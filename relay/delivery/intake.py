@@ -76,7 +76,7 @@ class Intake:
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._octets = 0
-        self._routing: dict[str, list[tuple[Entry, Body | None]]] = {}
+        self._routing: dict[str, list[tuple[Entry, Body]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
         self._stopping = False
@@ -214,8 +214,9 @@ class Intake:
         works = [Work(entry.message, entry.recipients, None)]
         self._marker.release(works, due_at=due_at, reply=f"user is suspended: {suspension.reason}")
 
-    def _route(self, domain: str, entry: Entry, body: Body | None) -> None:
+    def _route(self, domain: str, entry: Entry, body: Body) -> None:
         """Ask DNS; mail for the same domain meanwhile joins."""
+        self._octets += len(body.head)
         waiting = self._routing.get(domain)
         if waiting is not None:
             waiting.append((entry, body))
@@ -224,8 +225,10 @@ class Intake:
         self._spawn(self._routed(domain))
 
     async def _routed(self, domain: str) -> None:
+        """Dispatch what waits for the domain's route."""
         placement = await self._lanes.place(domain)
         for entry, body in self._routing.pop(domain):
+            self._octets -= len(body.head)
             self._dispatch(entry, body, placement)
 
     # -- from the queue ---------------------------------------------------------------------------------------------
@@ -248,10 +251,10 @@ class Intake:
             self._found_due(domain, placement)
 
     async def _look_up(self, domain: str) -> None:
-        placement = await self._lanes.place(domain)
-        for entry, body in self._routing.pop(domain):
-            self._dispatch(entry, body, placement)
-        self._found_due(domain, placement)
+        await self._routed(domain)
+        placement = self._lanes.cached(domain, self._wall())
+        if placement is not None:
+            self._found_due(domain, placement)
 
     def _found_due(self, domain: str, placement: Placement) -> None:
         if isinstance(placement, LaneRunner):

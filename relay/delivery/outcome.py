@@ -4,7 +4,7 @@ Two questions are kept apart. *Disposition*: was the recipient taken, shall we t
 the reply's code (RFC 5321 §4.2.1), with the exceptions below. *Failure*: in which class does it fall? That is for
 people, for statistics and for the lane's back-off; it comes from the words, the enhanced code and the code (`phrases`).
 
-Exceptions, each towards trying again (docs/decisions/0011-what-a-refusal-means.md has the reasons):
+Exceptions, each towards trying again (docs/decisions/0004-what-a-refusal-means.md has the reasons):
 
 - a refusal before MAIL (greeting, EHLO, STARTTLS, AUTH), even a 5xx, is about us or the host, not about the message;
 - 530, 534, 535, 538 and whatever else asks for AUTH or TLS is a fault of our settings, and can be mended;

@@ -96,7 +96,7 @@ def _mail(sender: str, outgoing: Outgoing, features: Features, *, utf8: bool) ->
     if features.sized:
         parts.append(f"SIZE={outgoing.size}")
     if outgoing.eightbit and features.eightbit:
-        # Not offered: sent as it is all the same, see docs/decisions/0010-eight-bit-content-as-it-is.md.
+        # Not offered: sent as it is all the same, see docs/decisions/0003-eight-bit-content-as-it-is.md.
         parts.append("BODY=8BITMIME")
     if utf8:
         parts.append("SMTPUTF8")

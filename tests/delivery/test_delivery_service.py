@@ -1,0 +1,267 @@
+"""One worker's delivery on a real queue, with real DNS and receivers, in one process."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relay.delivery import intake
+from relay.delivery.routing import Router
+from relay.delivery.service import Delivery
+from relay.message.dkim.sign import KeyRing
+from relay.message.dsn import DsnFactory
+from relay_config.schema import Delivery as DeliverySettings
+from relay_config.schema import Dns, Retry, Settings, Throttle
+from relay_config.words import Duration, Rate
+from relay_queue.model import Put, Selection
+from relay_queue.protocol import Action
+from relay_queue.states import State
+from tests.support.answers import Delay, Hang
+from tests.support.dns import MiniDns
+from tests.support.queues import Pair, a_put, open_pair
+from tests.support.receiver import Receiver
+from tests.support.remembering_recorder import RememberingRecorder
+
+BODY = b"From: a@sender.test\r\nSubject: x\r\n\r\nhello\r\n"
+
+
+class Bench:
+    """A delivery with what it needs; `accept` does what submission does."""
+
+    def __init__(self, pair: Pair, dns: MiniDns, port: int) -> None:
+        self.pair = pair
+        self.recorder = RememberingRecorder()
+        self.settings = Settings(
+            hostname="relay.test",
+            dns=Dns(nameservers=(dns.address,), timeout=Duration(2)),
+            delivery=DeliverySettings(port=port, prohibited_networks=(), ipv6=False, command_timeout=Duration(5)),
+            retry=Retry(schedule=(Duration(60),), jitter=0.0),
+            throttle=Throttle(max_connections=1, rate=Rate(0, 1), connection_rate=Rate(0, 1), backoff=Duration(60)),
+        )
+        self.router = Router(self.settings)
+        self.delivery = self.make()
+
+    def make(self, **options) -> Delivery:
+        """Another worker on the same queue, perhaps with other slots."""
+        dsn = DsnFactory(self.settings, KeyRing({}))
+        return Delivery(self.settings, self.pair.queue, self.recorder, self.router, dsn.build, **options)
+
+    async def accept(self, *addresses: str, **fields) -> Put:
+        """Store a message and offer it."""
+        put = a_put(*addresses, body=BODY, received_at=time.time(), **fields)
+        self.delivery.admit(put)
+        await self.pair.queue.put(put)
+        self.delivery.offer(put)
+        return put
+
+    def states(self) -> list[str]:
+        """Of all live recipients."""
+        return [r.state.word for entry in self.pair.admin.select(Selection(), None) for r in entry.recipients]
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def pair(request, tmp_path: Path) -> AsyncIterator[Pair]:
+    made = open_pair(request.param, tmp_path / "queue")
+    yield made
+    await made.aclose()
+
+
+@contextlib.asynccontextmanager
+async def delivering(pair: Pair, **script) -> AsyncIterator[tuple[Bench, Receiver]]:
+    zones = {"example.test": {"MX": [(10, "mx.test")]}, "mx.test": {"A": ["127.0.0.1"]}}
+    async with MiniDns(zones) as dns, Receiver(**script) as receiver:
+        bench = Bench(pair, dns, receiver.port)
+        await bench.delivery.start()
+        yield bench, receiver
+        await bench.delivery.stop(0.2)
+        await bench.router.aclose()
+
+
+async def test_mail_goes_from_memory_and_ends_in_the_history(pair):
+    async with delivering(pair) as (bench, receiver):
+        put = await bench.accept("a@example.test", "b@example.test")
+        await receiver.wait(1)
+        await bench.until(lambda: not bench.states())
+        assert [ended.state for ended in pair.admin.ended(put.entry.message.id)] == [State.DELIVERED] * 2
+        assert len(bench.recorder.named("outcome")) == 2
+
+
+async def test_mail_that_waits_in_the_queue_is_found(pair):
+    async with delivering(pair) as (bench, receiver):
+        await pair.queue.put(a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": 0.0}))
+        bench.delivery.due("example.test")
+        await receiver.wait(1)
+
+
+async def test_the_scanner_finds_it_without_being_told(pair):
+    async with delivering(pair) as (bench, receiver):
+        assert bench.states() == []
+        await pair.queue.put(a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": 0.0}))
+        await receiver.wait(1, 5)
+
+
+async def test_more_than_a_window_overflows_into_the_queue_and_still_arrives(pair, monkeypatch):
+    monkeypatch.setattr("relay.delivery.lane.WINDOW_MOST", 3)
+    async with delivering(pair, content=Delay(0.01)) as (bench, receiver):
+        await bench.router.route("example.test")
+        for n in range(20):
+            await bench.accept(f"user{n}@example.test")
+        assert "queued" in bench.states()
+        await receiver.wait(20)
+        await bench.until(lambda: not bench.states())
+        assert sorted(receiver.recipients()) == sorted(f"user{n}@example.test" for n in range(20))
+
+
+async def test_bodies_in_memory_are_bounded(pair, monkeypatch):
+    monkeypatch.setattr(intake, "_OCTETS_MOST", 3 * len(BODY))
+    async with delivering(pair, content=Delay(0.01)) as (bench, receiver):
+        await bench.router.route("example.test")
+        for n in range(20):
+            await bench.accept(f"user{n}@example.test")
+            assert bench.delivery._intake._octets <= 3 * len(BODY)
+        await receiver.wait(20)
+
+
+async def test_bodies_that_wait_for_a_route_are_bounded_too(pair, monkeypatch):
+    monkeypatch.setattr(intake, "_OCTETS_MOST", 3 * len(BODY))
+    async with delivering(pair) as (bench, receiver):
+        for n in range(20):
+            await bench.accept(f"user{n}@example.test")
+            assert bench.delivery._intake._octets <= 3 * len(BODY)
+        await receiver.wait(20)
+        assert bench.delivery._intake._octets == 0
+
+
+async def test_a_wish_is_carried_out_on_mail_that_waits_in_a_lane(pair):
+    gate = asyncio.Event()
+    async with delivering(pair, content=Delay(gate)) as (bench, receiver):
+        await bench.accept("first@example.test")
+        await bench.until(lambda: receiver.sessions and receiver.sessions[0].commands)
+        puts = {name: await bench.accept(f"{name}@example.test") for name in ("hold", "drop", "fail", "stay")}
+        for action in (Action.HOLD, Action.DROP, Action.FAIL):
+            chosen = Selection(ids=(puts[action.value].entry.message.id,))
+            assert pair.admin.steer(action, chosen, now=time.time()).requested == 1
+        await bench.delivery.withdraw()
+        await bench.until(lambda: bench.states().count("held") == 1)
+        gate.set()
+        await receiver.wait(2)
+        await bench.until(lambda: [r[1] for r in bench.recorder.named("notified")] != [])
+        assert sorted(receiver.recipients()) == ["first@example.test", "stay@example.test"]
+        (kind, about, _) = bench.recorder.named("notified")[0]
+        assert (kind, about.id) == ("failure", puts["fail"].entry.message.id)
+        assert pair.admin.ended(puts["drop"].entry.message.id)[0].state is State.DROPPED
+
+
+async def test_a_wish_to_fail_takes_over_when_the_attempt_on_the_wire_is_deferred(pair):
+    gate = asyncio.Event()
+    async with delivering(pair, content=Delay(gate, "450 4.2.1 busy")) as (bench, receiver):
+        put = await bench.accept("a@example.test")
+        await bench.until(lambda: receiver.sessions and receiver.sessions[0].commands)
+        pair.admin.steer(Action.FAIL, Selection(ids=(put.entry.message.id,)), now=time.time())
+        await bench.delivery.withdraw()
+        gate.set()
+        await bench.until(lambda: pair.admin.ended(put.entry.message.id))
+        assert pair.admin.ended(put.entry.message.id)[0].state is State.FAILED
+        await bench.until(lambda: len(bench.recorder.named("notified")) == 1)
+
+
+async def test_a_delivery_wins_over_a_wish_to_drop(pair):
+    gate = asyncio.Event()
+    async with delivering(pair, content=Delay(gate)) as (bench, receiver):
+        put = await bench.accept("a@example.test")
+        await bench.until(lambda: receiver.sessions and receiver.sessions[0].commands)
+        pair.admin.steer(Action.DROP, Selection(ids=(put.entry.message.id,)), now=time.time())
+        gate.set()
+        await receiver.wait(1)
+        await bench.until(lambda: pair.admin.ended(put.entry.message.id))
+        assert [ended.state for ended in pair.admin.ended(put.entry.message.id)] == [State.DELIVERED]
+
+
+async def test_a_suspension_gives_waiting_mail_back_and_its_end_resumes(pair):
+    gate = asyncio.Event()
+    async with delivering(pair, content=Delay(gate)) as (bench, receiver):
+        await bench.accept("first@example.test")
+        await bench.until(lambda: receiver.sessions and receiver.sessions[0].commands)
+        await bench.accept("second@example.test")
+        suspension = pair.admin.suspend("domain", "example.test", "maintenance", None, time.time())
+        await bench.delivery.reload_suspensions()
+        await bench.until(lambda: "queued" in bench.states())
+        gate.set()
+        await receiver.wait(1)
+        await bench.until(lambda: bench.states() == ["queued"])
+        pair.admin.resume([suspension.id])
+        await bench.delivery.reload_suspensions()
+        await receiver.wait(2)
+
+
+async def test_mail_of_a_suspended_user_waits(pair):
+    pair.admin.suspend("user", "spammer", "compromised", None, time.time())
+    async with delivering(pair) as (bench, receiver):
+        await bench.accept("a@example.test", user="spammer")
+        await bench.accept("b@example.test", user="honest")
+        await receiver.wait(1)
+        await bench.until(lambda: bench.states() == ["queued"])
+        assert receiver.recipients() == ["b@example.test"]
+
+
+async def test_what_waits_shares_the_failure_of_its_site_and_says_so(pair):
+    async with delivering(pair, greeting="421 4.3.2 closing for maintenance") as (bench, _):
+        for n in range(5):
+            await bench.accept(f"user{n}@example.test")
+        await bench.until(lambda: bench.states() == ["queued"] * 5)
+        entries = list(pair.admin.select(Selection(), None))
+        assert all("maintenance" in (entry.recipients[0].reply or "") for entry in entries)
+        assert [args[1] for args in bench.recorder.named("lane")] == ["paused"]
+
+
+async def test_stopping_gives_back_what_was_not_sent(pair):
+    async with delivering(pair, content=Hang()) as (bench, receiver):
+        for n in range(4):
+            await bench.accept(f"user{n}@example.test")
+        await bench.until(lambda: receiver.sessions and receiver.sessions[0].commands)
+        await bench.delivery.stop(0.1)
+        await bench.until(lambda: bench.states() == ["queued"] * 4)
+
+
+async def test_a_worker_leaves_to_others_what_is_theirs(pair):
+    notices: list[tuple[str, int]] = []
+    async with delivering(pair) as (bench, receiver):
+        await bench.delivery.stop(0.1)
+        from relay.delivery.ownership import ranking
+
+        owner = ranking("mx.test", 2)[0]
+        other = bench.delivery = bench.make(slot=1 - owner, workers=2, notify=lambda *told: notices.append(told))
+        await bench.router.route("example.test")
+        await bench.accept("a@example.test")
+        assert notices == [("due example.test", owner)]
+        assert bench.states() == ["queued"]
+        mine = bench.make(slot=owner, workers=2)
+        mine.due("example.test")
+        await receiver.wait(1)
+        await mine.stop(0.1)
+        await other.stop(0.1)
+
+
+async def test_an_unknown_domain_fails_with_a_dsn(pair):
+    async with delivering(pair) as (bench, _):
+        put = await bench.accept("a@nowhere.test")
+        await bench.until(lambda: pair.admin.ended(put.entry.message.id))
+        assert pair.admin.ended(put.entry.message.id)[0].state is State.FAILED
+        await bench.until(lambda: len(bench.recorder.named("notified")) == 1)
+
+
+async def test_after_halt_nothing_more_is_started(pair):
+    async with delivering(pair) as (bench, receiver):
+        bench.delivery.halt()
+        await bench.accept("a@example.test")
+        await asyncio.sleep(0.2)
+        assert receiver.sessions == []
+        assert bench.states() == ["queued"]
