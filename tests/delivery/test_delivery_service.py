@@ -216,9 +216,12 @@ async def test_what_waits_shares_the_failure_of_its_site_and_says_so(pair):
     async with delivering(pair, greeting="421 4.3.2 closing for maintenance") as (bench, _):
         for n in range(5):
             await bench.accept(f"user{n}@example.test")
-        await bench.until(lambda: bench.states() == ["queued"] * 5)
-        entries = list(pair.admin.select(Selection(), None))
-        assert all("maintenance" in (entry.recipients[0].reply or "") for entry in entries)
+
+        def replies() -> list[str]:
+            return [entry.recipients[0].reply or "" for entry in pair.admin.select(Selection(), None)]
+
+        await bench.until(lambda: all("maintenance" in reply for reply in replies()))
+        assert bench.states() == ["queued"] * 5
         assert [args[1] for args in bench.recorder.named("lane")] == ["paused"]
 
 
