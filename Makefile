@@ -46,7 +46,7 @@ example: $(READY) ## Renew relay.toml.example and docs/reference/settings.md fro
 	$(BIN)/python -m relay_config.example > relay.toml.example
 	$(BIN)/python -m relay_config.reference > docs/reference/settings.md
 
-bench: $(READY) ## Measure the relay beside Postfix: all rows of docs/performance.md (an hour; as root).
+bench: $(READY) ## Measure the relay beside Postfix: all rows of docs/performance.md (half an hour; as root).
 	$(BIN)/python -m bench $(BENCH)
 
 bench-deps: ## Install what the benchmarks need besides: Postfix, OpenDKIM, SASL, py-spy (as root, Debian).

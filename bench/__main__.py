@@ -1,4 +1,4 @@
-"""`python -m bench [NAME…]`: runs benchmarks, prints a table, writes bench/results/*.json."""
+"""`python -m bench [NAME…]`: runs benchmarks, prints a table, writes bench/results/*.json and *.md."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from bench.folder import checked_out, working_folder
 from bench.ours import use_source
 from bench.processes import many_files
 from bench.runs import Plan
-from bench.table import machine, table, write_json
+from bench.table import machine, markdown, table, write_json
 from bench.words import BenchError, Row, SkipError
 
 _RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,8 @@ def main() -> int:
         print("\n" + table(rows))
         path = options.json or _RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
         write_json(path, rows, folder, {name: str(value) for name, value in vars(options).items()})
-    print(f"\nwritten: {path}")
+        path.with_suffix(".md").write_text(markdown(rows))
+    print(f"\nwritten: {path}, and the table beside it (.md)")
     return int(failed)
 
 

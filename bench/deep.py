@@ -1,6 +1,7 @@
 """A queue with a million deferred recipients: what it costs to start, to look at, and to relay beside it."""
 
 import asyncio
+import os
 import shutil
 import statistics
 import time
@@ -12,7 +13,7 @@ from bench.processes import free_port, greets, until
 from bench.queue_depth import fill, puts
 from bench.runs import Plan, in_turn, settle
 from bench.traffic import Load, sink
-from bench.words import Row, Target
+from bench.words import BenchError, Row, Target
 from relay_queue.sqlite import open_admin, open_queue
 
 _DOMAINS = 5000
@@ -26,21 +27,24 @@ def measure(name: str, folder: Path, plan: Plan) -> list[Row]:
     """Rows about starting, memory, the shell's commands and claiming."""
     relay = Relay(folder / "relay", RelayOptions(extra=the_route(free_port())))
     _deepen(relay, folder.parent, plan.depth)
-    starts, memory, shared, summaries, lists = [], [], [], [], []
+    starts, memory, shared, cold, summaries, lists = [], [], [], [], [], []
     for number in range(plan.runs):
+        _forget(relay.data_dir)
         began = time.perf_counter()
         with relay.starting():
             until(lambda: greets(relay.port), 120, f"the relay greets (see {relay.folder}/log)")
             starts.append(time.perf_counter() - began)
             settle(relay, 2)
+            cold.append(_timed(relay, "queue", "summary"))
             summaries.append(_timed(relay, "queue", "summary"))
             lists.append(_timed(relay, "queue", "list", "--limit", "100"))
             memory.append(tree.resident(*relay.roots()) / 1e6)
             shared.append(tree.proportional(*relay.roots()) / 1e6)
         print(
             f"  run {number + 1} start {starts[-1]:.2f} s, {memory[-1]:.0f} MB ({shared[-1]:.0f} MB with shared pages "
-            f"counted once), summary {summaries[-1]:.2f} s, list {lists[-1]:.2f} s"
+            f"counted once), summary {cold[-1]:.2f} s, then {summaries[-1]:.2f} s, list {lists[-1]:.2f} s"
         )
+    _recall(relay.data_dir)
     deep = _claims(relay.data_dir, _DOMAINS)
     shallow = _claims(_shallow(folder), _DOMAINS * _SHALLOW // plan.depth or 1)
     what = f"{plan.depth:,} deferred: "
@@ -48,6 +52,7 @@ def measure(name: str, folder: Path, plan: Plan) -> list[Row]:
         Row(name, what + "start to serving", "s", starts, target=Target("value", 3, at_least=False)),
         Row(name, what + "memory of all processes", "MB", memory, target=Target("value", 300, at_least=False)),
         Row(name, what + "memory, shared pages once", "MB", shared),
+        Row(name, what + "first `queue summary` after a reboot", "s", cold),
         Row(name, what + "`queue summary`", "s", summaries, target=Target("value", 1, at_least=False)),
         Row(name, what + "`queue list --limit 100`", "s", lists, target=Target("value", 0.3, at_least=False)),
         Row(
@@ -84,6 +89,26 @@ def _deepen(relay: Relay, parent: Path, depth: int) -> None:
         open_admin(made).close()
         fill(made, puts(depth, _DOMAINS, _BODY, first_due=_HOUR * 10))
     shutil.copytree(made, relay.data_dir, dirs_exist_ok=True)
+    if (found := relay.waiting()) != depth:
+        raise BenchError(f"the queue should hold {depth} recipients, but holds {found}")
+
+
+def _forget(data_dir: Path) -> None:
+    """Let the kernel forget the files, so that a start reads them from the disk as after a reboot."""
+    for path in data_dir.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDWR)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def _recall(data_dir: Path) -> None:
+    """Let the kernel have the files in memory: what a claim computes is compared, not the disk."""
+    for path in data_dir.glob("*.db"):
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
 
 
 def _shallow(folder: Path) -> Path:

@@ -27,6 +27,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *notes])
 
 
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as docs/performance.md has them."""
+    lines = [_HEADERS, ("---",) * len(_HEADERS), *(_cells(row) for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     ratio, met = row.ratio, row.met
     other = f"{row.other_is}: {_spread(row.other)}" if row.other else "-"
