@@ -135,7 +135,7 @@ class Relay:
             [sys.executable, "-m", "relay", "-c", str(self.path), *arguments],
             input=stdin,
             capture_output=True,
-            env=CLEAN,
+            env=self.environment,
             timeout=60,
             check=False,
         )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import smtplib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class World:
             self.dns.zones.setdefault(domain, {}).setdefault("MX", []).append((preference, host))
         return host, address
 
-    async def start(self, **settings: Any) -> Relay:
+    async def start(self, *, environment: Mapping[str, str] | None = None, **settings: Any) -> Relay:
         """Start the relay with quick retries, unless `settings` say otherwise."""
         defaults: dict[str, Any] = {
             "dns": {"nameservers": [self.dns.address], "timeout": "3s"},
@@ -54,6 +54,7 @@ class World:
             else:
                 defaults[name] = value
         self.relay = Relay(self.folder, defaults)
+        self.relay.environment.update(environment or {})
         self._stack.callback(self.relay.kill)
         await self.relay.start()
         return self.relay

@@ -1,0 +1,98 @@
+"""kill -9 under load: of a worker, of the supervisor alone, of all processes at once."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.faults.campaign import row
+from tests.support.ledger import Score
+from tests.support.stage import AIMS, Stage, stage
+
+_ADULT = 2.1
+"""A worker that lived for this long (seconds) may die without making the supervisor more careful."""
+
+
+@row("kill -9 of all processes", rounds=100)
+async def kill(folder: Path, rounds: int, seed: int) -> Score:
+    async with stage(folder, seed=seed) as on:
+        await on.begin()
+        for n in range(rounds):
+            await on.aimed(AIMS[n % len(AIMS)], on.kill)
+            await on.restart()
+            await on.answering()
+        return await on.settle()
+
+
+@row("kill -9 of the supervisor alone", rounds=50)
+async def kill_supervisor(folder: Path, rounds: int, seed: int) -> Score:
+    """Its workers must notice and end; the next start waits for them."""
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for n in range(rounds):
+            assert on.relay.process is not None
+            group = on.relay.process.pid
+            await on.aimed(AIMS[n % len(AIMS)], on.relay.process.kill)
+            await asyncio.to_thread(on.relay.process.wait, 10)
+            on.relay.spawn()
+            async with asyncio.timeout(10):
+                while _alive(group):
+                    await asyncio.sleep(0.01)
+            await on.relay.greeted()
+            on.recoveries.append(time.time() - on.faults[-1])
+            await on.answering()
+        return await on.settle()
+
+
+@row("kill -9 of a worker, of two", rounds=40)
+async def kill_worker(folder: Path, rounds: int, seed: int) -> Score:
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for n in range(rounds):
+            before = set(on.workers())
+            await on.aimed(AIMS[n % len(AIMS)], lambda on=on: _kill_one(on))
+            await _replaced(on, before)
+            on.recoveries.append(time.time() - on.faults[-1])
+            await on.answering()
+            await asyncio.sleep(_ADULT)
+        return await on.settle()
+
+
+@row("kill -9 of all processes, again during recovery", rounds=50)
+async def kill_recovering(folder: Path, rounds: int, seed: int) -> Score:
+    async with stage(folder, seed=seed) as on:
+        await on.begin()
+        for n in range(rounds):
+            await on.aimed(AIMS[n % len(AIMS)], on.kill)
+            first = on.faults[-1]
+            await asyncio.to_thread(on.relay.kill)
+            on.relay.spawn()
+            await asyncio.sleep(on.random.uniform(0.2, 0.5))
+            on.kill()
+            on.faults.append(time.time())
+            await asyncio.to_thread(on.relay.kill)
+            await on.relay.start()
+            on.recoveries.append(time.time() - on.faults[-1])
+            assert first < on.faults[-1]
+            await on.answering()
+        return await on.settle()
+
+
+def _kill_one(on: Stage) -> None:
+    os.kill(on.random.choice(on.workers()), signal.SIGKILL)
+
+
+async def _replaced(on: Stage, before: set[int]) -> None:
+    async with asyncio.timeout(30):
+        while len(now := on.workers()) < len(before) or set(now) == before:
+            await asyncio.sleep(0.01)
+    await on.relay.greeted()
+
+
+def _alive(group: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False

@@ -1,0 +1,126 @@
+"""Stops and clocks: SIGSTOP, SIGTERM, SIGHUP under load; the wall clock jumps."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.faults.campaign import CannotError, row
+from tests.support.ledger import Score
+from tests.support.running import processor_time
+from tests.support.stage import Stage, stage
+
+_FAKETIME = (
+    Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
+    Path("/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"),
+)
+_STOPPED = 3.0
+"""Seconds of a SIGSTOP."""
+
+
+@row("SIGTERM under load, then a start", rounds=10)
+async def sigterm(folder: Path, rounds: int, seed: int) -> Score:
+    """An orderly stop: no double is excused."""
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for _ in range(rounds):
+            await asyncio.sleep(on.random.uniform(0.1, 0.5))
+            began = time.time()
+            on.load.hurry = True
+            status = await on.relay.stop(signal.SIGTERM)
+            took = time.time() - began
+            on.load.hurry = False
+            if status != 0 or took > 35:
+                on.wrong.append(f"ended with {status} after {took:.1f} s")
+            on.events += 1
+            await on.relay.start()
+            on.recoveries.append(time.time() - began)
+            await on.answering()
+        return await on.settle()
+
+
+@row("SIGHUP under load, every 50 ms", rounds=40, segment=40)
+async def sighup(folder: Path, rounds: int, seed: int) -> Score:
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for _ in range(rounds):
+            assert on.relay.process is not None
+            on.relay.process.send_signal(signal.SIGHUP)
+            on.events += 1
+            await asyncio.sleep(0.05)
+        await on.answering()
+        score = await on.settle()
+        if "child died" in on.relay.log:
+            score.wrong.append("a worker died")
+        return score
+
+
+@row("SIGSTOP of a worker for 3 s, of two", rounds=4, segment=4)
+async def sigstop(folder: Path, rounds: int, seed: int) -> Score:
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for _ in range(rounds):
+            await on.answering()
+            worker = on.random.choice(on.workers())
+            os.kill(worker, signal.SIGSTOP)
+            await asyncio.sleep(_STOPPED)
+            os.kill(worker, signal.SIGCONT)
+            on.events += 1
+            await on.answering()
+        return await on.settle()
+
+
+@row("the wall clock jumps by 5 days", rounds=2, segment=2)
+async def clock_forward(folder: Path, rounds: int, seed: int) -> Score:
+    return await _jumps(folder, rounds, seed, 5 * 86_400)
+
+
+@row("the wall clock jumps back by a day", rounds=2, segment=2)
+async def clock_back(folder: Path, rounds: int, seed: int) -> Score:
+    return await _jumps(folder, rounds, seed, -86_400)
+
+
+async def _jumps(folder: Path, rounds: int, seed: int, seconds: int) -> Score:
+    """Under load with recipients that wait for their second attempt: nobody expires, nobody waits for a day."""
+    library = next((path for path in _FAKETIME if path.exists()), None)
+    if library is None:
+        raise CannotError("libfaketime is not installed")
+    clock = folder / "clock"
+    clock.write_text("+0\n")
+    async with stage(folder, seed=seed) as on:
+        on.environment |= {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        await on.begin(retry={"schedule": ["1s"], "expire_after": "2d"})
+        offset = 0
+        for _ in range(rounds):
+            await on.answering()
+            usual = await _cpu_of(on)
+            offset += seconds
+            replacement = folder / "clock.new"
+            replacement.write_text(f"{offset:+d}\n")
+            replacement.rename(clock)
+            on.events += 1
+            await asyncio.sleep(1.5)
+            if (now := await _cpu_of(on)) > 2 * usual + 0.3:
+                on.wrong.append(f"a busy loop after the jump: {now:.0%} of a processor, {usual:.0%} before")
+            await on.answering()
+        if seconds < 0:
+            # Those who wait do so until their time comes by this clock; an admin may end it.
+            await on.load.stop()
+            await on.relay.command("queue", "flush", "--all")
+        score = await on.settle(40)
+        if waiting := on._live():
+            score.wrong.append(f"{len(waiting)} recipients wait although all could be delivered: {waiting[:3]}")
+        return score
+
+
+async def _cpu_of(on: Stage) -> float:
+    """The worker's share of a processor over a second."""
+    before = processor_time(on.workers()[0])
+    await asyncio.sleep(1)
+    return processor_time(on.workers()[0]) - before
