@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+from relay.process.supervisor import CHILD_UNBLOCKS
 from relay.sandbox.serve import run_receiver
 from relay_config.schema import Settings
 
@@ -20,6 +21,7 @@ async def _run(settings: Settings, lifeline: int) -> None:
         loop.add_signal_handler(number, receiving.cancel)
     for number in (signal.SIGHUP, signal.SIGUSR1):
         loop.add_signal_handler(number, lambda: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_UNBLOCKS)
     loop.add_reader(lifeline, receiving.cancel)
     await asyncio.wait([receiving])
     loop.remove_reader(lifeline)

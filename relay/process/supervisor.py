@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+CHILD_UNBLOCKS = frozenset({signal.SIGHUP, signal.SIGUSR1})
+"""Signals that a child starts with blocked, and unblocks itself once it has handlers."""
 _QUICK = 2.0
 """A child that lives less than this (seconds) died in starting."""
 _QUICK_DEATHS = 5
@@ -127,7 +129,8 @@ class Supervisor:
         try:
             os.close(self._lifeline[1])
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            # The others stay blocked until the child has handlers for them: a reload must not kill a child that starts.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, set(_SIGNALS) - CHILD_UNBLOCKS)
             status = child.main(self._lifeline[0])
         except BaseException:  # noqa: BLE001 - whatever it is, the child ends here and must say why
             traceback.print_exc()

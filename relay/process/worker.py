@@ -17,7 +17,7 @@ from relay.message.dsn import DsnFactory
 from relay.process import wake
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError, Materials
-from relay.process.supervisor import STOP_GRACE
+from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
 from relay.submission.handler import Shared, SubmissionHandler
 from relay_config.problems import SettingsError
@@ -42,6 +42,7 @@ def main(
     # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
+    if os.environ.get("SWITCH"): __import__("sys").setswitchinterval(float(os.environ["SWITCH"]))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, reload, materials, shared, slot, workers, sockets, lifeline))
 
@@ -76,6 +77,7 @@ async def _run(
         loop.add_signal_handler(number, ask_to_stop, STOP_GRACE)
     loop.add_signal_handler(signal.SIGHUP, worker.reload, reload)
     loop.add_signal_handler(signal.SIGUSR1, worker.reopen_logs)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_UNBLOCKS)
     loop.add_reader(lifeline, ask_to_stop, _ORPHAN_GRACE)
     await worker.start(sockets)
     grace = await stop
