@@ -118,17 +118,21 @@ async def test_nothing_is_told_of_users(relay: Whole, command: str):
         assert await client.code(command) in {252, 502}
 
 
+async def test_one_that_must_wait_and_guesses_on_is_sent_away(strict: Whole):
+    for n in range(6):
+        await guess(strict, f"other{n}", "wrong", "127.0.0.73")
+    async with strict.client("submit", stranger=False, source="127.0.0.73") as client:
+        await secured(strict, client)
+        codes = [await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") for n in range(3)]
+        assert codes == [454, 454, 454]
+        assert (await client.rest()).startswith("421 4.7.0 ")
+
+
 async def guess(relay: Whole, user: str, password: str, source: str = "127.0.0.70") -> str:
     """One attempt on a connection of its own; its reply."""
-    context = {"local_addr": (source, 0)}
-    reader, writer = await asyncio.open_connection("127.0.0.1", relay.ports["submit"], limit=1 << 20, **context)
-    client = RawClient(reader, writer)
-    try:
-        assert (await client.reply()).startswith("220")
+    async with relay.client("submit", source=source) as client:
         await secured(relay, client)
         return await client.say(f"AUTH PLAIN {plain(user, password)}")
-    finally:
-        await client.close()
 
 
 @pytest.fixture(name="strict", scope="module")

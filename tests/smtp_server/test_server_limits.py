@@ -42,6 +42,18 @@ async def test_recipients_beyond_the_limit_are_deferred_not_held_against():
     assert len(d.handler.messages[0].recipients) == 100
 
 
+async def test_a_flood_of_deferrals_does_not_bury_other_events():
+    d = Dialog(max_recipients=1).hello()
+    assert d.code("MAIL FROM:<s@ext.test>") == 250
+    codes = [d.code("RCPT TO:<u@local.test>") for _ in range(1000)]
+    assert codes == [250] + [452] * 999
+    assert len(d.handler.refusals) == 100
+    assert d.code("DATA") == 354
+    assert d.code(b"A: b\r\n\r\nx\r\n.\r\n") == 250
+    assert d.code("RCPT TO:<u@local.test>") == 503
+    assert len(d.handler.refusals) == 101, "with the next message it begins anew"
+
+
 async def test_refused_commands_end_the_session():
     d = Dialog().hello()
     assert d.code("MAIL FROM:<s@ext.test>") == 250

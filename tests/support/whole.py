@@ -82,13 +82,15 @@ class Whole(Relay):
             hashed = seal_password(CHOSEN)
             users[PERSON] = User(name=PERSON, credential=hashed, senders=(DOMAIN,), created_at=time.time())
 
-    async def dial(self, listener: str, *, stranger: bool = False, greeting: bool = True, **more: Any) -> RawClient:
-        """Connect to a listener, as a trusted client or a stranger."""
+    async def dial(
+        self, listener: str, *, stranger: bool = False, source: str = "", greeting: bool = True, **more: Any
+    ) -> RawClient:
+        """Connect to a listener, as a trusted client, a stranger, or from an address."""
         if listener == "implicit":
             more |= {"ssl": client_context(), "server_hostname": "mx.test"}
-        source = (STRANGER if stranger else "127.0.0.1", 0)
+        local = (source or (STRANGER if stranger else "127.0.0.1"), 0)
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.ports[listener], local_addr=source, limit=1 << 20, **more
+            "127.0.0.1", self.ports[listener], local_addr=local, limit=1 << 20, **more
         )
         client = RawClient(reader, writer)
         if greeting:

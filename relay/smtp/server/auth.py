@@ -139,10 +139,11 @@ def _verdict(session: Session, verdict: Identity | Reply) -> None:
     if isinstance(verdict, Identity):
         session.peer.identity = verdict
         session.say(texts.AUTHENTICATED)
-    elif verdict.code == 535:
-        _wrong(session, verdict)
-    else:
+    elif verdict.code == 421:
         session.answer(verdict)
+    else:
+        # One that must wait and guesses on all the same is no better than one whose guess was wrong.
+        _wrong(session, verdict)
 
 
 def _wrong(session: Session, reply: Reply = texts.AUTH_WRONG.reply) -> None:

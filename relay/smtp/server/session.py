@@ -20,6 +20,8 @@ from relay.smtp.server.texts import Canned
 
 log = logging.getLogger(__name__)
 
+_TOLD = 100
+"""Refusals between two messages that the handler is told of: they become events, and must not bury those of others."""
 _IDLE_COMMANDS = 100
 """Commands that achieve nothing (NOOP, RSET, EHLO …) between two messages; Postfix's smtpd_junk_command_limit."""
 
@@ -75,6 +77,7 @@ class Session:
         "phase",
         "quit",
         "reader",
+        "refusals",
         "transaction",
         "unknown",
         "wake",
@@ -119,6 +122,8 @@ class Session:
         self.auth_user = ""
         self.auth_failures = 0
         self.errors = 0
+        self.refusals = 0
+        """Since the last message."""
         self.unknown = 0
         self.idle_commands = 0
 
@@ -224,7 +229,7 @@ class Session:
             return
         reply = future.result()
         if reply.code < 400:
-            self.idle_commands = 0
+            self.idle_commands = self.refusals = 0
             if self.peer.identity is not None or self.peer.trusted:
                 # A pool's session carries many messages; what was refused in an earlier one is not held against it.
                 self.errors = 0
@@ -250,7 +255,9 @@ class Session:
 
     def _count(self, reply: Reply, wire: bytes) -> None:
         """Answer a refusal, tell the handler, and end a session that had too many."""
-        self.handler.refused(self.peer, self.line, reply)
+        self.refusals += 1
+        if self.refusals <= _TOLD:
+            self.handler.refused(self.peer, self.line, reply)
         if reply.code >= 500:
             # 4xx are not held against a client: it is meant to come again, and a long list may be deferred in part.
             self.errors += 1

@@ -1,0 +1,315 @@
+"""What one client, or many, can make the whole relay do is bounded: connections, memory, time, errors."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.raw_smtp import HANG, RawClient
+from tests.support.whole import Whole, whole
+
+MIB = 1 << 20
+
+
+@pytest.fixture(name="bounded", scope="module")
+def _bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    """A relay that nobody else uses, so that its memory can be watched."""
+    with whole(tmp_path_factory.mktemp("bounded")) as running:
+        yield running
+        assert "Traceback" not in running.log, running.log
+
+
+@contextlib.asynccontextmanager
+async def own(folder: Path, **limits: object) -> AsyncIterator[Whole]:
+    """A relay with limits of its own."""
+    manager = whole(folder, limits={"free_disk": "1MiB"} | limits)
+    relay = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield relay
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+async def connect(relay: Whole, source: str) -> tuple[RawClient, str]:
+    """Connect from an address; the greeting or the refusal."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.ports["open"], local_addr=(source, 0))
+    client = RawClient(reader, writer)
+    return client, await client.reply()
+
+
+async def test_one_address_too_many_times(tmp_path: Path):
+    async with own(tmp_path, connections=100, connections_per_address=10) as relay:
+        clients = [await connect(relay, "127.0.0.90") for _ in range(12)]
+        assert [reply[:9] for _, reply in clients[:10]] == ["220 relay"] * 10
+        assert [reply[:9] for _, reply in clients[10:]] == ["421 4.3.2"] * 2
+        other, reply = await connect(relay, "127.0.0.91")
+        assert reply.startswith("220 ")
+        await clients[0][0].close()
+        async with asyncio.timeout(HANG):
+            while True:
+                again, reply = await connect(relay, "127.0.0.90")
+                await again.close()
+                if reply.startswith("220 "):
+                    break
+        for client, _ in clients:
+            await client.close()
+        await other.close()
+
+
+async def test_too_many_connections_in_all(tmp_path: Path):
+    async with own(tmp_path, connections=40, connections_per_address=10, idle_timeout="30s") as relay:
+        clients = [await connect(relay, f"127.0.0.{90 + n % 10}") for n in range(45)]
+        assert [reply[:3] for _, reply in clients] == ["220"] * 40 + ["421"] * 5
+        # Those who are in are served.
+        assert await clients[0][0].code("NOOP") == 250
+        for client, _ in clients:
+            await client.close()
+
+
+SILENCE = {
+    "nothing": [],
+    "half a command": [b"EH"],
+    "a hello": [b"EHLO c.test\r\n"],
+    "an open transaction": [b"EHLO c.test\r\n", b"MAIL FROM:<a@ext.test>\r\n"],
+    "data": [b"EHLO c.test\r\n", b"MAIL FROM:<a@ext.test>\r\n", b"RCPT TO:<b@rcpt.test>\r\n", b"DATA\r\n"],
+}
+
+
+@pytest.fixture(name="impatient", scope="module")
+def _impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    limits = {"free_disk": "1MiB", "idle_timeout": "1s", "session_timeout": "4s"}
+    with whole(tmp_path_factory.mktemp("impatient"), limits=limits) as running:
+        yield running
+
+
+@pytest.mark.parametrize("said", SILENCE.values(), ids=SILENCE)
+async def test_a_silent_client_is_sent_away(impatient: Whole, said: list[bytes]):
+    async with impatient.client("open") as client:
+        for octets in said:
+            if octets.endswith(b"\n"):
+                assert (await client.say(octets))[:1] in "23"
+            else:
+                client.send(octets)
+        assert (await client.rest()).startswith("421 4.4.2 ")
+
+
+@pytest.mark.parametrize("in_data", [False, True])
+async def test_dripping_octets_of_a_command_are_no_activity(impatient: Whole, in_data: bool):
+    async with impatient.client("open") as client:
+        closed = asyncio.ensure_future(client.rest())
+        for _ in range(100):
+            if closed.done():
+                break
+            with contextlib.suppress(ConnectionError):
+                client.send(b"x")
+            await asyncio.sleep(0.1)
+        assert (await closed).startswith("421 4.4.2 ")
+
+
+async def test_a_session_that_never_ends(impatient: Whole):
+    """Each command is in time; all together are not."""
+    async with impatient.client("open") as client:
+        reply = await client.say("EHLO c.test")
+        async with asyncio.timeout(HANG):
+            while reply.startswith("2"):
+                await asyncio.sleep(0.2)
+                reply = await client.say("VRFY x")
+        assert reply.startswith("421 4.4.2 ")
+
+
+async def test_a_handshake_that_never_comes(impatient: Whole):
+    """Idle in the middle of STARTTLS: the connection counts and ends with the handshake's own time; others go on."""
+    async with impatient.client("submit", stranger=True) as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("STARTTLS") == 220
+        async with impatient.user("submit") as other:
+            assert await other.code("NOOP") == 250
+
+
+async def flood(client: RawClient, line: bytes, most: int) -> str:
+    """Send the same line again and again, reading replies; the last reply before the end."""
+    reply = ""
+    for _ in range(most):
+        try:
+            reply = await client.say(line) or reply
+        except ConnectionError:
+            break
+        if reply.startswith("421"):
+            break
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("line", "most"),
+    [
+        (b"FOO\r\n", 6),
+        (b"NOOP\r\n", 102),
+        (b"RSET\r\n", 102),
+        (b"EHLO x\r\n", 102),
+        (b"VRFY x\r\n", 102),
+        (b"RCPT TO:<nobody\r\n", 11),
+        (b"RCPT TO:<b@rcpt.test>\r\n", 11),
+        (b"MAIL FROM:<x\0@y.test>\r\n", 11),
+        (b"AUTH PLAIN x\r\n", 11),
+        (b"BDAT 1\r\nx", 11),
+        (b"STARTTLS x\r\n", 11),
+    ],
+    ids=repr,
+)
+async def test_what_leads_nowhere_ends_the_session(bounded: Whole, line: bytes, most: int):
+    async with bounded.client("open", stranger=True) as client:
+        assert await client.code("EHLO c.test") == 250
+        assert (await flood(client, line, most)).startswith("421 4.7.0 ")
+
+
+async def test_five_thousand_recipients(relay: Whole):
+    token = relay.token()
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        client.send(b"".join(f"RCPT TO:<{token}@d{n}.rcpt.test>\r\n".encode() for n in range(5000)))
+        codes = [(await client.reply())[:9] for _ in range(5000)]
+        assert codes == ["250 2.1.5"] * 1000 + ["452 4.5.3"] * 4000
+        assert await client.code("RSET") == 250
+
+
+async def grown(relay: Whole, before: int) -> int:
+    """By how much the worker's memory has grown, after a moment in which it may shrink."""
+    await asyncio.sleep(0.1)
+    return relay.rss() - before
+
+
+async def test_an_endless_command_line(bounded: Whole):
+    async def endless(size: int) -> str:
+        async with bounded.client("open", stranger=True) as client:
+            assert await client.code("EHLO c.test") == 250
+            for _ in range(size // 65536):
+                client.send(b"x" * 65536)
+                await client.writer.drain()
+            return await client.say(b"\r\n")
+
+    assert (await endless(MIB)).startswith("500 5.5.2 ")
+    before = bounded.rss()
+    assert (await endless(8 * MIB)).startswith("500 5.5.2 ")
+    assert await grown(bounded, before) < 2 * MIB
+
+
+@pytest.mark.parametrize("block", [b"x" * 65536, (b"y" * 998 + b"\r\n") * 65], ids=["line", "message"])
+async def test_endless_data(bounded: Whole, block: bytes):
+    async def endless(size: int) -> str:
+        async with bounded.client("open") as client:
+            assert await client.code("EHLO c.test") == 250
+            assert await client.code("MAIL FROM:<a@ext.test>") == 250
+            assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+            assert await client.code("DATA") == 354
+            client.send(b"From: <a@ext.test>\r\n\r\n")
+            for _ in range(size // len(block)):
+                client.send(block)
+                await client.writer.drain()
+            return await client.say(b"\r\n.\r\n")
+
+    await endless(MIB)
+    before = bounded.rss()
+    assert (await endless(64 * MIB))[:9] == ("500 5.5.2" if block[:1] == b"x" else "552 5.3.4")
+    assert await grown(bounded, before) < 2 * MIB
+
+
+async def test_a_client_that_pipelines_and_never_reads(bounded: Whole):
+    """Refused recipients are no errors to be counted, so this could go on for ever."""
+
+    def push(most: int) -> int:
+        with socket.create_connection(("127.0.0.1", bounded.ports["open"])) as sock:
+            sock.recv(200)
+            sock.sendall(b"EHLO c.test\r\nMAIL FROM:<a@ext.test>\r\n")
+            sock.settimeout(1.0)
+            line = b"RCPT TO:<somebody@rcpt.test>\r\n" * 1000
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                while sent < most:
+                    sent += sock.send(line)
+            return sent
+
+    # What lies in the kernel's buffers is answered when the client has gone; so much is the least it costs.
+    for _ in range(2):
+        await asyncio.to_thread(push, 256 * MIB)
+    before = bounded.rss()
+    for _ in range(3):
+        assert await asyncio.to_thread(push, 256 * MIB) < 64 * MIB, "it stops reading"
+    assert await grown(bounded, before) < 4 * MIB
+    async with bounded.client("open") as client:
+        assert await client.code("NOOP") == 250
+
+
+async def submit(relay: Whole, content: bytes) -> str:
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code(f"RCPT TO:<{relay.token()}@rcpt.test>") == 250
+        assert await client.code("DATA") == 354
+        return await client.say(content + b"\r\n.\r\n")
+
+
+HEAD = b"From: <a@ext.test>\r\n"
+NESTED = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (n, n) for n in range(500))
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (HEAD + b"X: " + b"y" * 900 + b"\r\n\r\nx", 250),
+        (HEAD + b"".join(b"X%d: %b\r\n" % (n, b"y" * 900) for n in range(220)) + b"\r\nx", 250),
+        (HEAD + b"".join(b"X%d: %b\r\n" % (n, b"y" * 900) for n in range(400)) + b"\r\nx", 552),
+        (HEAD + b"".join(b"X: y\r\n" for _ in range(20_000)) + b"\r\nx", 554),
+        (HEAD + b"X: a\r\n" + b" folded\r\n" * 20_000 + b"\r\nx", 250),
+        (HEAD + b"X: a\r\n" + b" \r\n" * 20_000 + b"\r\nx", 250),
+        (b"From: " + b"(" * 900 + b"\r\n " + b")" * 900 + b" <a@ext.test>\r\n\r\nx", 554),
+        (b"From: " + b"\r\n ".join([b'"' * 900] * 200) + b"\r\n\r\nx", 554),
+        (HEAD + NESTED + b"x", 250),
+        (HEAD + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 20_000, 250),
+        (HEAD + b"Received: from x by y; now\r\n" * 25 + b"\r\nx", 250),
+        (HEAD + b"Received: from x by y; now\r\n" * 50 + b"\r\nx", 250),
+        (HEAD + b"Received: from x by y; now\r\n" * 51 + b"\r\nx", 554),
+        (HEAD + b"Received: from x by y; now\r\n" * 120 + b"\r\nx", 554),
+    ],
+    ids=lambda value: repr(value[20:60]) if isinstance(value, bytes) else str(value),
+)
+async def test_shapes_of_messages(bounded: Whole, content: bytes, code: int):
+    began = time.monotonic()
+    reply = await submit(bounded, content)
+    assert int(reply[:3]) == code, reply
+    if b"Received" in content and code == 554:
+        assert reply.startswith("554 5.4.6 ")
+    assert time.monotonic() - began < HANG / 2
+
+
+@pytest.mark.slow
+async def test_two_thousand_idle_connections(tmp_path: Path):
+    """Each takes little, and they keep nobody else from being served."""
+    count = int(os.environ.get("IDLE_CONNECTIONS", "2000"))
+    async with own(tmp_path, connections=count + 500, connections_per_address=count + 500) as relay:
+        before = relay.rss()
+        writers = []
+        for start in range(0, count, 200):
+            opened = await asyncio.gather(
+                *(
+                    asyncio.open_connection(
+                        "127.0.0.1", relay.ports["open"], local_addr=(f"127.0.3.{(start + n) % 200 + 1}", 0)
+                    )
+                    for n in range(min(200, count - start))
+                )
+            )
+            for reader, writer in opened:
+                assert (await asyncio.wait_for(reader.readline(), HANG)).startswith(b"220 ")
+                writers.append(writer)
+        each = (relay.rss() - before) / count
+        async with relay.user() as client:
+            assert await client.code("NOOP") == 250
+        for writer in writers:
+            writer.close()
+        print(f"{count} idle connections: {each:.0f} octets each")  # noqa: T201 - for docs/security.md
+        assert each < 16 * 1024
