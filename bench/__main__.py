@@ -22,6 +22,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="runs of each server, in turn (default: 5)")
     parser.add_argument("--seconds", type=float, default=8, help="about how long a run takes (default: 8)")
     parser.add_argument("--messages", type=int, default=0, help="messages of a run, instead of --seconds")
+    parser.add_argument("--sessions", type=int, default=0, help="connections of the load generator (default: 20)")
     parser.add_argument("--depth", type=int, default=1_000_000, help="recipients in a deep queue (default: 1000000)")
     parser.add_argument("--folder", type=Path, help="where to work: a folder on a disk (default: the temporary one)")
     parser.add_argument("--revision", help="run the relay as of this git revision, rather than the working tree's")
@@ -38,7 +39,7 @@ def main() -> int:
     """Returns the exit status: 1 if a benchmark could not be run to its end."""
     options = _options()
     many_files()
-    plan = Plan(options.runs, options.seconds, options.messages, options.depth)
+    plan = Plan(options.runs, options.seconds, options.messages, options.sessions, options.depth)
     rows: list[Row] = []
     failed = False
     with working_folder(options.folder, keep=options.keep) as folder:

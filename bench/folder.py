@@ -3,13 +3,16 @@
 import contextlib
 import os
 import shutil
+import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.processes import run
 from bench.words import BenchError
 
+_SYNCS = 100
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
@@ -42,6 +45,18 @@ def working_folder(parent: Path | None, *, keep: bool) -> Iterator[Path]:
             print(f"kept: {made}")
         else:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def sync_milliseconds(folder: Path) -> float:
+    """Median time to append 4 KiB to a file there and sync it: what a commit costs at least."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        for _ in range(_SYNCS):
+            file.write(bytes(4096))
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
 
 
 def checked_out(revision: str, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bench import tree
@@ -42,6 +42,8 @@ class Plan:
     """About how long a run takes: the number of messages is chosen by the warm-up."""
     messages: int = 0
     """Messages of a run, the same for all; 0: chosen by `seconds`."""
+    sessions: int = 0
+    """Connections of the load generator; 0: as each load says."""
     depth: int = 1_000_000
     """Recipients in a deep queue."""
 
@@ -107,6 +109,8 @@ def in_turn(
     tell: Callable[[str], None] = print,
 ) -> list[list[Sample]]:
     """For each server its samples, taken in turn."""
+    if plan.sessions:
+        load = replace(load, sessions=plan.sessions)
     counts = [calibrated(server, sink, load, plan, secrets) for server in servers]
     samples: list[list[Sample]] = [[] for _ in servers]
     for number in range(plan.runs):

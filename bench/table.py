@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import postfix
-from bench.folder import filesystem
+from bench.folder import filesystem, sync_milliseconds
 from bench.words import Row
 
 _HEADERS = ("benchmark", "what", "unit", "relay", "compared with", "ratio", "must", "")
@@ -74,6 +74,7 @@ def machine(folder: Path) -> dict[str, Any]:
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30} GiB",
         "kernel": platform.release(),
         "filesystem": filesystem(folder),
+        "sync": f"{sync_milliseconds(folder):.2f} ms",
         "python": platform.python_version(),
         "postfix": postfix.version(),
         "commit": _commit(),
