@@ -42,7 +42,6 @@ def main(
     # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
-    if os.environ.get("SWITCH"): __import__("sys").setswitchinterval(float(os.environ["SWITCH"]))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, reload, materials, shared, slot, workers, sockets, lifeline))
 
