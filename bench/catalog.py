@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench import black_holes, deep, idle, latency, relayed, scaling
+from bench import black_holes, deep, idle, latency, relayed, scaling, straight
 from bench.relayed import Relayed
 from bench.runs import Plan
 from bench.traffic import Load
@@ -48,3 +48,4 @@ BENCHMARKS["deep-throughput"] = lambda name, context: deep.throughput(name, cont
 BENCHMARKS["idle"] = lambda name, context: idle.measure(name, context.folder)
 BENCHMARKS["black-holes"] = lambda name, context: black_holes.measure(name, context.folder, context.plan)
 BENCHMARKS["workers"] = lambda name, context: scaling.measure(name, context.folder, context.plan)
+BENCHMARKS["straight"] = lambda name, context: straight.measure(name, context.folder, context.plan)
