@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-deps profile lock example clean
+.PHONY: help run test faults lint bench bench-deps profile lock example clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,9 @@ SANDBOX := sandbox
 # Fewer workers leave the machine room; `make test PYTEST='-k users'` narrows.
 JOBS ?= 2
 PYTEST ?=
+MINUTES ?= 60
+ROUNDS ?= 10000
+ROWS ?=
 # `make bench BENCH="relayed-kept --runs 3"` narrows; `python -m bench --help` says what there is.
 BENCH ?=
 PROFILE ?=
@@ -36,6 +39,9 @@ run: $(READY) $(SANDBOX)/relay.toml ## Serve a sandbox on 127.0.0.1:2525, :2587 
 
 test: $(READY) ## Run all tests.
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(PYTEST)
+
+faults: $(READY) ## Inject faults for an hour, or MINUTES=…; ROWS="kill power-ext4" narrows. Power cuts and full disks need root.
+	$(BIN)/python -m tests.faults $(ROWS) --minutes $(MINUTES) --rounds $(ROUNDS)
 
 lint: $(READY) ## Check style, format and types.
 	$(BIN)/ruff check .

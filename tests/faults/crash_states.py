@@ -22,6 +22,8 @@ from tests.support import queue_load
 from tests.support.ledger import Score
 from tests.support.traced import NoTraceError, checked
 
+_MEMORY = Path("/dev/shm")
+"""A thousand small folders whose syncs nobody needs."""
 _TRACE = "openat,write,pwrite64,writev,fsync,fdatasync,rename,unlink,mkdir,ftruncate,close"
 _LINE = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)")
 _RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
@@ -84,14 +86,10 @@ class Disk:
 
 @row("crash states of some accepts: every prefix, with lost and reordered writes", rounds=1500, segment=1500)
 async def crash_states(folder: Path, rounds: int, seed: int) -> Score:
-    memory = Path("/dev/shm")  # a thousand small folders whose syncs nobody needs
-    if memory.is_dir():  # noqa: ASYNC240 -- nothing else runs in this loop
-        folder = Path(tempfile.mkdtemp(dir=memory, prefix="crash-states-"))
-    try:
+    if not _MEMORY.is_dir():  # noqa: ASYNC240 -- nothing else runs in this loop
         return await _states(folder, rounds, seed)
-    finally:
-        if folder.parent == memory:
-            shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(dir=_MEMORY, prefix="crash-states-") as fast:
+        return await _states(Path(fast), rounds, seed)
 
 
 async def _states(folder: Path, rounds: int, seed: int) -> Score:
@@ -116,7 +114,7 @@ async def _states(folder: Path, rounds: int, seed: int) -> Score:
 
 async def _check(base: Path, state: Path, steps: list[Step], part: float, chance: random.Random, score: Score) -> None:
     shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(mode=0o700)
+    state.mkdir(mode=0o700)  # noqa: ASYNC240 -- as above
     _crashed(base, steps, part, chance).lay(base, state)
     told = {step.path for step in steps if step.kind == "told"}
     try:

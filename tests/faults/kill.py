@@ -57,6 +57,11 @@ async def kill_worker(folder: Path, rounds: int, seed: int) -> Score:
             on.recoveries.append(time.time() - on.faults[-1])
             await on.answering()
             await asyncio.sleep(_ADULT)
+        await on.load.stop()
+        # A body file whose message never came to be stays until the next start, which sweeps.
+        if await on.relay.stop(signal.SIGTERM) != 0:
+            on.wrong.append("did not end in order")
+        await on.relay.start()
         return await on.settle()
 
 

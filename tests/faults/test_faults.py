@@ -24,7 +24,7 @@ QUICK = {
     "disk-low": 1,
     "no-inodes": 1,
     "descriptors": 1,
-    "memory": 5,
+    "memory": 3,
     "sigterm": 2,
     "sighup": 10,
     "sigstop": 1,
