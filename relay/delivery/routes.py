@@ -58,6 +58,10 @@ class RouteError:
     failure: str = "dns"
     """Its class (`relay.delivery.outcome`)."""
 
+    def __str__(self) -> str:
+        """As people read it: in the reply of recipients that wait because of it."""
+        return f"{self.enhanced} {self.text}".strip()
+
 
 class Policy:
     """What the settings say of routing, read once."""
