@@ -17,6 +17,9 @@ WINDOW_SECONDS = 10.0
 WINDOW_MOST = 1000
 """Transactions held in memory per lane, at most."""
 
+_UNPROVEN_MOST = 2
+"""Connections being opened at once to a site that has not yet taken one."""
+
 
 class Phase(enum.Enum):
     """Where a connection stands."""
@@ -61,6 +64,7 @@ class LanePlanner:
         "limits",
         "name",
         "paused_until",
+        "proven",
         "ready",
         "slots",
         "suspended",
@@ -79,6 +83,9 @@ class LanePlanner:
         self.failures = 0
         """Failures in a row that are the lane's own (connect, 421 …), not a message's."""
         self.paused_until = 0.0
+        self.proven = False
+        """A connection came up since the last failure. Before that few are tried at once: a black hole shall not cost
+        as many sockets and time-outs as a good site has connections."""
         self.cause = ""
         """Why it is paused: the last failure, as told to people."""
         self.suspended: str | None = None
@@ -121,6 +128,7 @@ class LanePlanner:
     def connected(self, slot: Slot, now: float) -> None:
         """The slot's connection is up."""
         assert slot.phase is Phase.CONNECTING, f"{slot.phase} slot cannot become connected"
+        self.proven = True
         self._idle(slot, now)
 
     def finished(self, slot: Slot, now: float, *, reusable: bool) -> bool:
@@ -149,6 +157,7 @@ class LanePlanner:
         if now < self.paused_until:
             return self.paused_until
         self.failures += 1
+        self.proven = False
         pause = min(self.limits.backoff * 2.0 ** min(self.failures - 1, 30), self.limits.backoff_max)
         self.paused_until = now + pause * (0.9 + 0.2 * random)
         self.cause = cause
@@ -176,6 +185,8 @@ class LanePlanner:
         wanted = len(self.ready) - connecting - len(self.idle)
         most = 1 if self.failures else self.limits.max_connections
         count = min(wanted, most - len(self.slots))
+        if not self.proven:
+            count = min(count, _UNPROVEN_MOST - connecting)
         if count <= 0:
             return
         startable = self._pace.allowed(now) - connecting - len(self.idle)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from relay.delivery.lane import LanePlanner, Slot
+from relay.delivery.lane import LanePlanner, Phase, Slot
 from relay.delivery.routing import Route, RouteError
 from relay.delivery.work import Work
 from relay.smtp.client.connection import Connection
@@ -123,6 +123,10 @@ class LaneRunner:
             if not inbox.done():
                 inbox.set_result(None)
         self._inboxes.clear()
+        for slot, task in self._tasks.items():
+            if slot.phase is Phase.CONNECTING:
+                # Nothing is on it yet, and a black hole would hold us up for as long as we are allowed to take.
+                task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 

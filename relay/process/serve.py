@@ -7,6 +7,7 @@ it creates belongs to the relay's user.
 import asyncio
 import gc
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -50,6 +51,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
     _prepare_data_dir(settings, data_dir)
     lock = _lock(data_dir)
     try:
+        _raise_descriptor_limit()
         sockets = bind(settings, workers)
         materials = Materials(settings)
         wake.clear(data_dir)
@@ -77,6 +79,12 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         return status
     finally:
         lock.release()
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as the system allows: the usual 1,024 are fewer than the connections that the settings do."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prepare_data_dir(settings: Settings, data_dir: Path) -> None:

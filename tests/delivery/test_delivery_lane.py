@@ -29,8 +29,21 @@ def connect(lane: LanePlanner, now: float) -> list[Slot]:
     return slots
 
 
+def test_an_unproven_site_is_tried_with_two_connections_at_most():
+    lane = planner(max_connections=5)
+    lane.ready.extend(work(n) for n in range(5))
+    opened = lane.plan(0).open
+    assert len(opened) == 2
+    assert lane.plan(0).open == []
+    lane.connected(opened[0], 0)
+    plan = lane.plan(0)
+    assert len(plan.start) == 1
+    assert len(plan.open) == 3
+
+
 def test_opens_one_connection_per_waiting_work_up_to_the_limit():
     lane = planner(max_connections=3)
+    lane.proven = True
     lane.ready.extend(work(n) for n in range(2))
     assert len(lane.plan(0).open) == 2
     assert lane.plan(0).open == []
@@ -90,6 +103,7 @@ def test_the_rate_holds_starts_back_and_says_when():
 
 def test_failures_pause_the_lane_longer_each_time_and_then_probe_with_one():
     lane = planner(max_connections=5)
+    lane.proven = True
     lane.ready.extend(work(n) for n in range(5))
     first = lane.plan(0).open
     assert len(first) == 5
@@ -106,6 +120,7 @@ def test_failures_pause_the_lane_longer_each_time_and_then_probe_with_one():
     assert lane.failed("again", 30, random=0.5) == 30 + 60
     assert lane.failed("again", 90, random=0.5) == 90 + 100, "never longer than backoff_max"
     lane.succeeded()
+    lane.proven = True
     assert len(lane.plan(190).open) == 5
 
 
