@@ -169,6 +169,7 @@ class Delivery:
             message.ret,
             message.envid,
             None if body.file is None else lambda: self._queue.open_file(body),
+            file_checked=body.file is not None,
         )
 
     async def _read(self, message_id: str, body: Body | None) -> Body:

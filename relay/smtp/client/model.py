@@ -102,6 +102,8 @@ class Outgoing:
     envid: str | None = None
     open_file: Callable[[], BinaryIO] | None = None
     """Opens the rest of a large message."""
+    file_checked: bool = False
+    """The file holds what was checked on acceptance, and proves it: line ends need not be counted again."""
 
 
 @dataclass(slots=True)

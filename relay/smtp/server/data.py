@@ -10,6 +10,7 @@ from relay.smtp.server.content import Content
 from relay.smtp.server.session import Phase, Session
 
 _END = b"\r\n.\r\n"
+_DOT = b"\r\n."
 
 
 class DataReader:
@@ -28,24 +29,27 @@ class DataReader:
         """Take a block. Returns how many octets of it belong to the message and its end, or -1: all, and not ended."""
         held = self._held
         data = held + block
-        end = data.find(_END)
-        if end >= 0:
-            self._pass(data[: end + 2])
-            return end + len(_END) - len(held)
+        # One search serves both questions: without a dot at a line's start there is no end, and nothing to unstuff.
+        dot = data.find(_DOT)
+        if dot >= 0:
+            end = data.find(_END, dot)
+            if end >= 0:
+                self._pass(data[: end + 2], dotted=dot < end)
+                return end + len(_END) - len(held)
         keep = _beginning_of_end(data)
         self._held = data[len(data) - keep :]
-        self._pass(data[: len(data) - keep] if keep else data)
+        self._pass(data[: len(data) - keep] if keep else data, dotted=dot >= 0)
         return -1
 
-    def _pass(self, piece: bytes) -> None:
+    def _pass(self, piece: bytes, *, dotted: bool) -> None:
         """Unstuff (RFC 5321 §4.5.2) and pass on.
 
         A CRLF at the very end of `piece` is the message's last, so no stuffed dot hides at a cut.
         """
         if not piece:
             return
-        if self._content.fault is None and b"\r\n." in piece:
-            piece = piece.replace(b"\r\n.", b"\r\n")
+        if dotted and self._content.fault is None:
+            piece = piece.replace(_DOT, b"\r\n")
         if self._fresh:
             self._fresh = False
             piece = piece[2:]
