@@ -21,6 +21,9 @@ ROWS ?=
 # `make bench BENCH="relayed-kept --runs 3"` narrows; `python -m bench --help` says what there is.
 BENCH ?=
 PROFILE ?=
+# Seconds for each target; `make fuzz TARGETS="address header"` narrows.
+FUZZ_SECONDS ?= 60
+TARGETS ?=
 # Debian and Ubuntu: load generator, sink and what the relay is compared with.
 BENCH_PACKAGES := postfix opendkim sasl2-bin libsasl2-modules libsasl2-modules-db
 
@@ -62,6 +65,13 @@ bench-deps: ## Install what the benchmarks need besides: Postfix, OpenDKIM, SASL
 
 profile: $(READY) ## Show where the relay's CPU goes under load (PROFILE="--load relayed-each --native").
 	$(BIN)/python -m bench.profiling $(PROFILE)
+
+fuzz: $(READY) ## Feed parsers and stores hostile octets, guided by coverage where atheris can be had (FUZZ_SECONDS=60 each).
+	[ -x build/fuzz-venv/bin/python ] || { $(BIN)/python -m venv build/fuzz-venv && { \
+	  build/fuzz-venv/bin/python -m pip install --quiet atheris || echo "without atheris: by chance alone" >&2; }; }
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(build/fuzz-venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/relay-tests.pth"
+	PYTHONPATH=.:queue:config build/fuzz-venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 
 lock: ## Renew requirements.txt from pyproject.toml.
 	python=$$($(FIND_PYTHON)); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -3,7 +3,6 @@
 Reads in pages and writes in small transactions, so that nobody waits for it long. Must not need the server.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summa
 from relay_queue.protocol import Action, BodyDamagedError
 from relay_queue.sqlite.apply import apply_puts
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
-from relay_queue.sqlite.faults import as_queue_error
+from relay_queue.sqlite.faults import FOREIGN, as_queue_error
 from relay_queue.sqlite.filters import filtered, parameters
 from relay_queue.sqlite.pages import entries_of, pages
 from relay_queue.sqlite.rows import body_of, ended_of, suspension_of
@@ -169,5 +168,5 @@ class SqliteAdmin:
     def _mapped(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except FOREIGN as error:
             raise as_queue_error(error, doing) from error

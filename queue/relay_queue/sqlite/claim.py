@@ -59,6 +59,20 @@ def _quarantine(connection: sqlite3.Connection, message_id: str, n: int, why: st
     connection.execute(_SQL["quarantine"], (f"damaged row: {ascii(why)[:900]}", now, message_id, n))
 
 
+def quarantine_domains(connection: sqlite3.Connection, now: float) -> None:
+    """Set aside every queued recipient whose domain is no text: else none could be listed for it."""
+    spoilt = []
+    for message_id, n, domain in connection.execute(_SQL["queued_domains"]):
+        try:
+            domain.decode()
+        except UnicodeDecodeError:
+            spoilt.append((message_id, n, domain))
+    for message_id, n, domain in spoilt:
+        _log.error("recipient %s/%d is quarantined: its domain is %s", ascii(message_id), n, ascii(domain[:300]))
+        why = f"damaged row: its domain is {domain[:300]!a}"
+        connection.execute(_SQL["quarantine_octets"], (why, now, message_id, n))
+
+
 def owners(connection: sqlite3.Connection) -> list[int]:
     """The workers that have something in hand."""
     return [row[0] for row in connection.execute(_SQL["owners"]).fetchall()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relay_queue.folder import private_file, private_folder
 from relay_queue.protocol import QueueVersionError
-from relay_queue.sqlite.faults import as_queue_error
+from relay_queue.sqlite.faults import FOREIGN, as_queue_error
 from relay_queue.sqlite.sql import migrations
 
 APPLICATION_ID = 0x724C7931
@@ -78,7 +78,7 @@ def prepare(data_dir: Path) -> Path:
                 _own_as_folder(descriptor, data_dir)
                 os.close(descriptor)
             _migrate(path)
-    except (OSError, sqlite3.Error) as error:
+    except FOREIGN as error:
         raise as_queue_error(error, f"opening {path}") from error
     return path
 

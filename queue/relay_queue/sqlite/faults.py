@@ -27,6 +27,8 @@ _FATAL_CODES = frozenset(
     }
 )
 
+FOREIGN = (sqlite3.Error, OSError, UnicodeError)
+"""All that sqlite3 and the file system raise: UnicodeDecodeError where SQLite's own message quotes a damaged name."""
 
 _WRITES = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _TIGHT = 1 << 20
@@ -66,6 +68,13 @@ def _fault_of_code(primary: int) -> Fault:
     if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return Fault.BUSY
     return Fault.FATAL if primary in _FATAL_CODES else Fault.OPERATION
+
+
+def undecodable(error: BaseException | None) -> bool:
+    """Whether a text that was read is no UTF-8: sqlite3 says so itself, without a result code of SQLite's."""
+    return isinstance(error, UnicodeError) or (
+        isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", None) is None
+    )
 
 
 def for_want_of_room(error: Exception, folder: Path) -> bool:

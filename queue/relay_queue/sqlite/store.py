@@ -16,9 +16,9 @@ from relay_queue.decide import check_mark, check_put
 from relay_queue.durable import Disk
 from relay_queue.model import Body, Entry, Mark, Put, Suspension
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError
-from relay_queue.sqlite.claim import claim, give_back, owners
+from relay_queue.sqlite.claim import claim, give_back, owners, quarantine_domains
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
-from relay_queue.sqlite.faults import as_queue_error
+from relay_queue.sqlite.faults import FOREIGN, as_queue_error, undecodable
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
 from relay_queue.sqlite.rows import body_of, suspension_of
 from relay_queue.sqlite.sql import queries
@@ -77,13 +77,20 @@ class SqliteQueue:
 
     async def due(
         self,
-        now: float,  # noqa: ARG002 -- of the protocol: what is not yet due is told as well
+        now: float,
         after: str,
         limit: int,
     ) -> list[tuple[str, float]]:
         """See `Queue.due`."""
-        rows = await self._read("due", {"after": after, "limit": limit})
-        return [(domain, min(due for due in dues if due is not None)) for domain, *dues in rows]
+        try:
+            rows = await self._read("due", {"after": after, "limit": limit})
+        except QueueError as error:
+            if not undecodable(error.__cause__):
+                raise
+            # One damaged domain must not keep all that wait behind it from being delivered.
+            await self._write(lambda connection, _: quarantine_domains(connection, now))
+            rows = await self._read("due", {"after": after, "limit": limit})
+        return [(domain, min((due for due in dues if due is not None), default=now)) for domain, *dues in rows]
 
     async def recover(self, owner: int | None) -> int:
         """See `Queue.recover`. In steps, each its own transaction."""
@@ -109,7 +116,12 @@ class SqliteQueue:
 
     async def head(self, message_id: str) -> Body:
         """See `Queue.head`."""
-        rows = await self._read("head", (message_id,))
+        try:
+            rows = await self._read("head", (message_id,))
+        except QueueError as error:
+            if undecodable(error.__cause__):
+                raise BodyDamagedError(f"the body of {message_id} is not what was stored: {error}") from error
+            raise
         if not rows:
             raise BodyDamagedError(f"{message_id} has no body")
         try:
@@ -189,5 +201,5 @@ class SqliteQueue:
         self._check_open()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
-        except (sqlite3.Error, OSError) as error:
+        except FOREIGN as error:
             raise as_queue_error(error, "reading the queue") from error

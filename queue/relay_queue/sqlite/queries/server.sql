@@ -140,6 +140,17 @@ WHERE (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 UPDATE recipient SET state = 3, owner = NULL, wish = NULL, reply = ?, failure = 'damaged', changed_at = ?
 WHERE message_id = ? AND n = ?
 
+-- name: queued_domains
+-- Every queued recipient with its domain as octets: for finding the one whose domain is damaged text.
+SELECT CAST(r.message_id AS BLOB), r.n, CAST(r.domain AS BLOB)
+FROM recipient AS r
+WHERE r.state = 0
+
+-- name: quarantine_octets
+-- As `quarantine`, for a recipient whose very key may be damaged text.
+UPDATE recipient SET state = 3, owner = NULL, wish = NULL, reply = ?, failure = 'damaged', changed_at = ?
+WHERE CAST(message_id AS BLOB) = ? AND n = ?
+
 -- name: due
 -- Domains with something queued, and the earliest due time: one look-up a domain, however many recipients wait in it.
 WITH RECURSIVE domains (domain) AS (
