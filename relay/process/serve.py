@@ -19,6 +19,7 @@ from relay.process import wake, worker
 from relay.process.lock import AlreadyRunningError, Lock, acquire
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
+from relay.process.setup import Setup
 from relay.process.sockets import BindError, bind
 from relay.process.supervisor import Child, Supervisor
 from relay.submission.handler import Shared
@@ -58,13 +59,9 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         drop(settings.user)
         asyncio.run(_recover(data_dir))
         # What clients did is counted for all workers, and outlives a worker that dies.
-        shared = Shared(workers)
+        setup = Setup(settings, materials, Shared(workers), workers, reload)
         children = [
-            Child(
-                f"worker {slot}",
-                partial(worker.main, settings, reload, materials, shared, slot, workers, sockets[slot]),
-            )
-            for slot in range(workers)
+            Child(f"worker {slot}", partial(worker.main, setup, slot, sockets[slot])) for slot in range(workers)
         ]
         if settings.sandbox.receiver is not None:
             from relay.process.receiver import main as receiver
@@ -74,11 +71,18 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         log.process("started", workers=workers, hostname=settings.hostname, data_dir=str(data_dir), pid=os.getpid())
         # What exists now is shared by all workers: the collector shall not touch (and so copy) it.
         gc.freeze()
-        status = Supervisor(children, log.process).run()
+        status = Supervisor(children, log.process, partial(_reload, setup, log)).run()
         log.close()
         return status
     finally:
         lock.release()
+
+
+def _reload(setup: Setup, log: EventLog) -> None:
+    try:
+        setup.reload()
+    except (SettingsError, MaterialError) as error:
+        log.process("reload refused", reason=str(error))
 
 
 def _raise_descriptor_limit() -> None:

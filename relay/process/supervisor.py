@@ -42,6 +42,8 @@ class Supervisor:
 
     children: list[Child]
     tell: Callable[..., None]
+    on_reload: Callable[[], None] = lambda: None
+    """Called on SIGHUP, before it is passed on: children started later must have what the others take now."""
     _lifeline: tuple[int, int] = field(default=(-1, -1), init=False)
     _status: int = field(default=0, init=False)
 
@@ -68,6 +70,8 @@ class Supervisor:
                 self._stop(f"got {signal.Signals(number).name}")
                 return
             if number in (signal.SIGHUP, signal.SIGUSR1):
+                if number == signal.SIGHUP:
+                    self.on_reload()
                 self._signal(number)
             elif not self._reap():
                 return

@@ -16,34 +16,26 @@ from relay.events.log import EventLog
 from relay.message.dsn import DsnFactory
 from relay.process import wake
 from relay.process.housekeeping import Housekeeping
-from relay.process.materials import MaterialError, Materials
+from relay.process.materials import MaterialError
+from relay.process.setup import Setup
 from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
-from relay.submission.handler import Shared, SubmissionHandler
+from relay.submission.handler import SubmissionHandler
 from relay_config.problems import SettingsError
-from relay_config.schema import Listener, Settings
+from relay_config.schema import Listener
 from relay_queue.sqlite import open_queue
 
-_ORPHAN_GRACE = 1.0
+_ORPHAN_GRACE = 0.3
 """Seconds for running transactions when the supervisor is gone: another one may be waiting to start."""
 
 
-def main(
-    settings: Settings,
-    reload: Callable[[], Settings],
-    materials: Materials,
-    shared: Shared,
-    slot: int,
-    workers: int,
-    sockets: list[tuple[Listener, socket.socket]],
-    lifeline: int,
-) -> int:
+def main(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
     """Run in the forked child until SIGTERM; returns the exit status."""
     # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(settings, reload, materials, shared, slot, workers, sockets, lifeline))
+        return runner.run(_run(setup, slot, sockets, lifeline))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -54,17 +46,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(
-    settings: Settings,
-    reload: Callable[[], Settings],
-    materials: Materials,
-    shared: Shared,
-    slot: int,
-    workers: int,
-    sockets: list[tuple[Listener, socket.socket]],
-    lifeline: int,
-) -> int:
-    worker = Worker(settings, materials, shared, slot, workers)
+async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
+    worker = Worker(setup, slot)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
 
@@ -74,7 +57,7 @@ async def _run(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask_to_stop, STOP_GRACE)
-    loop.add_signal_handler(signal.SIGHUP, worker.reload, reload)
+    loop.add_signal_handler(signal.SIGHUP, worker.reload)
     loop.add_signal_handler(signal.SIGUSR1, worker.reopen_logs)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_UNBLOCKS)
     loop.add_reader(lifeline, ask_to_stop, _ORPHAN_GRACE)
@@ -88,10 +71,10 @@ async def _run(
 class Worker:
     """All parts of one worker, started and stopped in the right order."""
 
-    def __init__(self, settings: Settings, materials: Materials, shared: Shared, slot: int, workers: int) -> None:
-        self._settings = settings
-        self._materials = materials
+    def __init__(self, setup: Setup, slot: int) -> None:
+        self._setup = setup
         self._slot = slot
+        settings, materials = setup.settings, setup.materials
         self._data_dir = Path(settings.data_dir)
         self._loop = asyncio.get_running_loop()
         self.log = EventLog(settings, slot=str(slot))
@@ -107,11 +90,11 @@ class Worker:
             self._router,
             self._dsn.build,
             slot=slot,
-            workers=workers,
+            workers=setup.workers,
             notify=self._notifier.notify,
         )
         self._handler = SubmissionHandler(
-            settings, self.queue, self.delivery, self.log, keys=materials.keys, shared=shared, slot=slot
+            settings, self.queue, self.delivery, self.log, keys=materials.keys, shared=setup.shared, slot=slot
         )
         self._housekeeping = Housekeeping(settings, self.queue, self.log, slot, self.delivery.halt)
         self._connections = Connections()
@@ -153,26 +136,25 @@ class Worker:
 
     def _context(self, listener: Listener) -> ServerContext:
         return ServerContext.from_settings(
-            self._settings,
+            self._setup.settings,
             listener,
             self._handler,
-            self._materials.tls,
+            self._setup.materials.tls,
             self._connections,
         )
 
-    def reload(self, load: Callable[[], Settings]) -> None:
+    def reload(self) -> None:
         """SIGHUP: take new settings and certificates; whatever is wrong with them keeps the old."""
         try:
-            settings = load()
-            self._materials.reload(settings)
+            self._setup.reload()
         except (SettingsError, MaterialError) as error:
             self.log.process("reload refused", reason=str(error))
             return
-        self._settings = settings
+        settings, keys = self._setup.settings, self._setup.materials.keys
         self.log.reload(settings)
-        self._dsn.reload(settings, self._materials.keys)
+        self._dsn.reload(settings, keys)
         self.delivery.reload(settings)
-        self._handler.reload(settings, self._materials.keys)
+        self._handler.reload(settings, keys)
         self._housekeeping.reload(settings)
         by_address = {listener.address: listener for listener in settings.listener}
         for server in self._servers:

@@ -10,8 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.support.answers import Delay
-from tests.support.running import until
+from tests.support.running import Relay, until
 from tests.support.world import World, message
+
+
+def children_of(relay: Relay) -> list[int]:
+    assert relay.process is not None
+    path = Path(f"/proc/{relay.process.pid}/task/{relay.process.pid}/children")
+    return [int(pid) for pid in path.read_text().split()]
+
+
+async def announces(relay: Relay, size: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
+    writer.write(b"EHLO c.test\r\nQUIT\r\n")
+    assert b"SIZE %d\r\n" % size in await reader.read()
+    writer.close()
 
 
 async def flood(world: World, count: int, domain: str = "example.test", threads: int = 4) -> set[str]:
@@ -75,10 +88,8 @@ async def test_a_worker_that_dies_is_replaced_and_its_mail_goes_on(world: World)
     relay = await world.start(workers=2)
     await world.send("before@example.test")
     await mx.wait(1)
-    assert relay.process is not None
-    children = Path(f"/proc/{relay.process.pid}/task/{relay.process.pid}/children").read_text().split()  # noqa: ASYNC240
-    for pid in children:
-        os.kill(int(pid), signal.SIGKILL)
+    for pid in children_of(relay):
+        os.kill(pid, signal.SIGKILL)
     await relay.greeted()
     await world.send("after@example.test")
     await mx.wait(2)
@@ -104,10 +115,11 @@ async def test_reload_takes_good_settings_and_refuses_bad_ones(world: World):
     relay.write_settings(submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "2MiB"})
     os.kill(relay.process.pid, signal.SIGHUP)
     await until(lambda: "reloaded" in relay.log)
-    reader, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
-    writer.write(b"EHLO c.test\r\nQUIT\r\n")
-    assert b"SIZE 2097152" in await reader.read()
-    writer.close()
+    await announces(relay, 2 << 20)
+    for pid in children_of(relay):
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: relay.log.count("worker ready") == 2)
+    await announces(relay, 2 << 20)  # a worker started later has the new settings too
     await world.send("someone@example.test")
     await mx.wait(1)
 

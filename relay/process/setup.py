@@ -1,0 +1,29 @@
+"""What a server runs with: the settings in force and what was made of them, shared by the supervisor and its workers.
+
+The supervisor keeps its own copy up to date, so that a worker started after a reload starts with what the others have.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relay.process.materials import Materials
+from relay.submission.handler import Shared
+from relay_config.schema import Settings
+
+
+@dataclass(slots=True)
+class Setup:
+    """Settings in force, certificate and keys, counters over all workers."""
+
+    settings: Settings
+    materials: Materials
+    shared: Shared
+    workers: int
+    load: Callable[[], Settings]
+    """Reads and checks the settings file anew; `SettingsError` when it is bad."""
+
+    def reload(self) -> None:
+        """Take new settings, certificate and keys; `SettingsError` or `MaterialError` leaves all as it was."""
+        settings = self.load()
+        self.materials.reload(settings)
+        self.settings = settings
