@@ -37,6 +37,7 @@ class Work:
     def __init__(self, count: int, size: int, credential: bytes, *, kept: bool, recipients: Sequence[str]) -> None:
         self.left = count
         self.begun = 0
+        self.turn = 0
         self.done = 0
         self.kept = kept
         self.credential = credential
@@ -52,7 +53,9 @@ class Work:
 
     def next_recipient(self) -> bytes:
         """Recipients in turn."""
-        return self.recipients[self.left % len(self.recipients)]
+        # A counter of its own: `left` has moved on by as many messages as other sessions began meanwhile.
+        self.turn += 1
+        return self.recipients[self.turn % len(self.recipients)]
 
 
 class Connection:
