@@ -14,7 +14,7 @@ from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summa
 from relay_queue.protocol import Action, BodyDamagedError
 from relay_queue.sqlite.apply import apply_puts
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
-from relay_queue.sqlite.faults import FOREIGN, as_queue_error
+from relay_queue.sqlite.faults import DAMAGE, as_queue_error
 from relay_queue.sqlite.filters import filtered, parameters
 from relay_queue.sqlite.pages import entries_of, pages
 from relay_queue.sqlite.rows import body_of, ended_of, suspension_of
@@ -34,16 +34,17 @@ class SqliteAdmin:
         self._data_dir = data_dir
         self._turn = TurnLock(data_dir)
         self._bodies = Bodies(data_dir)
-        self._connection = connect(self._path)
-        # A damaged text must be seen to be dropped; it never raises here.
-        self._connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
-        server = queries("server")
-        self._connection.execute(server["marks_table"])
-        self._connection.execute(server["keys_table"])
+        with self._mapped(f"opening {self._path}"):
+            self._connection = connect(self._path)
+            # A damaged text must be seen to be dropped; it never raises here.
+            self._connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
+            server = queries("server")
+            self._connection.execute(server["marks_table"])
+            self._connection.execute(server["keys_table"])
 
     def select(self, selection: Selection, limit: int | None = 100) -> Iterator[Entry]:
         """See `Admin.select`."""
-        for page in pages(self._connection, selection):
+        for page in self._pages(selection):
             for entry in entries_of(page):
                 if limit is not None:
                     if limit <= 0:
@@ -62,9 +63,9 @@ class SqliteAdmin:
                 setattr(row, State(state).word, count)
                 row.next_due = next_due if row.next_due is None else row.next_due
                 row.oldest = min((known for known in (row.oldest, oldest) if known is not None), default=None)
-        return sorted(
-            domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
-        )
+            return sorted(
+                domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
+            )
 
     def show(self, message_id: str) -> Entry | None:
         """See `Admin.show`."""
@@ -74,7 +75,9 @@ class SqliteAdmin:
         """See `Admin.ended`."""
         given = {"message_id": message_id, "address": None if address is None else address.lower(), "limit": limit}
         name = "ended_all" if address is None else "ended_of_address"
-        return [ended_of(row) for row in self._rows("ended_of_message" if message_id is not None else name, given)]
+        rows = self._rows("ended_of_message" if message_id is not None else name, given)
+        with self._mapped("reading the history"):
+            return [ended_of(row) for row in rows]
 
     def body(self, message_id: str) -> Iterator[bytes]:
         """See `Admin.body`."""
@@ -160,6 +163,16 @@ class SqliteAdmin:
         self._connection.close()
         self._turn.close()
 
+    def _pages(self, selection: Selection) -> Iterator[list[Any]]:
+        found = pages(self._connection, selection)
+        while True:
+            # Only the reading: what the caller does with a page is not ours to map.
+            with self._mapped("reading the queue"):
+                page = next(found, None)
+            if page is None:
+                return
+            yield page
+
     def _rows(self, query: str, given: Any) -> list[Any]:
         with self._mapped("reading the queue"):
             return self._connection.execute(queries("admin")[query], given).fetchall()
@@ -168,5 +181,5 @@ class SqliteAdmin:
     def _mapped(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except FOREIGN as error:
+        except DAMAGE as error:
             raise as_queue_error(error, doing) from error

@@ -29,6 +29,8 @@ _FATAL_CODES = frozenset(
 
 FOREIGN = (sqlite3.Error, OSError, UnicodeError)
 """All that sqlite3 and the file system raise: UnicodeDecodeError where SQLite's own message quotes a damaged name."""
+DAMAGE = (*FOREIGN, ValueError, TypeError)
+"""And what comes of taking for rows what a damaged file gives."""
 
 _WRITES = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _TIGHT = 1 << 20

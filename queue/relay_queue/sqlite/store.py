@@ -26,6 +26,8 @@ from relay_queue.sqlite.writer import Writer
 
 _T = TypeVar("_T")
 _SQL = queries("server")
+_WISHES = frozenset(action.value for action in Action)
+"""Any other is damage, and no wish."""
 _SPARE_PAGES = 16384
 """Free pages (64 MiB of them) that the next messages will need; only what is beyond goes back to the file system."""
 
@@ -112,7 +114,8 @@ class SqliteQueue:
 
     async def withdrawn(self, owner: int) -> list[tuple[str, int, Action]]:
         """See `Queue.withdrawn`."""
-        return [(message_id, n, Action(wish)) for message_id, n, wish in await self._read("withdrawn", (owner,))]
+        rows = await self._read("withdrawn", (owner,))
+        return [(message_id, n, Action(wish)) for message_id, n, wish in rows if wish in _WISHES]
 
     async def head(self, message_id: str) -> Body:
         """See `Queue.head`."""
