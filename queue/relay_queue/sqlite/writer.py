@@ -41,6 +41,9 @@ class Writer:
         self._bodies = bodies
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._kept: list[Operation] = []
+        """Marks that found no room, to be tried again."""
+        self._next: list[Operation] = []
+        """Taken from the inbox too late for the commit that took them; they begin the next."""
         self._batch: list[Operation] = []
         """What is being done; nobody may wait in vain for it, whatever happens."""
         self._gone: list[str] = []
@@ -81,16 +84,21 @@ class Writer:
         """Take what has gathered and commit it. False when the thread is to end."""
         self._batch = self._gather()
         if self._batch:
-            self._tell(self._commit(self._durable_files(self._batch)))
+            ready = self._durable_files(self._batch)
+            with self._turn:
+                # What came in while others had their turn shares this commit, instead of waiting for one more turn.
+                outcomes = self._commit(ready + self._latecomers())
+            self._tell(outcomes)
             self._batch = []
             self._remove_files()
             self._shorten_log()
-        return self.failure is None and not (self._closing and self._inbox.empty())
+        return self.failure is None and not (self._closing and self._inbox.empty() and not self._next)
 
     def _gather(self) -> list[Operation]:
-        batch, self._kept = self._kept, []
+        batch = self._kept + self._next
+        wait = not self._next
+        self._kept, self._next = [], []
         octets = 0
-        wait = True
         while len(batch) < _BATCH_OPERATIONS and octets < _BATCH_OCTETS:
             try:
                 operation = self._inbox.get(block=wait and not self._closing, timeout=_RETRY_SECONDS if batch else None)
@@ -104,6 +112,24 @@ class Writer:
             if isinstance(operation, PutOperation):
                 octets += len(operation.put.body.head)
         return batch
+
+    def _latecomers(self) -> list[Operation]:
+        """What is there by now; one with a large body has its file made durable first, in the next round."""
+        late: list[Operation] = []
+        while len(self._batch) < _BATCH_OPERATIONS:
+            try:
+                operation = self._inbox.get_nowait()
+            except Empty:
+                break
+            if operation is None:
+                self._closing = True
+                break
+            if isinstance(operation, PutOperation) and operation.file is not None:
+                self._next.append(operation)
+                break
+            late.append(operation)
+            self._batch.append(operation)
+        return late
 
     def _durable_files(self, batch: Sequence[Operation]) -> list[Operation]:
         """Make large bodies durable before their rows; a put whose file cannot be is refused by itself."""
@@ -275,7 +301,7 @@ class Writer:
             _log.warning("%d operations ended after their event loop", len(outcomes))
 
     def _end(self) -> None:
-        rest = [*self._batch, *self._kept]
+        rest = [*self._batch, *self._kept, *self._next]
         while not self._inbox.empty():
             operation = self._inbox.get_nowait()
             if operation is not None:
