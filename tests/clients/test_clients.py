@@ -54,7 +54,9 @@ async def _sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
         "sandbox": {"receiver": f"127.0.0.1:{free_port()}"},
     }
     async with running(tmp_path, plain=plain, **settings) as relay:
-        added = await relay.command("user", "add", "app", "--sender", "example.test", "--sender", "sender.test", "--generate")
+        added = await relay.command(
+            "user", "add", "app", "--sender", "example.test", "--sender", "sender.test", "--generate"
+        )
         yield Sandbox(relay, starttls, implicit, added.split()[-1], authority)
 
 
