@@ -35,6 +35,7 @@ def working_folder(parent: Path | None, *, keep: bool) -> Iterator[Path]:
     kind = filesystem(parent)
     if kind in _IN_MEMORY:
         raise BenchError(f"{parent} is in memory ({kind}); name a folder on a disk with --folder.")
+    parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix="relay-bench-", dir=parent))
     made.chmod(0o755)
     try:

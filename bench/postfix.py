@@ -1,6 +1,7 @@
 """A Postfix of its own: own settings, queue and port; the system's is not touched. Defaults except addresses and route.
 
-Services are upstream's master.cf without chroot. Log lines go to syslog, as is the default.
+Services are upstream's master.cf without chroot. It keeps its log in a file, as the relay does: the default is syslog,
+and where no syslog runs its lines would go nowhere, at no cost.
 """
 
 import contextlib
@@ -56,6 +57,8 @@ mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
 relayhost = [127.0.0.1]:{sink}
+maillog_file = {folder}/maillog
+maillog_file_prefixes = {folder}
 """
 
 _SECURE = """\
