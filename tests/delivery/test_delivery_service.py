@@ -16,7 +16,7 @@ from relay.message.dsn import DsnFactory
 from relay_config.schema import Delivery as DeliverySettings
 from relay_config.schema import Dns, Retry, Settings, Throttle
 from relay_config.words import Duration, Rate
-from relay_queue.model import Put, Selection
+from relay_queue.model import Body, Put, Selection
 from relay_queue.protocol import Action
 from relay_queue.states import State
 from tests.support.answers import Delay, Hang
@@ -268,3 +268,21 @@ async def test_after_halt_nothing_more_is_started(pair):
         await asyncio.sleep(0.2)
         assert receiver.sessions == []
         assert bench.states() == ["queued"]
+
+
+async def test_a_large_body_damaged_on_disk_is_quarantined_and_never_delivered(pair, tmp_path):
+    async with delivering(pair) as (bench, receiver):
+        file = pair.queue.new_file()
+        file.write(b"0123456789abcdef\r\n" * 40_000)
+        put = a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": 0.0})
+        size = 18 * 40_000
+        put.entry.message.size = len(BODY) + size
+        await pair.queue.put(Put(put.entry, Body(put.body.head, Path(file.name).name, size)))
+        (stored,) = [path for path in (tmp_path / "queue" / "bodies").rglob("*") if path.is_file()]
+        with stored.open("r+b") as kept:
+            kept.seek(300_000)
+            kept.write(b"\x00")
+        bench.delivery.due("example.test")
+        await bench.until(lambda: bench.states() == ["quarantined"])
+        assert receiver.messages == []
+        assert "damaged" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
