@@ -234,6 +234,15 @@ async def test_stopping_gives_back_what_was_not_sent(pair):
         await bench.until(lambda: bench.states() == ["queued"] * 4)
 
 
+async def test_a_stop_does_not_wait_for_a_site_that_never_greets(pair):
+    async with delivering(pair, greeting=Hang()) as (bench, receiver):
+        await bench.accept("a@example.test")
+        await bench.until(lambda: receiver.sessions)
+        async with asyncio.timeout(4):  # less than the greeting's own time-out, far less than the grace
+            await bench.delivery.stop(60)
+        assert bench.states() == ["queued"]
+
+
 async def test_a_worker_leaves_to_others_what_is_theirs(pair):
     notices: list[tuple[str, int]] = []
     async with delivering(pair) as (bench, receiver):
