@@ -17,8 +17,9 @@ from relay_queue.ids import new_id
 from relay_queue.model import Body, Entry, Message, Put, Recipient, Selection
 from relay_queue.protocol import Action
 from relay_queue.sqlite import open_admin, open_queue
-from relay_queue.sqlite.apply import apply_puts
+from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.connect import FILE_NAME, connect
+from relay_queue.sqlite.rows import put_rows
 from relay_queue.states import State
 
 NOW = time.time()
@@ -55,9 +56,10 @@ def puts(count: int, domains: int, size: int, first_due: float = -60.0) -> Itera
 def fill(folder: Path, made: Iterator[Put]) -> None:
     """Store them without the server, in large transactions."""
     connection = connect(folder / FILE_NAME)
+    changes = Changes(connection)
     while batch := list(itertools.islice(made, 10000)):
         connection.execute("BEGIN IMMEDIATE")
-        apply_puts(connection, [(put, None) for put in batch])
+        changes.store([row for put in batch for row in put_rows(put, None)])
         connection.execute("COMMIT")
     connection.close()
 

@@ -24,12 +24,13 @@ LOAD = Path(__file__).parents[1] / "support" / "queue_load.py"
 
 
 class FaultyConnection(sqlite3.Connection):
-    """A real connection whose COMMIT fails as long as `code` is set."""
+    """A real connection whose commits fail as long as `code` is set: COMMIT, and the statement that is its own."""
 
     code: int | None = None
 
     def execute(self, sql, *parameters):
-        if sql == "COMMIT" and FaultyConnection.code is not None:
+        commits = sql == "COMMIT" or (sql.startswith("INSERT INTO temp.change") and not self.in_transaction)
+        if commits and FaultyConnection.code is not None:
             error = sqlite3.OperationalError("injected")
             error.sqlite_errorcode = FaultyConnection.code
             raise error
@@ -111,7 +112,7 @@ async def test_what_gathers_during_a_commit_is_one_transaction(sqlite_pair):
     await asyncio.gather(*(queue.put(a_put()) for _ in range(1000)))
     assert queue.writer.commits - before < 100
     await queue.put(a_put())
-    (synchronous,) = await queue._write(lambda connection, _: connection.execute("PRAGMA synchronous").fetchone())
+    (synchronous,) = await queue._write(lambda changes: changes.connection.execute("PRAGMA synchronous").fetchone())
     assert synchronous == 2
 
 

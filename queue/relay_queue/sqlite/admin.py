@@ -12,7 +12,7 @@ from relay_queue.bodies import Bodies
 from relay_queue.decide import check_put
 from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summary, Suspension
 from relay_queue.protocol import Action, BodyDamagedError
-from relay_queue.sqlite.apply import apply_puts
+from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import DAMAGE, as_queue_error
 from relay_queue.sqlite.filters import filtered, parameters
@@ -38,9 +38,8 @@ class SqliteAdmin:
             self._connection = connect(self._path)
             # A damaged text must be seen to be dropped; it never raises here.
             self._connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
-            server = queries("server")
-            self._connection.execute(server["marks_table"])
-            self._connection.execute(server["keys_table"])
+            self._connection.execute(queries("server")["keys_table"])
+            self._changes = Changes(self._connection)
 
     def select(self, selection: Selection, limit: int | None = 100) -> Iterator[Entry]:
         """See `Admin.select`."""
@@ -105,7 +104,7 @@ class SqliteAdmin:
         limit: int | None = None,
     ) -> Steered:
         """See `Admin.steer`."""
-        steering = Steering(self._connection, self._turn, self._bodies, action, now=now, reply=reply, notice=notice)
+        steering = Steering(self._changes, self._turn, self._bodies, action, now=now, reply=reply, notice=notice)
         with self._mapped("steering the queue"):
             return steering.run(selection, dry_run=dry_run, limit=limit)
 
@@ -118,7 +117,7 @@ class SqliteAdmin:
             try:
                 with self._turn, self._connection:
                     self._connection.execute("BEGIN IMMEDIATE")
-                    apply_puts(self._connection, [(Put(put.entry, body), crc)])
+                    self._changes.put(Put(put.entry, body), crc)
             except BaseException:
                 if body.file is not None:
                     self._bodies.remove(body.file)

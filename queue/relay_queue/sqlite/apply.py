@@ -1,98 +1,88 @@
-"""Puts and marks as few set-wise statements, inside a transaction that the caller opened and will close.
+"""A connection's way to change messages and recipients: a batch of puts and marks as one statement.
 
-Few statements matter more than cheap ones: sqlite3 releases the GIL at each step, and beside a busy event loop taking
-it back can cost more than the step. Must not commit, retry or resolve anything.
+Few statements matter more than cheap ones: sqlite3 releases the GIL at each step of one, and beside a busy event loop
+taking it back costs more than the step (measured: a fifth of the relay's CPU). So `queries/changes.sql` has a view
+whose triggers do the work, and a batch is one INSERT into it. Must not commit, retry or resolve anything.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
+from typing import Final
 
 from relay_queue.decide import settle
 from relay_queue.model import Mark, Put
 from relay_queue.protocol import Action
-from relay_queue.sqlite.rows import Row, body_row, mark_row, message_row, recipient_row
+from relay_queue.sqlite.rows import CHANGE_COLUMNS, Row, mark_row, put_rows
 from relay_queue.sqlite.sql import queries, repeated
 from relay_queue.states import State
 
-_SIZES = (128, 32, 8, 1)
-"""Rows a statement: few shapes, so that all stay in the connection's cache of prepared statements."""
-_SQL = queries("server")
+_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Rows a statement, the last ones empty: few, so that all stay in the connection's cache of prepared statements."""
+MOST_ROWS: Final = _SIZES[-1]
+_NO_CHANGE: Final = (None,) * CHANGE_COLUMNS
+_SQL = queries("changes")
+_MET = queries("server")["met"]
+
+
+class Changes:
+    """The view on one connection. `gone` gathers the body files that statements made superfluous, until cleared."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.gone: list[str] = []
+        connection.create_function("gone", 1, self._note)
+        for name in ("view", "new_message", "new_recipient", "ended_recipient", "moved_recipient"):
+            connection.execute(_SQL[name])
+
+    def store(self, rows: Sequence[Row]) -> None:
+        """Carry changes out in order, up to `MOST_ROWS` in one statement. Raises sqlite3.Error; see `unplain`."""
+        for start in range(0, len(rows), MOST_ROWS):
+            some = rows[start : start + MOST_ROWS]
+            size = next(size for size in _SIZES if size >= len(some))
+            empty = [_NO_CHANGE] * (size - len(some))
+            self.connection.execute(_sized(size), tuple(chain.from_iterable((*some, *empty))))
+
+    def put(self, put: Put, file_crc: int | None = None) -> None:
+        """Store a message, with the checksum of its body file if it has one."""
+        self.store(put_rows(put, file_crc))
+
+    def carry_out(self, marks: Sequence[Mark]) -> None:
+        """Do what marks say, already decided."""
+        self.store([mark_row(mark, checked=False) for mark in marks])
+
+    def settle(self, marks: Sequence[Mark]) -> list[Mark]:
+        """Record outcomes, each by what it meets. Returns the marks refused."""
+        accepted, refused = [], []
+        for mark in marks:
+            met = self.connection.execute(_MET, (mark.message_id, mark.n)).fetchone()
+            state, owner, wish = met or (State.QUEUED, None, None)
+            after = settle(State(state), owner, None if wish is None else Action(wish), mark)
+            if after is None:
+                refused.append(mark)
+            else:
+                accepted.append(mark if after is mark.state else replace(mark, state=after))
+        self.carry_out(accepted)
+        return refused
+
+    def _note(self, file: bytes) -> None:
+        self.gone.append(file.decode(errors="replace"))
+
+
+def unplain(error: Exception) -> bool:
+    """Whether a statement failed because of a mark that must be settled by what it meets; then it changed nothing."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
 
 
 def insert(connection: sqlite3.Connection, query: str, rows: Sequence[Row]) -> None:
-    """Insert rows by the named query, many at a time."""
-    start, left = 0, len(rows)
-    for size in _SIZES:
-        while left >= size:
-            chunk = rows[start] if size == 1 else tuple(chain.from_iterable(rows[start : start + size]))
-            connection.execute(_sized(query, size), chunk)
-            start += size
-            left -= size
+    """Insert rows by the named query of the server, many at a time."""
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        connection.execute(repeated(queries("server")[query], len(some)), tuple(chain.from_iterable(some)))
 
 
 @cache
-def _sized(query: str, size: int) -> str:
-    return repeated(_SQL[query], size)
-
-
-def apply_puts(connection: sqlite3.Connection, puts: Sequence[tuple[Put, int | None]]) -> None:
-    """Store messages, each with the checksum of its body file if it has one."""
-    if not puts:
-        return
-    insert(connection, "put_messages", [message_row(put.entry.message) for put, _ in puts])
-    insert(connection, "put_bodies", [body_row(put, crc) for put, crc in puts])
-    insert(
-        connection,
-        "put_recipients",
-        [recipient_row(recipient) for put, _ in puts for recipient in put.entry.recipients],
-    )
-
-
-def apply_marks(connection: sqlite3.Connection, marks: Sequence[Mark]) -> tuple[list[Mark], list[str]]:
-    """Record outcomes. Returns the marks refused, and the files of messages that are gone with them."""
-    _bind(connection, marks)
-    if connection.execute(_SQL["marks_plain"]).fetchone()[0] == len(marks):
-        return [], _run(connection, marks)
-    accepted, refused = _settled(connection, marks)
-    return refused, carry_out(connection, accepted)
-
-
-def carry_out(connection: sqlite3.Connection, marks: Sequence[Mark]) -> list[str]:
-    """Do what marks say, already decided. Returns the files of messages that are gone with their last recipient."""
-    _bind(connection, marks)
-    return _run(connection, marks)
-
-
-def _bind(connection: sqlite3.Connection, marks: Sequence[Mark]) -> None:
-    connection.execute(_SQL["marks_clear"])
-    insert(connection, "put_marks", [mark_row(mark) for mark in marks])
-
-
-def _settled(connection: sqlite3.Connection, marks: Iterable[Mark]) -> tuple[list[Mark], list[Mark]]:
-    met = {(message_id, n): rest for message_id, n, *rest in connection.execute(_SQL["marks_met"]).fetchall()}
-    accepted, refused = [], []
-    for mark in marks:
-        state, owner, wish = met.get((mark.message_id, mark.n), (State.QUEUED, None, None))
-        after = settle(State(state), owner, None if wish is None else Action(wish), mark)
-        if after is None:
-            refused.append(mark)
-        else:
-            accepted.append(mark if after is mark.state else replace(mark, state=after))
-    return accepted, refused
-
-
-def _run(connection: sqlite3.Connection, marks: Sequence[Mark]) -> list[str]:
-    ends = sum(mark.state > State.QUARANTINED for mark in marks)
-    if ends < len(marks):
-        connection.execute(_SQL["move_marked"])
-    if not ends:
-        return []
-    connection.execute(_SQL["end_marked"])
-    connection.execute(_SQL["remove_marked"])
-    files = connection.execute(_SQL["files_of_gone"]).fetchone()[0]
-    connection.execute(_SQL["remove_bodies"])
-    connection.execute(_SQL["remove_messages"])
-    return files.split(",") if files else []
+def _sized(size: int) -> str:
+    return repeated(_SQL["changes"], size)

@@ -6,7 +6,6 @@ and the other processes with them. Must not run inside a transaction.
 
 import sqlite3
 
-from relay_queue.model import Put
 from relay_queue.sqlite.connect import WAL_PAGES, TurnLock
 
 _PAGE = 4096
@@ -27,10 +26,9 @@ class Checkpoint:
         self._pages = 0
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT}")
 
-    def count(self, puts: list[Put], marks: int) -> None:
+    def count(self, octets: int, recipients: int, marks: int) -> None:
         """A transaction has put and marked this much: an estimate, as sqlite3 does not tell the log's length."""
-        octets = sum(len(put.body.head) for put in puts)
-        self._pages += octets // _PAGE + len(puts) * _PAGES_A_PUT + marks * _PAGES_A_MARK + _PAGES_A_COMMIT
+        self._pages += octets // _PAGE + recipients * _PAGES_A_PUT + marks * _PAGES_A_MARK + _PAGES_A_COMMIT
 
     def run_if_long(self) -> None:
         """Copy the log when it is long. Raises sqlite3.Error."""

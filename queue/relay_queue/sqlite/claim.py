@@ -6,7 +6,7 @@ import sqlite3
 from relay_queue.decide import given_back
 from relay_queue.model import Entry, Mark
 from relay_queue.protocol import Action
-from relay_queue.sqlite.apply import carry_out, insert
+from relay_queue.sqlite.apply import Changes, insert
 from relay_queue.sqlite.rows import Row, message_of, recipient_of
 from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
@@ -78,11 +78,10 @@ def owners(connection: sqlite3.Connection) -> list[int]:
     return [row[0] for row in connection.execute(_SQL["owners"]).fetchall()]
 
 
-def give_back(connection: sqlite3.Connection, gone: list[str], owner: int) -> int:
+def give_back(changes: Changes, owner: int) -> int:
     """Give back some of what `owner` had in hand; returns how many, 0 when nothing is left."""
-    rows = connection.execute(_SQL["owned"], (owner, _RECOVER_STEP)).fetchall()
-    if rows:
-        gone += carry_out(connection, [_returned(row) for row in rows])
+    rows = changes.connection.execute(_SQL["owned"], (owner, _RECOVER_STEP)).fetchall()
+    changes.carry_out([_returned(row) for row in rows])
     return len(rows)
 
 

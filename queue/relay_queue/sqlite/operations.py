@@ -1,13 +1,13 @@
 """What is handed to the writer thread: one record for each call of the server's face."""
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from relay_queue.bodies import SpoolFile
 from relay_queue.model import Mark, Put
+from relay_queue.sqlite.apply import Changes
 
 
 @dataclass(slots=True, eq=False)
@@ -33,12 +33,9 @@ class MarkOperation:
 
 @dataclass(slots=True, eq=False)
 class CallOperation:
-    """Anything rarer that writes: a function of the connection, run inside the batch's transaction.
+    """Anything rarer that writes: a function of the connection, run inside the batch's transaction."""
 
-    It adds to the list the body files that are to be removed after the commit.
-    """
-
-    run: Callable[[sqlite3.Connection, list[str]], Any]
+    run: Callable[[Changes], Any]
     future: asyncio.Future[Any]
     result: Any = None
 

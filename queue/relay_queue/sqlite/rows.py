@@ -1,4 +1,4 @@
-"""Records to rows and back. The order of columns is that of `queries/server.sql`.
+"""Records to rows and back. The order of columns is that of `queries/changes.sql` and `queries/server.sql`.
 
 Decoding checks what STRICT tables cannot (an unknown state); a row that does not decode raises ValueError.
 """
@@ -12,10 +12,10 @@ from relay_queue.states import State
 Row = tuple[Any, ...]
 
 
-def message_row(message: Message) -> Row:
-    """A row of `message`."""
-    return (
-        message.id,
+def put_rows(put: Put, file_crc: int | None) -> list[Row]:
+    """The changes that store a message: one for each recipient, the message itself with the first."""
+    message, body = put.entry.message, put.body
+    first = (
         message.received_at,
         message.sender,
         message.size,
@@ -25,18 +25,23 @@ def message_row(message: Message) -> Row:
         message.ret,
         message.eightbit,
         message.smtputf8,
+        body.head,
+        zlib.crc32(body.head),
+        body.file,
+        body.file_size,
+        file_crc,
     )
+    recipients = put.entry.recipients
+    rows = [(0, *_recipient_columns(recipients[0]), *first)]
+    if len(recipients) > 1:
+        rows += [(1, *_recipient_columns(recipient), *_NO_MESSAGE) for recipient in recipients[1:]]
+    return rows
 
 
-def recipient_row(recipient: Recipient) -> Row:
-    """A row of `recipient`, without its wish."""
+def _recipient_columns(recipient: Recipient) -> Row:
     return (
         recipient.message_id,
         recipient.n,
-        recipient.address,
-        recipient.domain,
-        recipient.notify,
-        recipient.orcpt,
         recipient.state,
         recipient.owner,
         recipient.attempts,
@@ -46,33 +51,37 @@ def recipient_row(recipient: Recipient) -> Row:
         recipient.failure,
         recipient.delay_notified,
         recipient.changed_at,
+        None,
+        recipient.address,
+        recipient.domain,
+        recipient.notify,
+        recipient.orcpt,
     )
 
 
-def body_row(put: Put, file_crc: int | None) -> Row:
-    """A row of `body`."""
-    body = put.body
-    return (put.entry.message.id, body.head, zlib.crc32(body.head), body.file, body.file_size, file_crc)
-
-
-def mark_row(mark: Mark) -> Row:
-    """A row of the temporary table of marks."""
+def mark_row(mark: Mark, *, checked: bool = True) -> Row:
+    """The change of a mark. `checked`: it fails unless the recipient is plainly in its owner's hands."""
     return (
+        2 if mark.state > State.QUARANTINED else 3,
         mark.message_id,
         mark.n,
-        mark.owner,
         mark.state,
-        mark.at,
+        mark.owner if checked else None,
         mark.attempts,
         mark.due_at,
+        mark.lane,
         mark.reply,
         mark.failure,
-        mark.lane,
-        mark.remote,
         mark.delay_notified,
+        mark.at,
+        mark.remote,
+        *_NO_ADDRESS,
     )
 
 
+CHANGE_COLUMNS = 31
+_NO_MESSAGE = (None,) * 14
+_NO_ADDRESS = (None,) * (CHANGE_COLUMNS - 13)
 RECIPIENT_COLUMNS = 15
 
 

@@ -3,7 +3,6 @@
 What is not in a worker's hands is changed at once; what is gets a wish that its worker carries out.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from relay_queue.bodies import Bodies
 from relay_queue.decide import steered, wished
 from relay_queue.model import Entry, Mark, Put, Recipient, Selection, Steered
 from relay_queue.protocol import Action
-from relay_queue.sqlite.apply import apply_puts, carry_out, insert
+from relay_queue.sqlite.apply import Changes, insert
 from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.pages import PAGE, WISH, entries_of, page_after, recipient
 from relay_queue.sqlite.rows import Row
@@ -29,7 +28,7 @@ class Steering:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        changes: Changes,
         turn: TurnLock,
         bodies: Bodies,
         action: Action,
@@ -38,7 +37,8 @@ class Steering:
         reply: str | None,
         notice: Callable[[Entry], Put | None] | None,
     ) -> None:
-        self._connection = connection
+        self._changes = changes
+        self._connection = changes.connection
         self._turn = turn
         self._bodies = bodies
         self._action = action
@@ -77,10 +77,12 @@ class Steering:
             idle = [row for row in touched if row[6] != State.ACTIVE]
             # Built before the change: the body goes with a message's last recipient.
             notices = self._notices(idle)
-            gone = self._change(idle)
+            self._changes.gone.clear()
+            self._changes.carry_out([self._mark(recipient(row)) for row in idle])
             self._wish([row for row in touched if row[6] == State.ACTIVE])
-            apply_puts(connection, notices)
-        for name in gone:
+            for put in notices:
+                self._changes.put(put)
+        for name in self._changes.gone:
             self._bodies.remove(name)
         self._count(touched, idle)
         return rows
@@ -94,10 +96,6 @@ class Steering:
             wish = None if row[WISH] is None else Action(row[WISH])
             return wished(self._action, wish) is not wish
         return steered(self._action, state) is not None
-
-    def _change(self, rows: Sequence[Row]) -> list[str]:
-        marks = [self._mark(recipient(row)) for row in rows]
-        return carry_out(self._connection, marks) if marks else []
 
     def _mark(self, found: Recipient) -> Mark:
         state = steered(self._action, found.state)
@@ -121,11 +119,11 @@ class Steering:
         insert(self._connection, "put_keys", [(row[0], row[1]) for row in rows])
         self._connection.execute(queries("admin")["wish"], (None if wish is None else wish.value,))
 
-    def _notices(self, rows: Sequence[Row]) -> list[tuple[Put, None]]:
+    def _notices(self, rows: Sequence[Row]) -> list[Put]:
         if self._notice is None:
             return []
         puts = [self._notice(self._with_reply(entry)) for entry in entries_of(rows)]
-        return [(put, None) for put in puts if put is not None]
+        return [put for put in puts if put is not None]
 
     def _with_reply(self, entry: Entry) -> Entry:
         return Entry(entry.message, [replace(found, reply=self._reply or found.reply) for found in entry.recipients])

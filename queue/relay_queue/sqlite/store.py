@@ -5,7 +5,6 @@ Nothing here blocks the event loop but `new_file`, `open_file` and `discard_file
 
 import asyncio
 import functools
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from relay_queue.decide import check_mark, check_put
 from relay_queue.durable import Disk
 from relay_queue.model import Body, Entry, Mark, Put, Suspension
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError
+from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.claim import claim, give_back, owners, quarantine_domains
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import FOREIGN, as_queue_error, undecodable
@@ -74,7 +74,7 @@ class SqliteQueue:
 
     async def claim(self, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
         """See `Queue.claim`."""
-        entries: list[Entry] = await self._write(lambda connection, _: claim(connection, owner, domain, limit, now))
+        entries: list[Entry] = await self._write(lambda changes: claim(changes.connection, owner, domain, limit, now))
         return entries
 
     async def due(
@@ -90,14 +90,14 @@ class SqliteQueue:
             if not undecodable(error.__cause__):
                 raise
             # One damaged domain must not keep all that wait behind it from being delivered.
-            await self._write(lambda connection, _: quarantine_domains(connection, now))
+            await self._write(lambda changes: quarantine_domains(changes.connection, now))
             rows = await self._read("due", {"after": after, "limit": limit})
         return [(domain, min((due for due in dues if due is not None), default=now)) for domain, *dues in rows]
 
     async def recover(self, owner: int | None) -> int:
         """See `Queue.recover`. In steps, each its own transaction."""
         count = 0
-        for each in [owner] if owner is not None else await self._write(lambda connection, _: owners(connection)):
+        for each in [owner] if owner is not None else await self._write(lambda changes: owners(changes.connection)):
             while step := await self._give_back(each):
                 count += step
         if owner is None:
@@ -105,7 +105,7 @@ class SqliteQueue:
         return count
 
     async def _give_back(self, owner: int) -> int:
-        count: int = await self._write(lambda connection, gone: give_back(connection, gone, owner))
+        count: int = await self._write(lambda changes: give_back(changes, owner))
         return count
 
     def _sweep(self) -> int:
@@ -154,7 +154,8 @@ class SqliteQueue:
     async def prune(self, ended_before: float, limit: int = 1000) -> int:
         """See `Queue.prune`. Gives a little room back to the file system as well."""
 
-        def run(connection: sqlite3.Connection, _: list[str]) -> int:
+        def run(changes: Changes) -> int:
+            connection = changes.connection
             gone = connection.execute(_SQL["prune"], {"limit": limit, "before": ended_before}).rowcount
             if connection.execute(_SQL["free_pages"]).fetchone()[0] > _SPARE_PAGES:
                 connection.execute(_SQL["vacuum"]).fetchall()
@@ -191,7 +192,7 @@ class SqliteQueue:
         self._check_open()
         return asyncio.get_running_loop().create_future()
 
-    async def _write(self, run: Callable[[sqlite3.Connection, list[str]], Any]) -> Any:
+    async def _write(self, run: Callable[[Changes], Any]) -> Any:
         future = self._future()
         operation: Operation = CallOperation(run, future)
         self.writer.submit(operation)

@@ -1,7 +1,8 @@
 """The writer thread: commits whatever operations have gathered, in one transaction, and tells the loop once.
 
-No timer and no minimum: an operation on an idle queue is committed at once, under load the next batch gathers while the
-last one is fsynced (group commit). Must not decide what an operation means; that is `apply` and the operations' own.
+No minimum: an operation on an idle queue is committed at once. Under load the next batch gathers while the last one is
+fsynced (group commit), and for a few milliseconds more where commits would follow each other too closely. Must not
+decide what an operation means; that is `apply` and the operations' own.
 """
 
 import asyncio
@@ -9,18 +10,19 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from relay_queue.bodies import Bodies
-from relay_queue.model import Put
 from relay_queue.protocol import QueueError, QueueFailedError
-from relay_queue.sqlite.apply import apply_marks, apply_puts
+from relay_queue.sqlite.apply import MOST_ROWS, Changes, unplain
 from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of, for_want_of_room
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
+from relay_queue.sqlite.rows import mark_row, put_rows
 from relay_queue.sqlite.sql import queries
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,13 @@ _BATCH_OPERATIONS = 256
 _BATCH_OCTETS = 8 << 20
 _RETRY_SECONDS = 0.25
 """Pause before marks that found no room are tried again; a new operation does not wait for it."""
+
+_INTERVAL = 0.003
+"""Seconds between commits of a writer that has been busy: each costs as much CPU as storing several messages."""
+_BURST = 3
+"""Commits that need not keep the interval, saved up while there was little to do: then nothing waits."""
+_ENOUGH = 64
+"""Operations that do not wait for more."""
 
 Outcome = tuple[asyncio.Future[Any], Any, QueueError | None]
 
@@ -46,16 +55,16 @@ class Writer:
         """Taken from the inbox too late for the commit that took them; they begin the next."""
         self._batch: list[Operation] = []
         """What is being done; nobody may wait in vain for it, whatever happens."""
-        self._gone: list[str] = []
-        """Body files that the open transaction makes superfluous."""
         self._unlink: list[str] = []
         """Body files to be removed now."""
         self._closing = False
+        self._next_at = 0.0
+        """When the next commit would be on time (`_pace`)."""
         self.failure: str | None = None
         self.commits = 0
         """Transactions committed so far; tests count them."""
         self._connection = connect()
-        self._connection.execute(_SQL["marks_table"])
+        self._changes = Changes(self._connection)
         self._connection.execute(_SQL["keys_table"])
         self._checkpoint = Checkpoint(self._connection, turn)
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
@@ -84,6 +93,7 @@ class Writer:
         """Take what has gathered and commit it. False when the thread is to end."""
         self._batch = self._gather()
         if self._batch:
+            self._pace()
             ready = self._durable_files(self._batch)
             with self._turn:
                 # What came in while others had their turn shares this commit, instead of waiting for one more turn.
@@ -93,6 +103,15 @@ class Writer:
             self._remove_files()
             self._shorten_log()
         return self.failure is None and not (self._closing and self._inbox.empty() and not self._next)
+
+    def _pace(self) -> None:
+        """Let more gather while commits follow each other closely (GCRA, as a lane's rate); see `_latecomers`."""
+        now = time.monotonic()
+        early = self._next_at - _BURST * _INTERVAL - now
+        if early > 0 and len(self._batch) < _ENOUGH and not self._closing:
+            time.sleep(early)
+            now += early
+        self._next_at = max(self._next_at, now) + _INTERVAL
 
     def _gather(self) -> list[Operation]:
         batch = self._kept + self._next
@@ -152,7 +171,7 @@ class Writer:
         if self.failure is not None:
             return self._refused(batch, QueueFailedError(self.failure))
         try:
-            self._transaction(lambda: self._together(batch))
+            self._together(batch)
         except Exception as error:  # noqa: BLE001 -- every kind is told apart by fault_of
             return self._after_fault(batch, error)
         return [self._done(operation) for operation in batch]
@@ -167,7 +186,7 @@ class Writer:
                 return self._refused(batch, QueueFailedError(str(self.failure)))
             case Fault.ROOM | Fault.BUSY:
                 return self._without_puts(batch, as_queue_error(error, "writing to the queue", fault))
-            case Fault.OPERATION if len(batch) == 1:
+            case Fault.OPERATION if len(batch) == 1 and not unplain(error):
                 return self._refused(batch, as_queue_error(error, "writing to the queue"))
             case _:
                 return self._one_by_one(batch)
@@ -188,21 +207,21 @@ class Writer:
         return outcomes
 
     def _one_by_one(self, batch: Sequence[Operation]) -> list[Outcome]:
-        """Some operation is at fault: give each its own savepoint, so that it fails alone."""
+        """Some operation is at fault, or a mark is not plain: give each its own savepoint, so that it fails alone."""
         outcomes: list[Outcome] = []
 
         def each() -> None:
             outcomes.clear()
             for operation in batch:
                 self._connection.execute("SAVEPOINT operation")
-                gone = len(self._gone)
+                gone = len(self._changes.gone)
                 try:
-                    self._together([operation])
+                    self._alone(operation)
                 except Exception as error:
                     if fault_of(error) is not Fault.OPERATION:
                         raise
                     self._connection.execute("ROLLBACK TO operation")
-                    del self._gone[gone:]
+                    del self._changes.gone[gone:]
                     outcomes.extend(self._refused([operation], as_queue_error(error, "writing to the queue")))
                 else:
                     outcomes.append(self._done(operation))
@@ -216,44 +235,58 @@ class Writer:
             return self._after_fault(batch, error)
         return outcomes
 
-    def _transaction(self, work: Callable[[], None]) -> None:
+    def _together(self, batch: Sequence[Operation]) -> None:
+        """Do operations in one transaction: marks first, since they make room, then puts, then the rest.
+
+        Nearly always all of it is one statement, which needs no BEGIN and COMMIT. Marks are taken to be plain; if one
+        is not, nothing is done (see `unplain`).
+        """
+        marking = [operation for operation in batch if isinstance(operation, MarkOperation)]
+        putting = [operation for operation in batch if isinstance(operation, PutOperation)]
+        calls = [operation for operation in batch if isinstance(operation, CallOperation)]
+        rows = [mark_row(mark) for operation in marking for mark in operation.marks]
+        marks = len(rows)
+        for operation in marking:
+            for notice in operation.notices:
+                rows += put_rows(notice, None)
+        for put in putting:
+            rows += put_rows(put.put, put.file_crc)
+
+        def work() -> None:
+            self._changes.store(rows)
+            for call in calls:
+                call.result = call.run(self._changes)
+
+        self._transaction(work, one_statement=not calls and len(rows) <= MOST_ROWS)
+        self._checkpoint.count(sum(len(put.put.body.head) for put in putting), len(rows) - marks, marks)
+
+    def _alone(self, operation: Operation) -> None:
+        if isinstance(operation, PutOperation):
+            self._changes.put(operation.put, operation.file_crc)
+        elif isinstance(operation, CallOperation):
+            operation.result = operation.run(self._changes)
+        else:
+            operation.refused = self._changes.settle(operation.marks)
+            if not operation.marks or len(operation.refused) < len(operation.marks):
+                for notice in operation.notices:
+                    self._changes.put(notice)
+
+    def _transaction(self, work: Callable[[], None], *, one_statement: bool = False) -> None:
         connection = self._connection
-        self._gone = []
+        self._changes.gone.clear()
         with self._turn:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                if not one_statement:
+                    connection.execute("BEGIN IMMEDIATE")
                 work()
-                connection.execute("COMMIT")
+                if not one_statement:
+                    connection.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
                     connection.rollback()
                 raise
         self.commits += 1
-        self._unlink += self._gone
-
-    def _together(self, batch: Sequence[Operation]) -> None:
-        """Do operations inside the open transaction: marks first, since they make room, then puts, then the rest."""
-        marking = [operation for operation in batch if isinstance(operation, MarkOperation)]
-        puts = [(op.put, op.file_crc) for op in batch if isinstance(op, PutOperation)]
-        if marking:
-            puts += [(notice, None) for notice in self._mark(marking)]
-        apply_puts(self._connection, puts)
-        self._checkpoint.count([put for put, _ in puts], sum(len(op.marks) for op in marking))
-        for operation in batch:
-            if isinstance(operation, CallOperation):
-                operation.result = operation.run(self._connection, self._gone)
-
-    def _mark(self, marking: Sequence[MarkOperation]) -> list[Put]:
-        marks = [mark for operation in marking for mark in operation.marks]
-        refused, files = apply_marks(self._connection, marks) if marks else ([], [])
-        self._gone += files
-        gone = {id(mark) for mark in refused}
-        notices: list[Put] = []
-        for operation in marking:
-            operation.refused = [mark for mark in operation.marks if id(mark) in gone] if gone else []
-            if not operation.marks or len(operation.refused) < len(operation.marks):
-                notices += operation.notices
-        return notices
+        self._unlink += self._changes.gone
 
     def _done(self, operation: Operation) -> Outcome:
         if isinstance(operation, PutOperation):
