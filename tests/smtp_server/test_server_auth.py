@@ -106,6 +106,7 @@ async def test_login_can_be_cancelled_at_each_step():
         ("AUTH", 501),
         ("AUTH CRAM-MD5", 504),
         ("AUTH XOAUTH2 abc", 504),
+        (f"AUTH PLA\u0131N {GOOD}", 504),
         ("AUTH PLAIN a b", 501),
         ("AUTH PLAIN =", 501),
         ("AUTH LOGIN !", 501),

@@ -56,7 +56,7 @@ def _auth_order(session: Session, mechanism: str, initial: str) -> Canned | None
         (not session.auth_offered, texts.AUTH_NEEDS_TLS),
         (not peer.extended, texts.NEED_EHLO),
         (not mechanism or " " in initial, texts.AUTH_SYNTAX),
-        (mechanism.upper() not in {"PLAIN", "LOGIN"}, texts.AUTH_UNKNOWN),
+        (not mechanism.isascii() or mechanism.upper() not in {"PLAIN", "LOGIN"}, texts.AUTH_UNKNOWN),
     )
     return next((fault for broken, fault in rules if broken), None)
 
