@@ -62,6 +62,8 @@ async def test_authzid_may_repeat_the_user_and_nobody_else():
         ("AHVzZXIAcGFzcw", 501),
         ("AHVz ZXIAcGFzcw==", 501),
         ("AHVzZXIAcGFzcw==x", 501),
+        (b64(b"\0user\0passwo") + "=", 501),
+        (b64(b"\0user\0passwo") + "====", 501),
         ("ünï", 501),
         ("", 501),
         (b64(b"user"), 501),
