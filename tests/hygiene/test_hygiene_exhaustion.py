@@ -167,6 +167,14 @@ async def test_what_leads_nowhere_ends_the_session(bounded: Whole, line: bytes, 
         assert (await flood(client, line, most)).startswith("421 4.7.0 ")
 
 
+async def test_empty_chunks_lead_nowhere(bounded: Whole):
+    async with bounded.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+        assert (await flood(client, b"BDAT 0\r\n", 102)).startswith("421 4.7.0 ")
+
+
 async def test_five_thousand_recipients(relay: Whole):
     token = relay.token()
     async with relay.client("open") as client:
