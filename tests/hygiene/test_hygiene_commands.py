@@ -94,6 +94,19 @@ async def test_one_refusal_and_no_second_command(relay: Whole, octets: bytes, co
 
 
 @pytest.mark.parametrize("listener", ["open", "submit"])
+async def test_the_longest_line(relay: Whole, listener: str):
+    """2048 octets with CRLF; what is too long is skipped to its end, however it comes."""
+    async with relay.client("open") if listener == "open" else relay.user() as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code(b"NOOP " + b"x" * 2041 + b"\r\n") == 250
+        assert await client.code(b"NOOP " + b"x" * 2042 + b"\r\n") == 500
+        client.send(b"NOOP " + b"x" * 4000)
+        assert (await client.reply()).startswith("500 5.5.2 "), "before the line has ended"
+        client.send(b"\nRSET\rQUIT\n" + b"AUTH PLAIN " * 2000 + b"\r\n")
+        assert await client.say("NOOP") == "250 2.0.0 OK"
+
+
+@pytest.mark.parametrize("listener", ["open", "submit"])
 @pytest.mark.parametrize(
     "path",
     [

@@ -140,7 +140,8 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     submission = {"trusted_networks": ["127.0.0.1/32"], "max_message_size": "64KiB"}
     with whole(tmp_path_factory.mktemp("small"), submission=submission) as running:
         yield running
-        assert not running.receiver.messages, "all were too large"
+        assert {message.sender for message in running.receiver.messages} <= {f"app@{DOMAIN}"}
+        assert all(message.content.endswith(b"fits\r\n") for message in running.receiver.messages)
 
 
 LARGE = (b"x" * 998 + b"\r\n") * 66
@@ -157,6 +158,26 @@ async def test_commands_behind_an_oversized_message_are_not_run(small: Whole, x:
         assert (await client.say(x + b"more\r\n.\r\n")).startswith("552 5.3.4 ")
         assert await client.say("NOOP") == "250 2.0.0 OK"
         assert await client.code("RCPT TO:<a@rcpt.test>") == 503
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_largest_message(small: Whole, way: str):
+    """64 KiB to the octet, without the stuffed dots; declared or not."""
+    size = 64 << 10
+    async with sender(small, way) as client:
+        assert await client.code(f"MAIL FROM:<app@{DOMAIN}> SIZE={size + 1}") == 552
+        for more, code in ((0, 250), (1, 552)):
+            rest = size + more - len(HEAD)
+            content = HEAD + b"z" * (rest % 64) + (b"\r\n" + b"." * 62) * (rest // 64)
+            content = content[:-6] + b"fits\r\n"
+            assert len(content) == size + more
+            assert await client.code(f"MAIL FROM:<app@{DOMAIN}> SIZE={size}") == 250
+            assert await client.code("RCPT TO:<r@rcpt.test>") == 250
+            assert await client.code("DATA") == 354
+            assert await client.code(content.replace(b"\r\n.", b"\r\n..") + b".\r\n") == code
+            assert await client.code(f"MAIL FROM:<app@{DOMAIN}>") == 250
+            assert await client.code("RCPT TO:<r@rcpt.test>") == 250
+            assert await client.code(b"BDAT %d LAST\r\n" % len(content) + content) == code
 
 
 @pytest.mark.parametrize("way", WAYS)
