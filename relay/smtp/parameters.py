@@ -61,9 +61,9 @@ def mail_parameters(text: str) -> MailParameters | Reply:
     """Parse what follows MAIL's path."""
     found = MailParameters()
     seen: set[str] = set()
-    for word in text.split():
+    for word in _words(text):
         key, equals, value = word.partition("=")
-        key = key.upper()
+        key = _upper(key)
         if key in seen:
             return DUPLICATE
         seen.add(key)
@@ -77,9 +77,9 @@ def rcpt_parameters(text: str, *, smtputf8: bool = False) -> RcptParameters | Re
     """Parse what follows RCPT's path."""
     found = RcptParameters()
     seen: set[str] = set()
-    for word in text.split():
+    for word in _words(text):
         key, _, value = word.partition("=")
-        key = key.upper()
+        key = _upper(key)
         if key in seen:
             return DUPLICATE
         seen.add(key)
@@ -122,6 +122,16 @@ def is_orcpt(text: str, *, smtputf8: bool = False) -> bool:
     return value.isprintable() and all(32 <= point <= 0x10FFFF and chr(point).isprintable() for point in points)
 
 
+def _words(text: str) -> list[str]:
+    """Words between spaces: `split` without an argument would take the blanks of all scripts for separators."""
+    return [word for word in text.split(" ") if word]
+
+
+def _upper(word: str) -> str:
+    """In upper case if it is ASCII, as all keywords are: U+017F and U+0131 must not pass for S and I."""
+    return word.upper() if word.isascii() else word
+
+
 def _mail_parameter(found: MailParameters, key: str, value: str | None) -> Reply | None:
     """Take one parameter of MAIL into `found`, or say what is wrong with it."""
     fault = None
@@ -131,13 +141,13 @@ def _mail_parameter(found: MailParameters, key: str, value: str | None) -> Reply
                 return BAD_SIZE
             found.size = int(value)
         case "BODY":
-            found.eightbit = value is not None and value.upper() == "8BITMIME"
-            fault = None if value is not None and value.upper() in {"7BIT", "8BITMIME"} else BAD_BODY
+            found.eightbit = value is not None and _upper(value) == "8BITMIME"
+            fault = None if value is not None and _upper(value) in {"7BIT", "8BITMIME"} else BAD_BODY
         case "SMTPUTF8":
             found.smtputf8 = True
             fault = None if value is None else BAD_SMTPUTF8
         case "RET":
-            found.ret = (value or "").upper()
+            found.ret = _upper(value or "")
             fault = None if found.ret in {"FULL", "HDRS"} else BAD_RET
         case "ENVID":
             found.envid = value
@@ -159,7 +169,7 @@ def _is_submitter(value: str) -> bool:
 
 def _notify(value: str) -> str | None:
     """NOTIFY's value in upper case, or None when it is wrong."""
-    words = value.upper().split(",")
+    words = _upper(value).split(",")
     if words == ["NEVER"]:
         return "NEVER"
     if len(set(words)) != len(words) or not set(words) <= {"SUCCESS", "FAILURE", "DELAY"}:

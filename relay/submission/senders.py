@@ -1,6 +1,10 @@
 """Which sender addresses a user may use, in the envelope and in From. Pure."""
 
 from functools import lru_cache
+from typing import Final
+
+_KELVIN: Final = "\u212a"
+"""The one letter outside ASCII that is ASCII in lower case."""
 
 
 class SenderPolicy:
@@ -11,7 +15,7 @@ class SenderPolicy:
     def __init__(self, senders: tuple[str, ...]) -> None:
         self.any = "*" in senders
         """Every sender is allowed."""
-        lowered = [sender.lower() for sender in senders]
+        lowered = [_lower(sender) for sender in senders]
         self._addresses = frozenset(sender for sender in lowered if "@" in sender)
         self._domains = frozenset(sender for sender in lowered if "@" not in sender)
 
@@ -23,8 +27,13 @@ class SenderPolicy:
         """
         if self.any or domain in self._domains:
             return True
-        local = address.rpartition("@")[0].lower()
+        local = _lower(address.rpartition("@")[0])
         return f"{local}@{domain}" in self._addresses
+
+
+def _lower(text: str) -> str:
+    """In lower case; not where that would make the Kelvin sign, another mailbox's letter, a k of ours."""
+    return text if _KELVIN in text else text.lower()
 
 
 @lru_cache(maxsize=1024)

@@ -25,12 +25,24 @@ async def secured(relay: Whole, client: RawClient) -> RawClient:
     return client
 
 
-@pytest.mark.parametrize("listener", ["submit", "optional"])
-async def test_it_is_neither_offered_nor_taken_in_plaintext(relay: Whole, listener: str):
-    async with relay.client(listener, stranger=True) as client:
+@pytest.mark.parametrize("stranger", [True, False], ids=["stranger", "trusted"])
+@pytest.mark.parametrize("listener", ["submit", "optional", "open"])
+async def test_it_is_neither_offered_nor_taken_in_plaintext(relay: Whole, listener: str, stranger: bool):
+    async with relay.client(listener, stranger=stranger) as client:
         assert "AUTH" not in await client.say("EHLO c.test")
-        assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") in {538, 530, 503, 504}
+        for line in (f"AUTH PLAIN {plain(USER, PASSWORD)}", "AUTH PLAIN AHVzZXIAcGFzcw==", "AUTH PLAIN", "AUTH LOGIN"):
+            assert await client.code(line) in {538, 530, 503, 504}
         assert await client.code("RCPT TO:<a@b.test>") == 503
+
+
+async def test_there_is_none_where_it_is_off(relay: Whole):
+    """As on port 25: not within TLS either."""
+    async with relay.client("open", stranger=True) as client:
+        await secure(client)
+        assert "AUTH" not in await client.say("EHLO c.test")
+        assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") == 503
+        assert await client.code("MAIL FROM:<app@sender.test>") == 250
+        assert await client.code("RCPT TO:<a@rcpt.test>") == 550
 
 
 async def test_mail_before_a_login(relay: Whole):
@@ -65,6 +77,23 @@ async def test_mail_before_a_login(relay: Whole):
         ("AUTH PLAIN\r\n!!!", {501}),
         ("AUTH PLAIN " + b64(b"\0" + b"u" * 4500 + b"\0" + b"p" * 4500), {535}),
         ("AUTH PLAIN " + "A" * 13_000, {500}),
+        ("AUTH PLAIN\r\n" + "A" * 12_284, {501}),
+        ("AUTH PLAIN\r\n" + "A" * 12_287, {500}),
+        ("AUTH PLAIN " + "A" * (12_288 - 13), {501}),
+        ("AUTH PLAIN " + "A" * (12_288 - 12), {500}),
+        ("AUTH PLA\u0131N " + plain(USER, PASSWORD), {504}),
+        ("AUTH PLAIN \u00fc", {501}),
+        ("AUTH PLAIN\r\n\u00fc", {501}),
+        ("AUTH PLAIN " + b64(b"\0app\0x\0y"), {501}),
+        ("AUTH PLAIN " + b64(b"\0\0"), {535}),
+        ("AUTH PLAIN " + b64(b"\0app\nx\0pass"), {535}),
+        ("AUTH PLAIN " + b64("\0app\u202e\0pass".encode()), {535}),
+        ("AUTH PLAIN " + b64(f"\0{USER}\0{PASSWORD}".encode()).replace("=", "") + "=", {501}),
+        ("AUTH PLAIN\r\n" + plain(USER, PASSWORD) + " ", {501}),
+        ("AUTH PLAIN\r\n ", {501}),
+        ("AUTH PLAIN\r\nQUIT", {501}),
+        ("AUTH LOGIN " + b64(b"\xff\xfe") + "\r\n" + b64(b"pass"), {535}),
+        ("AUTH LOGIN " + b64(USER.encode()) + "\r\nAUTH PLAIN", {501}),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,
 )
@@ -109,6 +138,27 @@ async def test_three_failures_end_the_connection(relay: Whole):
         codes = [await client.code(f"AUTH PLAIN {plain(USER, f'guess{n}')}") for n in range(3)]
         assert codes == [535, 535, 535]
         assert (await client.rest()).startswith("421 4.7.0 ")
+
+
+async def test_guesses_of_all_kinds_count_together_also_when_sent_at_once(relay: Whole):
+    """The right password behind three wrong ones, all in one segment, is not even looked at."""
+    async with relay.client("submit", stranger=True) as client:
+        await secured(relay, client)
+        login = f"AUTH LOGIN {b64(USER.encode())}\r\n{b64(b'guess')}\r\n"
+        other = f"AUTH PLAIN {b64(f'root{chr(0)}{USER}{chr(0)}{PASSWORD}'.encode())}\r\n"
+        exchange = f"AUTH PLAIN\r\n{plain(USER, 'guess')}\r\n"
+        client.send(f"{login}{other}{exchange}AUTH PLAIN {plain(USER, PASSWORD)}\r\nNOOP\r\n".encode())
+        codes = [line[:3] for line in (await client.rest()).splitlines()]
+        assert codes == ["334", "535", "535", "334", "535", "421"]
+
+
+async def test_a_login_is_done_before_what_follows_it(relay: Whole):
+    """Pipelined behind AUTH, MAIL waits for the verdict, whichever it is."""
+    for password, codes in ((PASSWORD, ["235", "250"]), ("wrong", ["535", "530"])):
+        async with relay.client("submit", stranger=True) as client:
+            await secured(relay, client)
+            client.send(f"AUTH PLAIN {plain(USER, password)}\r\nMAIL FROM:<app@sender.test>\r\n".encode())
+            assert [(await client.reply())[:3] for _ in codes] == codes
 
 
 @pytest.mark.parametrize("command", ["VRFY app", "VRFY nobody", "EXPN app", "EXPN list"])
@@ -159,6 +209,13 @@ async def test_guessing_one_user_from_many_addresses(strict: Whole):
     for _ in range(6):
         # By now both workers have been asked, and only one saw the login.
         assert (await guess(strict, PERSON, CHOSEN, "127.0.0.80")).startswith("235"), "who knows the password does not"
+
+
+async def test_guessing_a_user_that_is_not_there_looks_the_same(strict: Whole):
+    """Else the wait would tell who exists; spelling and case are no way around it."""
+    names = ["nobody", "NOBODY", "Nobody"]
+    replies = [await guess(strict, names[n % 3], f"wrong {n}", f"127.0.3.{n + 1}") for n in range(10)]
+    assert [reply[:9] for reply in replies] == ["535 5.7.8"] * 6 + ["454 4.7.0"] * 4
 
 
 async def test_the_hourly_limit_is_one_for_all_workers(strict: Whole):
@@ -216,31 +273,23 @@ def mann_whitney(one: list[float], other: list[float]) -> float:
 
 
 @pytest.mark.slow
-async def test_unknown_users_and_wrong_passwords_take_the_same_time(relay: Whole):
+@pytest.mark.parametrize("known", [PERSON, USER], ids=["chosen password", "generated password"])
+async def test_unknown_users_and_wrong_passwords_take_the_same_time(relay: Whole, known: str):
     """Interleaved at random, so that a busy machine hits both; |z| > 4.5 by chance is one in 100,000."""
-    order = [PERSON] * 200 + ["nobody-here"] * 200
+    unknown = "nobody-here"
+    order = [known] * 200 + [unknown] * 200
     random.shuffle(order)
-    times: dict[str, list[float]] = {PERSON: [], "nobody-here": []}
+    times: dict[str, list[float]] = {known: [], unknown: []}
     texts = set()
-    client = None
-    for n, name in enumerate(order):
-        if n % 2 == 0:
-            if client is not None:
-                await client.close()
-            client = await relay.dial("implicit", stranger=True)
+    for pair in zip(order[::2], order[1::2], strict=True):
+        # Two guesses a connection: the third would end it.
+        async with relay.client("implicit", stranger=True) as client:
             assert await client.code("EHLO c.test") == 250
-        assert client is not None
-        line = f"AUTH PLAIN {plain(name, f'wrong {n}')}"
-        began = time.perf_counter()
-        reply = await client.say(line)
-        times[name].append(time.perf_counter() - began)
-        texts.add(reply)
-    assert client is not None
-    await client.close()
+            for name in pair:
+                line = f"AUTH PLAIN {plain(name, f'wrong {len(times[known]) + len(times[unknown])}')}"
+                began = time.perf_counter()
+                texts.add(await client.say(line))
+                times[name].append(time.perf_counter() - began)
     assert texts == {"535 5.7.8 User name or password is wrong"}
-    known, unknown = times[PERSON], times["nobody-here"]
-    difference = abs(statistics.median(known) - statistics.median(unknown))
-    assert mann_whitney(known, unknown) < 4.5 or difference < 0.001, (
-        statistics.median(known),
-        statistics.median(unknown),
-    )
+    medians = [statistics.median(taken) for taken in times.values()]
+    assert mann_whitney(times[known], times[unknown]) < 4.5 or abs(medians[0] - medians[1]) < 0.001, medians

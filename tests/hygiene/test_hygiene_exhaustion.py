@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.raw_smtp import HANG, RawClient
-from tests.support.whole import Whole, whole
+from tests.support.whole import Whole, secure, whole
 
 MIB = 1 << 20
 
@@ -76,6 +76,12 @@ SILENCE = {
     "half a command": [b"EH"],
     "a hello": [b"EHLO c.test\r\n"],
     "an open transaction": [b"EHLO c.test\r\n", b"MAIL FROM:<a@ext.test>\r\n"],
+    "half a chunk": [
+        b"EHLO c.test\r\n",
+        b"MAIL FROM:<a@ext.test>\r\n",
+        b"RCPT TO:<b@rcpt.test>\r\n",
+        b"BDAT 9999\r\nFrom:",
+    ],
     "data": [b"EHLO c.test\r\n", b"MAIL FROM:<a@ext.test>\r\n", b"RCPT TO:<b@rcpt.test>\r\n", b"DATA\r\n"],
 }
 
@@ -98,9 +104,23 @@ async def test_a_silent_client_is_sent_away(impatient: Whole, said: list[bytes])
         assert (await client.rest()).startswith("421 4.4.2 ")
 
 
-@pytest.mark.parametrize("in_data", [False, True])
-async def test_dripping_octets_of_a_command_are_no_activity(impatient: Whole, in_data: bool):
-    async with impatient.client("open") as client:
+@pytest.mark.parametrize("said", [["AUTH PLAIN"], ["AUTH LOGIN"], ["AUTH LOGIN", "YXBw"]], ids=repr)
+async def test_a_client_that_falls_silent_in_a_login_is_sent_away(impatient: Whole, said: list[str]):
+    async with impatient.client("submit", stranger=True) as client:
+        await secure(client)
+        assert await client.code("EHLO c.test") == 250
+        for line in said:
+            assert await client.code(line) == 334
+        assert (await client.rest()).startswith("421 4.4.2 ")
+
+
+@pytest.mark.parametrize("where", ["a command", "a login"])
+async def test_dripping_octets_of_a_command_are_no_activity(impatient: Whole, where: str):
+    async with impatient.client("submit", stranger=True) as client:
+        await secure(client)
+        assert await client.code("EHLO c.test") == 250
+        if where == "a login":
+            assert await client.code("AUTH PLAIN") == 334
         closed = asyncio.ensure_future(client.rest())
         for _ in range(100):
             if closed.done():
@@ -165,6 +185,25 @@ async def test_what_leads_nowhere_ends_the_session(bounded: Whole, line: bytes, 
     async with bounded.client("open", stranger=True) as client:
         assert await client.code("EHLO c.test") == 250
         assert (await flood(client, line, most)).startswith("421 4.7.0 ")
+
+
+async def test_empty_chunks_lead_nowhere(bounded: Whole):
+    async with bounded.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+        assert (await flood(client, b"BDAT 0\r\n", 102)).startswith("421 4.7.0 ")
+
+
+async def test_a_disk_nearly_full(tmp_path: Path):
+    """Told at MAIL, before anything is stored."""
+    async with own(tmp_path, free_disk="1000000GiB") as relay:
+        async with relay.client("open") as client:
+            assert await client.code("EHLO c.test") == 250
+            assert (await client.say("MAIL FROM:<a@ext.test>")).startswith("452 4.3.1 ")
+            assert await client.code("RCPT TO:<b@rcpt.test>") == 503
+        async with relay.user() as client:
+            assert (await client.say("MAIL FROM:<app@sender.test>")).startswith("452 4.3.1 ")
 
 
 async def test_five_thousand_recipients(relay: Whole):
@@ -265,6 +304,10 @@ NESTED = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r
         (HEAD + b"".join(b"X%d: %b\r\n" % (n, b"y" * 900) for n in range(220)) + b"\r\nx", 250),
         (HEAD + b"".join(b"X%d: %b\r\n" % (n, b"y" * 900) for n in range(400)) + b"\r\nx", 552),
         (HEAD + b"".join(b"X: y\r\n" for _ in range(20_000)) + b"\r\nx", 554),
+        (HEAD + b"X: y\r\n" * 999 + b"\r\nx", 250),
+        (HEAD + b"X: y\r\n" * 1000 + b"\r\nx", 554),
+        (HEAD + b"XYZ:" + b"\r\n y" * ((262_144 - 28) // 4) + b"\r\n\r\nx", 250),
+        (HEAD + b"XYZ:" + b"\r\n y" * ((262_144 - 28) // 4) + b"y\r\n\r\nx", 552),
         (HEAD + b"X: a\r\n" + b" folded\r\n" * 20_000 + b"\r\nx", 250),
         (HEAD + b"X: a\r\n" + b" \r\n" * 20_000 + b"\r\nx", 250),
         (b"From: " + b"(" * 900 + b"\r\n " + b")" * 900 + b" <a@ext.test>\r\n\r\nx", 554),

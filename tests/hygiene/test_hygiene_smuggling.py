@@ -1,14 +1,14 @@
 """SMTP smuggling through the whole relay: one message in is one message out, signed as it leaves."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.support.dkim_keys import results
 from tests.support.raw_smtp import RawClient
 from tests.support.smuggling import SMUGGLED, VARIANTS, one_end
-from tests.support.whole import DOMAIN, Whole
+from tests.support.whole import DOMAIN, Whole, whole
 
 WAYS = ["trusted", "starttls", "implicit"]
 HEAD = f"From: <app@{DOMAIN}>\r\nSubject: outer\r\n\r\n".encode()
@@ -90,16 +90,37 @@ async def test_the_end_may_come_in_pieces(relay: Whole, way: str, at: int):
     assert (await relay.took(token)).content.endswith(b"\r\n\r\nx\r\n")
 
 
-@pytest.mark.parametrize("n", [510, 512, 990, 997, 998, 1024, 4096, 16384, 65536, 262144])
-async def test_a_dot_at_a_boundary_is_no_end(relay: Whole, n: int):
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n", [510, 511, 512, 990, 997, 998, 1022, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 262144])
+async def test_a_dot_at_a_boundary_is_no_end(relay: Whole, n: int, way: str):
     token = relay.token()
-    async with sender(relay, "trusted") as client:
+    async with sender(relay, way) as client:
         await begin(client, token)
         client.send(HEAD + b"A" * n + b".\r\n")
         await client.writer.drain()
         reply = await client.say(b"x\r\n.\r\n")
         assert reply.startswith("250" if n < 998 else "500 5.5.2")
         assert await client.say("NOOP") == "250 2.0.0 OK"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n", [512, 4096, 16384, 65536, 262144])
+async def test_a_stuffed_dot_at_a_boundary(relay: Whole, n: int, way: str):
+    """Cut after `n` octets in each place of CRLF.. CRLF: unstuffed and no end."""
+    async with sender(relay, way) as client:
+        for shift in range(6):
+            token = relay.token()
+            # Lines of 64 octets, the first of another length, up to where the stuffed line begins.
+            room = n - shift - len(HEAD)
+            text = b"y" * (room % 64) + b"\r\n" + (b"z" * 62 + b"\r\n") * (room // 64)
+            octets = HEAD + text[: room - 2] + b"\r\n..\r\nx\r\n"
+            assert octets[n - shift :].startswith(b"..\r\n")
+            await begin(client, token)
+            client.send(octets[:n])
+            await client.writer.drain()
+            assert await client.code(octets[n:] + b".\r\n") == 250
+            message = await relay.took(token)
+            assert message.content.endswith(b"\r\n\r\n" + octets[len(HEAD) :].replace(b"\r\n..", b"\r\n."))
 
 
 async def test_every_line_with_a_dot_is_doubled_on_the_way_out(relay: Whole):
@@ -113,18 +134,62 @@ async def test_every_line_with_a_dot_is_doubled_on_the_way_out(relay: Whole):
     assert message.content.split(b"\r\n\r\n", 1)[1] == b"\r\n".join(lines) + b"\r\n"
 
 
-async def test_commands_behind_an_oversized_message_are_not_run(relay: Whole):
-    token = relay.token()
-    async with sender(relay, "trusted") as client:
-        await begin(client, token)
-        block = (b"x" * 998 + b"\r\n") * 1000
-        client.send(HEAD)
-        for _ in range(53):
-            client.send(block)
-            await client.writer.drain()
-        client.send(b"\n.\r\nHELP\r\n")
-        assert (await client.say(b"more\r\n.\r\n")).startswith("552 5.3.4 ")
+@pytest.fixture(name="small", scope="module")
+def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    """A relay that takes messages of 64 KiB."""
+    submission = {"trusted_networks": ["127.0.0.1/32"], "max_message_size": "64KiB"}
+    with whole(tmp_path_factory.mktemp("small"), submission=submission) as running:
+        yield running
+        assert {message.sender for message in running.receiver.messages} <= {f"app@{DOMAIN}"}
+        assert all(message.content.endswith(b"fits\r\n") for message in running.receiver.messages)
+
+
+LARGE = (b"x" * 998 + b"\r\n") * 66
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("x", [b"\n.\r\nHELP\r\n", *(v + SMUGGLED[: -len(b".\r\n")] for v in VARIANTS)], ids=repr)
+async def test_commands_behind_an_oversized_message_are_not_run(small: Whole, x: bytes, way: str):
+    """What is dropped is searched for the real end as what is kept."""
+    async with sender(small, way) as client:
+        await begin(client, small.token())
+        client.send(HEAD + LARGE)
+        await client.writer.drain()
+        assert (await client.say(x + b"more\r\n.\r\n")).startswith("552 5.3.4 ")
         assert await client.say("NOOP") == "250 2.0.0 OK"
+        assert await client.code("RCPT TO:<a@rcpt.test>") == 503
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_largest_message(small: Whole, way: str):
+    """64 KiB to the octet, without the stuffed dots; declared or not."""
+    size = 64 << 10
+    async with sender(small, way) as client:
+        assert await client.code(f"MAIL FROM:<app@{DOMAIN}> SIZE={size + 1}") == 552
+        for more, code in ((0, 250), (1, 552)):
+            rest = size + more - len(HEAD)
+            content = HEAD + b"z" * (rest % 64) + (b"\r\n" + b"." * 62) * (rest // 64)
+            content = content[:-6] + b"fits\r\n"
+            assert len(content) == size + more
+            assert await client.code(f"MAIL FROM:<app@{DOMAIN}> SIZE={size}") == 250
+            assert await client.code("RCPT TO:<r@rcpt.test>") == 250
+            assert await client.code("DATA") == 354
+            assert await client.code(content.replace(b"\r\n.", b"\r\n..") + b".\r\n") == code
+            assert await client.code(f"MAIL FROM:<app@{DOMAIN}>") == 250
+            assert await client.code("RCPT TO:<r@rcpt.test>") == 250
+            assert await client.code(b"BDAT %d LAST\r\n" % len(content) + content) == code
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_chunks_of_an_oversized_message_are_not_run(small: Whole, way: str):
+    async with sender(small, way) as client:
+        for last in (b"", b" LAST"):
+            assert await client.code(f"MAIL FROM:<app@{DOMAIN}>") == 250
+            assert await client.code("RCPT TO:<a@rcpt.test>") == 250
+            octets = HEAD + LARGE + b".\r\n" + SMUGGLED
+            assert await client.code(b"BDAT %d%b\r\n" % (len(octets), last) + octets) == 552
+            assert await client.code(b"BDAT 6 LAST\r\nQUIT\r\n") == 503
+            assert await client.say("NOOP") == "250 2.0.0 OK"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -26,6 +26,14 @@ async def test_an_empty_last_chunk_ends_the_message():
     assert d.handler.messages[0].octets == b"\r\n"
 
 
+async def test_empty_chunks_lead_nowhere():
+    d = Dialog().envelope()
+    codes = [d.code(b"BDAT 0\r\n") for _ in range(100)]
+    assert set(codes) == {250, 421}
+    assert codes[-1] == 421
+    assert d.closed
+
+
 async def test_a_message_without_a_last_line_end_gets_one():
     d = Dialog().envelope()
     assert d.code(b"BDAT 9 LAST\r\nA: b\r\n\r\nx") == 250

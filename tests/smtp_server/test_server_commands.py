@@ -75,6 +75,16 @@ from tests.support.sans_io import Dialog
         ("MAIL FROM:<ä@b.test> SMTPUTF8", 250),
         ("MAIL FROM:<a@xn---.test>", 501),
         ("MAIL FROM:<a\u2028b@b.test> SMTPUTF8", 500),
+        # Words that only become commands or keywords in upper case.
+        ("\u017fTARTTLS", 500),
+        ("R\u017fET", 500),
+        ("QU\u0131T", 500),
+        ("ma\u0131l FROM:<a@b.test>", 500),
+        ("MAIL FROM:<a@b.test> \u017fIZE=1", 555),
+        ("MAIL FROM:<a@b.test> BODY=8B\u0131TMIME", 501),
+        # Blanks that are no spaces.
+        ("MAIL FROM:<a@b.test>\u00a0SIZE=1", 501),
+        ("MAIL FROM:<a@b.test> SIZE=1\u3000BODY=7BIT", 501),
     ],
 )
 async def test_after_ehlo(line, code):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 
 import pytest
 
@@ -50,6 +51,29 @@ async def test_nothing_may_follow_starttls(injected):
         await client.code("EHLO c.test")
         client.send(b"STARTTLS\r\n" + injected)
         assert (await client.rest()).startswith("554 5.5.0 ")
+
+
+async def test_plaintext_that_comes_before_the_handshake_ends_the_session():
+    """However it got past the stop of reading."""
+    async with listening(tls=server_context()) as server:
+        client = await server.connect()
+        (protocol,) = server.server.context.connections.open
+        protocol.data_received(b"STARTTLS\r\n")
+        protocol.data_received(b"EHLO evil.test\r\n")
+        assert (await client.reply()).startswith("220 ")
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await client.starttls(client_context())
+
+
+async def test_nothing_is_read_between_220_and_the_handshake():
+    async with listening(tls=server_context()) as server:
+        client = await server.connect()
+        (protocol,) = server.server.context.connections.open
+        protocol.data_received(b"STARTTLS\r\n")
+        assert not protocol._wire.is_reading()
+        assert (await client.reply()).startswith("220 ")
+        await client.starttls(client_context())
+        assert await client.code("NOOP") == 250
 
 
 async def test_what_is_injected_after_220_goes_to_the_handshake():

@@ -35,6 +35,12 @@ def test_mail(text, expected):
         ("SIZE=\u0663", p.BAD_SIZE),
         ("SIZE=1\u00b2", p.BAD_SIZE),
         ("SIZE=" + "9" * 21, p.BAD_SIZE),
+        ("\u017fIZE=1", p.UNKNOWN_MAIL),
+        ("\u017fMTPUTF8", p.UNKNOWN_MAIL),
+        ("SIZE=1\u3000BODY=7BIT", p.BAD_SIZE),
+        ("SIZE=1\tBODY=7BIT", p.BAD_SIZE),
+        ("BODY=8B\u0131TMIME", p.BAD_BODY),
+        ("RET=HDR\u017f", p.BAD_RET),
         ("SIZE=1 SIZE=1", p.DUPLICATE),
         ("BODY=7BIT BODY=8BITMIME", p.DUPLICATE),
         ("smtputf8 SMTPUTF8", p.DUPLICATE),
@@ -88,6 +94,9 @@ def test_rcpt(text, expected):
 @pytest.mark.parametrize(
     ("text", "reply"),
     [
+        ("NOTIFY=\u017fUCCESS", p.BAD_NOTIFY),
+        ("NOT\u0131FY=NEVER", p.UNKNOWN_RCPT),
+        ("NOTIFY=NEVER\u2003ORCPT=rfc822;x", p.BAD_NOTIFY),
         ("NOTIFY=NEVER,SUCCESS", p.BAD_NOTIFY),
         ("NOTIFY=SUCCESS,SUCCESS", p.BAD_NOTIFY),
         ("NOTIFY=", p.BAD_NOTIFY),

@@ -89,6 +89,14 @@ def test_the_domain_counts_not_its_spelling():
     assert SenderPolicy(("a@xn--bcher-kva.example",)).allows("a@bücher.example", "xn--bcher-kva.example")
 
 
+def test_the_kelvin_sign_is_no_k():
+    policy = SenderPolicy(("kim@example.org", "\u212aim@example.net"))
+    assert policy.allows("KIM@example.org", "example.org")
+    assert not policy.allows("\u212aim@example.org", "example.org")
+    assert not policy.allows("kim@example.net", "example.net")
+    assert policy.allows("\u212aim@example.net", "example.net")
+
+
 def make_quota(workers=1, worker=0):
     return Quota(shared_usage(workers).column(worker))
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from relay.smtp.client.connect import connect
 from relay.smtp.client.connection import Connection
-from relay.smtp.client.model import Outgoing, OutgoingRecipient, Target, Timeouts, TlsPolicy
+from relay.smtp.client.model import Outgoing, OutgoingRecipient, SessionError, Target, Timeouts, TlsPolicy
 from relay.smtp.client.tls import ClientTls
 from tests.support.certificates import client_context
 from tests.support.receiver import Receiver
@@ -36,3 +38,18 @@ def outgoing(*recipients: str, content: bytes = b"Subject: x\r\n\r\nbody\r\n", *
 def codes(result: Any) -> list[int]:
     """The reply codes of a result."""
     return [reply.code for reply in result.replies]
+
+
+async def refused(receiver: Receiver, policy: TlsPolicy = TlsPolicy.OPPORTUNISTIC, **more: Any) -> SessionError:
+    """The error of a connection that does not come about."""
+    with pytest.raises(SessionError) as caught:
+        await dial(receiver, policy, **more)
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+async def delivers(connection: Connection) -> bool:
+    """Whether a message gets through, by the connection's last transaction."""
+    result = await connection.send(outgoing())
+    await connection.quit()
+    return codes(result) == [250]

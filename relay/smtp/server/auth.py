@@ -56,7 +56,7 @@ def _auth_order(session: Session, mechanism: str, initial: str) -> Canned | None
         (not session.auth_offered, texts.AUTH_NEEDS_TLS),
         (not peer.extended, texts.NEED_EHLO),
         (not mechanism or " " in initial, texts.AUTH_SYNTAX),
-        (mechanism.upper() not in {"PLAIN", "LOGIN"}, texts.AUTH_UNKNOWN),
+        (not mechanism.isascii() or mechanism.upper() not in {"PLAIN", "LOGIN"}, texts.AUTH_UNKNOWN),
     )
     return next((fault for broken, fault in rules if broken), None)
 
@@ -113,6 +113,9 @@ def _login_password(session: Session, text: str) -> None:
 
 def _decode(text: str) -> bytes | None:
     """Strict base64, or None."""
+    if len(text) % 4 or text.endswith("==="):
+        # Python's strict mode lets padding pass that is not needed: `AAAA=`, `AAAA====`.
+        return None
     try:
         return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):

@@ -24,6 +24,9 @@ def bdat(session: Session, argument: str) -> None:
         session.close()
         return
     octets = int(match[1])
+    if not octets and match[2] is None and session.idle_command():
+        # Allowed (RFC 3030 §2), and as good a way as NOOP of staying for ever.
+        return
     session.chunk_left = octets
     session.chunk_last = match[2] is not None
     session.chunk_fault = session.chunk_fault or _begin(session)

@@ -125,7 +125,11 @@ class Engine:
             self._undecodable(line)
             return
         verb, _, argument = text.partition(" ")
-        command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
+        command = COMMANDS.get(verb)
+        if command is None and verb.isascii():
+            # Outside ASCII, `upper` would make a command of a word that no filter before us takes for one (U+017F is an
+            # S, U+0131 an I).
+            command = COMMANDS.get(verb.upper())
         session.line = text
         if command is None:
             self._unknown(verb, text)

@@ -228,8 +228,8 @@ class RelaySMTP(SMTP):
         return self._engine is not None and (self._engine.waiting > 0 or self._eof or not self._reading)
 
     def _may_read(self, engine: Engine) -> bool:
-        """Neither our side nor the client's is behind."""
-        return not self._blocked and engine.waiting < _MAX_WAITING
+        """Neither our side nor the client's is behind, and no handshake has taken the connection over."""
+        return not self._blocked and engine.waiting < _MAX_WAITING and self._state.phase is not Phase.TLS
 
     def _set_reading(self, *, wanted: bool) -> None:
         """Read, or let the client wait."""
@@ -274,7 +274,11 @@ class RelaySMTP(SMTP):
         """Upgrade the transport; a client that cannot gets nothing in plaintext any more."""
         context, transport = self._context, self._wire
         assert context.tls is not None, "TLS is offered only with a certificate"
-        assert transport is not None, "a handshake needs a connection"
+        if transport is None or self._engine is None or self._engine.waiting:
+            # Plaintext that would be run as if it had come through TLS: none can come from here on, and what comes
+            # through TLS may lie in the engine before `start_tls` returns, so this is the place to look.
+            self.abort()
+            return
         try:
             secured = await self.loop.start_tls(
                 transport,
