@@ -76,7 +76,7 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     connections: Annotated[int, _doc("Open connections per worker."), msgspec.Meta(ge=1)] = 1000
     connections_per_address: Annotated[
-        int, _doc("Open connections per client address and worker."), msgspec.Meta(ge=1)
+        int, _doc("Open connections per client address, at all workers together."), msgspec.Meta(ge=1)
     ] = 50
     command_line: Annotated[
         int, _doc("Octets of a command line with its CRLF (AUTH: 12,288)."), msgspec.Meta(ge=512)

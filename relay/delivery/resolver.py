@@ -6,6 +6,7 @@ lists are never used: mail for `example` must not go to `example.corp.internal`.
 """
 
 import asyncio
+import os
 import socket
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ class DnsResolver(Lookups):
     """Asks `settings.nameservers`, or the system's when there are none."""
 
     def __init__(self, settings: Dns) -> None:
+        self._settings = settings
         self._resolver = _resolver(settings)
         self._slots = asyncio.Semaphore(_CONCURRENT)
 
@@ -54,11 +56,13 @@ class DnsResolver(Lookups):
             asked = dns.name.Name([*(label.encode("ascii") for label in name.split(".")), b""])
         except (dns.exception.DNSException, UnicodeError):
             return Unaskable("not a domain name")
-        if self._resolver is None:
-            return Failed("no name server is configured on this machine")
+        # Again each time: a machine's network, and resolv.conf with it, may come up after the relay.
+        resolver = self._resolver = self._resolver or _resolver(self._settings)
+        if resolver is None:
+            return Failed("no name server is configured on this machine", local=True)
         try:
             async with self._slots:
-                answer = await self._resolver.resolve(asked, kind, search=False, raise_on_no_answer=False)
+                answer = await resolver.resolve(asked, kind, search=False, raise_on_no_answer=False)
         except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
             return _mapped(error)
         if len(answer.chaining_result.cnames) > _MAX_ALIASES:
@@ -71,10 +75,10 @@ def _mapped(error: Exception) -> Absent | Failed:
     if isinstance(error, dns.resolver.NXDOMAIN):
         return Absent(_negative_ttl(error))
     if isinstance(error, dns.resolver.NoNameservers):
-        return Failed(_reason(error))
+        return _unanswered(error)
     if isinstance(error, dns.exception.Timeout):
         return Failed("the name servers did not answer in time")
-    return Failed(f"the look-up failed ({type(error).__name__})")
+    return Failed(f"the look-up failed ({type(error).__name__})", local=isinstance(error, OSError))
 
 
 def is_local(address: str) -> bool:
@@ -125,10 +129,14 @@ def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:
     return min((float(response.resolve_chaining().minimum_ttl) for response in responses.values()), default=0.0)
 
 
-def _reason(error: dns.resolver.NoNameservers) -> str:
-    """The last name server's complaint: an rcode in text, or the type of what went wrong with its answer."""
-    errors: list[Any] = error.kwargs.get("errors") or []
+def _unanswered(error: dns.resolver.NoNameservers) -> Failed:
+    """The last name server's complaint (an rcode in text), or what kept us from asking: then no rcode is among them."""
+    errors: list[Any] = [each[3] for each in error.kwargs.get("errors") or []]
     if not errors:
-        return "no name server answered"
-    last = errors[-1][3]
-    return f"name server answered {last}" if isinstance(last, str) else f"bad answer ({type(last).__name__})"
+        return Failed("no name server answered")
+    ours = [each for each in errors if isinstance(each, OSError)]
+    if len(ours) == len(errors):
+        why = os.strerror(ours[-1].errno).lower() if ours[-1].errno else type(ours[-1]).__name__
+        return Failed(f"the name server could not be asked: {why}", local=True)
+    last = errors[-1]
+    return Failed(f"name server answered {last}" if isinstance(last, str) else f"bad answer ({type(last).__name__})")

@@ -110,8 +110,8 @@ class Policy:
         match answer:
             case Absent():
                 return RouteError(True, "5.1.2", f"the domain {domain} does not exist; check the spelling")
-            case Failed(text):
-                return RouteError(False, "4.4.3", f"MX look-up of {domain} failed: {text}")
+            case Failed() as failed:
+                return no_answer(f"MX look-up of {domain}", failed)
             case Unaskable(text):
                 return RouteError(True, "5.1.2", f"the recipient's domain is {text}")
             case FoundMx(records, _):
@@ -168,6 +168,11 @@ class Policy:
 def _fixed(host_port: str, tls: TlsPolicy, smarthost: Smarthost | None) -> Route:
     endpoint = parse_host_port(host_port)
     return Route(str(endpoint), ((endpoint.host,),), endpoint.port, tls, smarthost, checked=False)
+
+
+def no_answer(question: str, failed: Failed) -> RouteError:
+    """Nothing was learned from DNS: the name servers' fault, or our own."""
+    return RouteError(False, "4.4.3", f"{question} failed: {failed.text}", "local" if failed.local else "dns")
 
 
 def is_host(name: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,9 +26,9 @@ def _bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 
 
 @contextlib.asynccontextmanager
-async def own(folder: Path, **limits: object) -> AsyncIterator[Whole]:
+async def own(folder: Path, *, workers: int = 1, **limits: object) -> AsyncIterator[Whole]:
     """A relay with limits of its own."""
-    manager = whole(folder, limits={"free_disk": "1MiB"} | limits)
+    manager = whole(folder, workers=workers, limits={"free_disk": "1MiB"} | limits)
     relay = await asyncio.to_thread(manager.__enter__)
     try:
         yield relay
@@ -59,6 +60,69 @@ async def test_one_address_too_many_times(tmp_path: Path):
         for client, _ in clients:
             await client.close()
         await other.close()
+
+
+async def fill(relay: Whole, source: str, attempts: int) -> list[RawClient]:
+    """Those of so many connections that were let in; each of the others got its 421 soon."""
+    let_in = []
+    for _ in range(attempts):
+        began = time.monotonic()
+        client, reply = await connect(relay, source)
+        if reply.startswith("220 "):
+            let_in.append(client)
+        else:
+            assert reply.startswith("421 4.3.2 ")
+            assert time.monotonic() - began < 2
+            await client.close()
+    return let_in
+
+
+async def still_open(clients: list[RawClient]) -> list[RawClient]:
+    """Those that are still served; the others are closed."""
+    answers = await asyncio.gather(*(client.code("NOOP") for client in clients), return_exceptions=True)
+    served = [client for client, answer in zip(clients, answers, strict=True) if answer == 250]
+    for client in clients:
+        if client not in served:
+            await client.close()
+    return served
+
+
+async def test_an_address_has_one_cap_over_all_workers(tmp_path: Path):
+    async with own(tmp_path, workers=2, connections=100, connections_per_address=10) as relay:
+        clients = await fill(relay, "127.0.0.92", 30)
+        assert len(clients) == 10
+        other, reply = await connect(relay, "127.0.0.93")
+        assert reply.startswith("220 ")
+        await other.close()
+        for client in clients[:4]:
+            assert await client.code("QUIT") == 221
+            await client.close()
+        async with asyncio.timeout(HANG):
+            clients = clients[4:]
+            while len(clients) < 10:
+                clients += await fill(relay, "127.0.0.92", 1)
+        assert await fill(relay, "127.0.0.92", 20) == []
+        for client in clients:
+            await client.close()
+
+
+async def test_the_connections_of_a_killed_worker_are_not_counted_any_more(tmp_path: Path):
+    """Each worker in turn, so that at least one of them had some."""
+    async with own(tmp_path, workers=2, connections=100, connections_per_address=10) as relay:
+        clients = await fill(relay, "127.0.0.94", 20)
+        for pid in relay.workers():
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(HANG):
+                while pid in relay.workers() or len(relay.workers()) < 2:
+                    await asyncio.sleep(0.02)
+            await relay.greeted()
+            clients = await still_open(clients)
+            async with asyncio.timeout(HANG):
+                while len(clients) < 10:
+                    clients += await fill(relay, "127.0.0.94", 1)
+            assert await fill(relay, "127.0.0.94", 20) == []
+        for client in clients:
+            await client.close()
 
 
 async def test_too_many_connections_in_all(tmp_path: Path):

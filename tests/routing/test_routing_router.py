@@ -14,6 +14,7 @@ from relay.smtp.client.model import Target
 from relay_config.schema import Delivery, Dns, Listener, Settings
 from relay_config.schema import Route as Smarthost
 from relay_config.words import Duration
+from tests.support.descriptors import no_descriptors
 from tests.support.dns import Fault, MiniDns
 
 ZONES = {
@@ -161,6 +162,54 @@ async def test_name_servers_that_fail_are_temporary(router_for, server, kind):
     server.faults["example.org"] = Fault(kind)
     router = router_for(dns=Dns(nameservers=(server.address,), timeout=Duration(0.3)))
     assert await refused(router, "example.org") == (False, "4.4.3")
+
+
+async def learn(router, domain):
+    """The error in whole, wherever it shows."""
+    route = await router.route(domain)
+    return await router.addresses(route) if isinstance(route, Route) else route
+
+
+@pytest.mark.parametrize("domain", ["example.org", "bare.example"])
+async def test_a_look_up_that_we_could_not_make_is_no_fault_of_the_domain(router_for, server, clock, domain):
+    router = router_for()
+    with no_descriptors():
+        error = await learn(router, domain)
+    assert (error.permanent, error.enhanced, error.failure) == (False, "4.4.3", "local")
+    assert "too many open files" in error.text
+    assert not server.queries
+    clock.now += 1.1
+    assert isinstance(await learn(router, domain), list), "known within a second"
+
+
+async def test_addresses_that_we_could_not_look_up_are_no_fault_of_the_site(router_for, clock):
+    router = router_for()
+    await router.route("example.org")
+    with no_descriptors():
+        error = await learn(router, "example.org")
+    assert (error.permanent, error.enhanced, error.failure) == (False, "4.4.3", "local")
+    clock.now += 1.1
+    assert len(await found(router, "example.org")) == 3
+
+
+def unreachable_network(loop_factory):
+    async def scenario():
+        # The kernel lets nobody send there who did not ask for broadcasts.
+        settings = Settings(hostname="relay.test", dns=Dns(nameservers=("255.255.255.255:53",), timeout=Duration(5)))
+        router = Router(settings)
+        error = await learn(router, "example.org")
+        await router.aclose()
+        return error
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(scenario())
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_network_that_takes_no_packets_is_our_own_fault(loop_factory):
+    error = unreachable_network(loop_factory)
+    assert (error.permanent, error.enhanced, error.failure) == (False, "4.4.3", "local")
+    assert "could not be asked" in error.text
 
 
 async def test_no_name_server_there_at_all(router_for, server):
@@ -349,13 +398,21 @@ async def test_a_bug_is_a_delay_for_one_domain(caplog):
     await router.aclose()
 
 
-async def test_a_machine_without_name_servers_says_so(monkeypatch):
-    def missing(self, file):
-        raise dns.resolver.NoResolverConfiguration("no nameservers")
+async def test_a_machine_without_name_servers_says_so_and_is_asked_again(server, monkeypatch):
+    """The network may come up after the relay."""
+    resolv_conf = ""
 
-    monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", missing)
-    answer = await DnsResolver(Dns()).mx("example.org")
-    assert answer == Failed("no name server is configured on this machine")
+    def read(self, file):
+        if not resolv_conf:
+            raise dns.resolver.NoResolverConfiguration("no nameservers")
+        self.nameservers, self.port = [server.host], server.port
+
+    monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", read)
+    resolver = DnsResolver(Dns())
+    answer = await resolver.mx("example.org")
+    assert answer == Failed("no name server is configured on this machine", local=True)
+    resolv_conf = "nameserver 127.0.0.1"
+    assert isinstance(await resolver.mx("example.org"), FoundMx)
 
 
 def test_it_runs_on_uvloop():

@@ -24,7 +24,6 @@ from relay.smtp.server.timers import Timers
 
 _MAX_WAITING: Final = 1 << 16
 """Octets that may wait while the session is stopped, before reading stops too."""
-_UNKNOWN: Final = "(not known yet)"
 _LINGER: Final = 3.0
 """Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
 
@@ -54,20 +53,14 @@ class RelaySMTP(SMTP):
 
     def reserve(self, client: str | None) -> bool:
         """Count a connection that is still on its way to a session (None: by whom is not known yet)."""
-        limits, connections = self._context.limits, self._context.connections
-        name = _UNKNOWN if client is None else client_of(client)
-        by_client = limits.connections if client is None else limits.connections_per_address
-        if not connections.admits(name, limits.connections, by_client):
-            return False
-        self._client = name
-        connections.add(self, name)
-        return True
+        limits = self._context.limits
+        self._client = "" if client is None else client_of(client)
+        return self._context.connections.add(self, self._client, limits.connections, limits.connections_per_address)
 
     def release(self) -> None:
         """It did not get there; without effect once there is a session."""
-        if self._engine is None and self._client:
+        if self._engine is None:
             self._context.connections.remove(self, self._client)
-            self._client = ""
 
     @property
     def connected(self) -> bool:
@@ -88,10 +81,9 @@ class RelaySMTP(SMTP):
         address, port, local = self._addresses(wire)
         self._client = client_of(address)
         limits, connections = context.limits, context.connections
-        if not connections.admits(self._client, limits.connections, limits.connections_per_address):
+        if not connections.add(self, self._client, limits.connections, limits.connections_per_address):
             self._turn_away(texts.TOO_MANY_CONNECTIONS)
             return
-        connections.add(self, self._client)
         now = self.loop.time()
         peer = Peer(address, port, context.listener.address)
         session = Session(context, peer, local=local)
