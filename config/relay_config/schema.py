@@ -143,7 +143,9 @@ class Delivery(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Duration(600)
     )
     idle_timeout: Annotated[Duration, _doc("How long an idle connection is kept for reuse.", least="0s")] = Duration(5)
-    recipients_per_message: Annotated[int, _doc("Most recipients in one transaction."), msgspec.Meta(ge=1)] = 100
+    recipients_per_message: Annotated[
+        int, _doc("Most recipients in one transaction; fewer if the receiver says so (LIMITS)."), msgspec.Meta(ge=1)
+    ] = 100
     addresses_per_host: Annotated[
         int, _doc("Most addresses tried per delivery attempt, over all hosts."), msgspec.Meta(ge=1)
     ] = 8

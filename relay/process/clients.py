@@ -1,8 +1,8 @@
 """Open connections by client over all workers: `limits.connections_per_address` holds for the server as a whole.
 
-The kernel spreads one client's connections over the workers, so a cap that each worker kept alone would be as many caps.
-The memory is that of `relay.submission.counts`: no locks, so a worker that is killed in the middle holds up nobody; what
-it had counted is forgotten by the supervisor as soon as it sees the death, since the kernel closed those connections.
+The kernel spreads one client's connections over the workers, so that a cap kept by each alone would be as many caps.
+The memory is that of `relay.submission.counts`: no locks, so a worker that is killed in the middle holds up nobody.
+What it had counted is forgotten by the supervisor when it sees the death: the kernel closed those connections.
 """
 
 from relay.submission.counts import Counts, SharedCounts

@@ -291,9 +291,7 @@ def _kind(error: BaseException, stage: Stage) -> str:
         return "refused"
     if isinstance(error, ConnectionError):
         return "closed" if stage is not Stage.CONNECT else "unreachable"
-    if isinstance(error, OSError):
-        if error.errno in _OWN_FAULTS:
-            return "local"
+    if isinstance(error, OSError) and error.errno not in _OWN_FAULTS:
         return "unreachable" if stage in (Stage.CONNECT, Stage.GREETING) else "closed"
     return "protocol" if isinstance(error, aiosmtplib.SMTPException) else "local"
 

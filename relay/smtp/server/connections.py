@@ -59,7 +59,7 @@ class Connections:
         return len(self.open)
 
     def add(self, connection: Open, client: str, in_all: int, by_client: int) -> bool:
-        """Count one more, unless that passes a cap. `client` is "" while it is not known: then only the first counts."""
+        """Count one more, unless a cap is reached. `client` is "" while nobody knows it: only `in_all` counts."""
         if len(self.open) >= in_all or (client and not self._add_client(client, by_client)):
             return False
         self.open.add(connection)
