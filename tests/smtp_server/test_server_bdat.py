@@ -26,6 +26,16 @@ async def test_an_empty_last_chunk_ends_the_message():
     assert d.handler.messages[0].octets == b"\r\n"
 
 
+async def test_empty_chunks_without_end_end_the_session():
+    d = Dialog().envelope()
+    replies = []
+    while not d.closed and len(replies) < 200:
+        replies.append(d.say("BDAT 0"))
+    assert len(replies) <= 101
+    assert replies[-2:] == ["250 2.0.0 Chunk received", replies[-1]]
+    assert replies[-1].startswith("421 4.7.0 ")
+
+
 async def test_a_message_without_a_last_line_end_gets_one():
     d = Dialog().envelope()
     assert d.code(b"BDAT 9 LAST\r\nA: b\r\n\r\nx") == 250

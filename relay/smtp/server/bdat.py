@@ -24,6 +24,9 @@ def bdat(session: Session, argument: str) -> None:
         session.close()
         return
     octets = int(match[1])
+    # An empty chunk that is not the last achieves nothing, and must not pass for the progress of a message.
+    if not octets and match[2] is None and session.idle_command():
+        return
     session.chunk_left = octets
     session.chunk_last = match[2] is not None
     session.chunk_fault = session.chunk_fault or _begin(session)

@@ -27,6 +27,10 @@ _MAX_WAITING: Final = 1 << 16
 _LINGER: Final = 3.0
 """Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
 
+_TAKE: Final = 30.0
+"""Seconds in which a client must have taken its replies when its session is over: one that reads nothing would keep
+the connection for ever."""
+
 
 class RelaySMTP(SMTP):
     """One connection."""
@@ -170,9 +174,11 @@ class RelaySMTP(SMTP):
         before = session.commands
         again = engine.pump()
         phase = session.phase
-        receiving = phase is Phase.DATA or phase is Phase.CHUNK
+        arriving = phase is Phase.DATA or phase is Phase.CHUNK
+        # Between the chunks of a message too: else each chunk would begin the measuring of its rate anew.
+        receiving = arriving or session.content is not None
         timers = self._timers
-        if receiving or session.commands != before:
+        if arriving or session.commands != before:
             timers.active_at = self.loop.time()
         if receiving is not timers.receiving:
             timers.receiving = False
@@ -245,7 +251,8 @@ class RelaySMTP(SMTP):
         session, context = self._state, self._context
         stressed = context.connections.stressed(context.limits.connections)
         busy = session.busy or session.phase is Phase.TLS
-        verdict = self._timers.check(self.loop.time(), self._octets, busy=busy, stressed=stressed)
+        wanted = session.content is not None and session.content.fault is None
+        verdict = self._timers.check(self.loop.time(), self._octets, busy=busy, stressed=stressed, wanted=wanted)
         if isinstance(verdict, float):
             self._arm(verdict)
         elif self._blocked:
@@ -302,16 +309,16 @@ class RelaySMTP(SMTP):
         transport = self._wire
         if transport is None or self._lingering:
             return
-        if not linger or self._eof or self._blocked or not transport.can_write_eof():
-            self._lingering = True
-            transport.close()
-            return
         self._lingering = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if not linger or self._eof or self._blocked or not transport.can_write_eof():
+            transport.close()
+            self._timer = self.loop.call_later(_TAKE, self.abort)
+            return
         if not transport.is_closing():
             transport.write_eof()
             self._set_reading(wanted=True)
-        if self._timer is not None:
-            self._timer.cancel()
         self._timer = self.loop.call_later(_LINGER, self.abort)
 
     def _end(self) -> None:
