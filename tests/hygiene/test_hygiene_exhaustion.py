@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import client_context
 from tests.support.raw_smtp import HANG, RawClient
 from tests.support.whole import Whole, whole
 
@@ -283,27 +284,42 @@ async def test_endless_data(bounded: Whole, block: bytes):
     assert await grown(bounded, before) < 2 * MIB
 
 
-async def test_a_client_that_pipelines_and_never_reads(bounded: Whole):
+def opened(port: int, *, tls: bool) -> socket.socket:
+    """A connection that has sent MAIL and reads no more."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.recv(200)
+    if tls:
+        for line in (b"EHLO c.test\r\n", b"STARTTLS\r\n"):
+            sock.sendall(line)
+            sock.recv(2000)
+        sock = client_context().wrap_socket(sock, server_hostname="mx.test")
+    sock.sendall(b"EHLO c.test\r\nMAIL FROM:<a@ext.test>\r\n")
+    sock.settimeout(1.0)
+    return sock
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_client_that_pipelines_and_never_reads(bounded: Whole, tls: bool):
     """Refused recipients are no errors to be counted, so this could go on for ever."""
 
-    def push(most: int) -> int:
-        with socket.create_connection(("127.0.0.1", bounded.ports["open"])) as sock:
-            sock.recv(200)
-            sock.sendall(b"EHLO c.test\r\nMAIL FROM:<a@ext.test>\r\n")
-            sock.settimeout(1.0)
-            line = b"RCPT TO:<somebody@rcpt.test>\r\n" * 1000
-            sent = 0
+    def push(most: int) -> tuple[int, int]:
+        """Octets sent, and the worker's memory while the client is still there."""
+        line = b"RCPT TO:<somebody@rcpt.test>\r\n" * 1000
+        sent = 0
+        with opened(bounded.ports["open"], tls=tls) as sock:
             with contextlib.suppress(TimeoutError):
                 while sent < most:
                     sent += sock.send(line)
-            return sent
+            return sent, bounded.rss()
 
     # What lies in the kernel's buffers is answered when the client has gone; so much is the least it costs.
     for _ in range(2):
         await asyncio.to_thread(push, 256 * MIB)
     before = bounded.rss()
     for _ in range(3):
-        assert await asyncio.to_thread(push, 256 * MIB) < 64 * MIB, "it stops reading"
+        sent, meanwhile = await asyncio.to_thread(push, 256 * MIB)
+        assert sent < 64 * MIB, "it stops reading"
+        assert meanwhile - before < 4 * MIB
     assert await grown(bounded, before) < 4 * MIB
     async with bounded.client("open") as client:
         assert await client.code("NOOP") == 250

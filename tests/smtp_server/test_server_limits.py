@@ -1,13 +1,16 @@
 """What one client can make the server do is bounded."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 
 import pytest
 
 from relay.smtp.server.context import is_loopback
 from relay_config.schema import Limits
 from relay_config.words import Duration
+from tests.support.certificates import client_context, server_context
 from tests.support.raw_smtp import HANG, RawClient, listening
 from tests.support.remembering_handler import RememberingHandler
 from tests.support.sans_io import Dialog
@@ -267,6 +270,37 @@ async def test_a_client_that_reads_nothing_is_not_read_from():
             line = await client.reader.readline()
         assert line[:3] == b"452"
         assert await client.code("NOOP") == 250
+
+
+@pytest.mark.parametrize("tls", [None, server_context()], ids=["plain", "tls"])
+async def test_a_flood_from_outside_is_not_taken_in_at_once(tls: ssl.SSLContext | None):
+    """Another thread has filled the kernel's buffers before the server first looks."""
+
+    def push(port: int) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", port))
+        if tls is not None:
+            sock = client_context().wrap_socket(sock, server_hostname="mx.test")
+        sock.recv(200)
+        sock.sendall(b"EHLO c.test\r\nMAIL FROM:<s@ext.test>\r\n")
+        sock.settimeout(1.0)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                sock.send(b"RCPT TO:<someone@local.test>\r\n" * 1000)
+        return sock
+
+    async with listening(tls=tls, mode="implicit" if tls else None, max_recipients=100_000) as server:
+        most = 0
+        for _ in range(3):
+            # The kernel's buffers grow with use.
+            pushing = asyncio.ensure_future(asyncio.to_thread(push, server.port))
+            while not pushing.done():
+                await asyncio.sleep(0.01)
+                for connection in server.server.context.connections.open:
+                    most = max(most, len(connection._engine._buffer))
+            pushing.result().close()
+            while len(server.server.context.connections):
+                await asyncio.sleep(0.01)
+        assert most < 1 << 20
 
 
 async def test_pipelining_behind_a_pending_verdict_is_bounded():

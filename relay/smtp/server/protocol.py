@@ -116,6 +116,9 @@ class RelaySMTP(SMTP):
         engine.feed(data)
         if not self._scheduled:
             self._run()
+        elif not self._may_read(engine):
+            # uvloop reads 32 times before it lets anybody else run.
+            self._set_reading(wanted=False)
 
     def eof_received(self) -> bool:
         """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
