@@ -24,6 +24,11 @@ ZONES = {
     "bare.example": {"A": ["192.0.2.3"]},
     "six.example": {"AAAA": ["2001:db8::3"]},
     "null.example": {"MX": [(0, ".")]},
+    "mixed.example": {"MX": [(0, "."), (10, "mx2.example.org")]},
+    "spaced.example": {"MX": [(1, (b"a b", b"example", b""))]},
+    "nul.example": {"MX": [(1, (b"\0", b"example", b""))]},
+    "numeric.example": {"MX": [(1, "192.0.2.1")]},
+    "mapped.example": {"AAAA": ["::ffff:127.0.0.1"]},
     "nothing.example": {"TXT": ["hello"]},
     "zero.example": {"MX": [(10, "mx1.example.org")], "TTL": 0},
     "long.example": {"MX": [(10, "mx1.example.org")], "TTL": 864_000},
@@ -136,6 +141,10 @@ async def test_an_mx_that_is_an_alias_is_tolerated(router_for):
         ("inside.example", (True, "5.4.6")),
         ("self.example", (True, "5.4.6")),
         ("odd.example", (False, "4.4.4")),
+        ("spaced.example", (False, "4.4.4")),
+        ("nul.example", (False, "4.4.4")),
+        ("numeric.example", (False, "4.4.4")),
+        ("mapped.example", (True, "5.4.6")),
         ("loop1.example", (False, "4.4.3")),
         ("c0.example", (False, "4.4.3")),
         ("[127.0.0.1]", (True, "5.4.6")),
@@ -149,6 +158,16 @@ async def test_an_mx_that_is_an_alias_is_tolerated(router_for):
 )
 async def test_no_way(router_for, domain, error):
     assert await refused(router_for(), domain) == error
+
+
+async def test_a_null_mx_beside_others_is_ignored(router_for):
+    assert await found(router_for(), "mixed.example") == [Target("mx2.example.org", "192.0.2.2", 25)]
+
+
+async def test_odd_names_in_mx_records_are_told_to_nobody(router_for):
+    for domain in ("odd.example", "spaced.example", "nul.example"):
+        error = await router_for().route(domain)
+        assert error.text == f"none of the MX records of {domain} names a host"
 
 
 async def test_up_to_eight_aliases_are_followed(router_for):
@@ -227,7 +246,7 @@ async def test_the_second_name_server_helps(router_for, server):
         assert len(await found(router, "example.org")) == 3
 
 
-@pytest.mark.parametrize("kind", ["wrong-id", "wrong-question"])
+@pytest.mark.parametrize("kind", ["wrong-id", "wrong-question", "wrong-source"])
 async def test_forged_answers_are_ignored(router_for, server, kind):
     server.faults["example.org"] = Fault(kind)
     server.faults["mx1.example.org"] = Fault(kind)
