@@ -8,6 +8,7 @@ lists are never used: mail for `example` must not go to `example.corp.internal`.
 import asyncio
 import os
 import socket
+from itertools import islice
 from typing import Any, Final
 
 import dns.asyncresolver
@@ -23,6 +24,8 @@ from relay_config.schema import Dns
 
 _MAX_ALIASES: Final = 8
 """CNAMEs followed for one name; more is a mistake at the domain's side (unbound allows 11, BIND 16)."""
+_MAX_ADDRESSES: Final = 64
+"""Addresses kept of one host and family: more than are ever tried, and 4,000 of them fit into an answer by TCP."""
 _EDNS_PAYLOAD: Final = 1232
 """Octets of a UDP answer that pass everywhere unfragmented (DNS flag day 2020); larger ones come by TCP."""
 _CONCURRENT: Final = 256
@@ -49,7 +52,7 @@ class DnsResolver(Lookups):
         answer = await self._ask(name, dns.rdatatype.from_text(family.value))
         if not isinstance(answer, dns.resolver.Answer):
             return answer
-        return Found(tuple(record.address for record in answer), _ttl(answer))
+        return Found(tuple(record.address for record in islice(answer, _MAX_ADDRESSES)), _ttl(answer))
 
     async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> dns.resolver.Answer | Absent | Failed | Unaskable:
         try:

@@ -172,6 +172,29 @@ async def test_endless_data(bounded: Whole, block: bytes):
     assert await grown(bounded, before) < 2 * MIB
 
 
+@pytest.mark.parametrize("size", [49 * MIB, 64 * MIB], ids=["a line", "too much"])
+async def test_an_endless_chunk(bounded: Whole, size: int):
+    """What is announced is read to its end and not kept, whether its size or its first line condemns it."""
+
+    async def endless(size: int) -> str:
+        async with bounded.client("open") as client:
+            assert await client.code("EHLO c.test") == 250
+            assert await client.code("MAIL FROM:<a@ext.test>") == 250
+            assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+            client.send(b"BDAT %d LAST\r\n" % size)
+            for _ in range(size // 65536):
+                client.send(b"x" * 65536)
+                await client.writer.drain()
+            reply = await client.reply()
+            assert await client.code("NOOP") == 250
+            return reply
+
+    await endless(MIB)
+    before = bounded.rss()
+    assert (await endless(size))[:9] == ("500 5.5.2" if size < 50 * MIB else "552 5.3.4")
+    assert await grown(bounded, before) < 2 * MIB
+
+
 def opened(port: int, *, tls: bool) -> socket.socket:
     """A connection that has sent MAIL and reads no more."""
     sock = socket.create_connection(("127.0.0.1", port))

@@ -264,6 +264,13 @@ async def test_a_thousand_mx_come_by_tcp_and_are_capped(router_for, server):
     assert sum(count for (_, kind), count in server.queries.items() if kind == "A") <= 8
 
 
+async def test_of_thousands_of_addresses_a_few_are_kept(server):
+    server.zones["many.example"] = {"A": [f"192.0.{n // 250}.{n % 250 + 1}" for n in range(3000)]}
+    resolver = DnsResolver(Dns(nameservers=(server.address,), timeout=Duration(2)))
+    answer = await resolver.addresses("many.example", Family.V4)
+    assert len(answer.records) == 64
+
+
 async def test_hosts_without_a_usable_address_are_skipped(router_for, server):
     server.faults["sick.example"] = Fault("servfail")
     router = router_for()
