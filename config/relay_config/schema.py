@@ -76,7 +76,7 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     connections: Annotated[int, _doc("Open connections per worker."), msgspec.Meta(ge=1)] = 1000
     connections_per_address: Annotated[
-        int, _doc("Open connections per client address and worker."), msgspec.Meta(ge=1)
+        int, _doc("Open connections per client address, at all workers together."), msgspec.Meta(ge=1)
     ] = 50
     command_line: Annotated[
         int, _doc("Octets of a command line with its CRLF (AUTH: 12,288)."), msgspec.Meta(ge=512)
@@ -143,7 +143,9 @@ class Delivery(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Duration(600)
     )
     idle_timeout: Annotated[Duration, _doc("How long an idle connection is kept for reuse.", least="0s")] = Duration(5)
-    recipients_per_message: Annotated[int, _doc("Most recipients in one transaction."), msgspec.Meta(ge=1)] = 100
+    recipients_per_message: Annotated[
+        int, _doc("Most recipients in one transaction; fewer if the receiver says so (LIMITS)."), msgspec.Meta(ge=1)
+    ] = 100
     addresses_per_host: Annotated[
         int, _doc("Most addresses tried per delivery attempt, over all hosts."), msgspec.Meta(ge=1)
     ] = 8

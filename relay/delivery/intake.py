@@ -113,6 +113,10 @@ class Intake:
         """A work left its window."""
         self._octets -= work.octets
 
+    def returned(self, work: Work) -> None:
+        """A work that had left its window is in it again."""
+        self._octets += work.octets
+
     # -- from memory --------------------------------------------------------------------------------------------------
 
     def admit(self, put: Put) -> None:

@@ -49,6 +49,8 @@ class Failed:
 
     text: str
     """Why, in a few printable words."""
+    local: bool = False
+    """Our own machine is at fault (descriptors, memory, its network, its name server): it says nothing of the name."""
 
 
 @dataclass(slots=True, frozen=True)

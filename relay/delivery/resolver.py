@@ -6,7 +6,9 @@ lists are never used: mail for `example` must not go to `example.corp.internal`.
 """
 
 import asyncio
+import os
 import socket
+from itertools import islice
 from typing import Any, Final
 
 import dns.asyncresolver
@@ -22,6 +24,8 @@ from relay_config.schema import Dns
 
 _MAX_ALIASES: Final = 8
 """CNAMEs followed for one name; more is a mistake at the domain's side (unbound allows 11, BIND 16)."""
+_MAX_ADDRESSES: Final = 64
+"""Addresses kept of one host and family: more than are ever tried, and 4,000 of them fit into an answer by TCP."""
 _EDNS_PAYLOAD: Final = 1232
 """Octets of a UDP answer that pass everywhere unfragmented (DNS flag day 2020); larger ones come by TCP."""
 _CONCURRENT: Final = 256
@@ -32,6 +36,7 @@ class DnsResolver(Lookups):
     """Asks `settings.nameservers`, or the system's when there are none."""
 
     def __init__(self, settings: Dns) -> None:
+        self._settings = settings
         self._resolver = _resolver(settings)
         self._slots = asyncio.Semaphore(_CONCURRENT)
 
@@ -47,18 +52,20 @@ class DnsResolver(Lookups):
         answer = await self._ask(name, dns.rdatatype.from_text(family.value))
         if not isinstance(answer, dns.resolver.Answer):
             return answer
-        return Found(tuple(record.address for record in answer), _ttl(answer))
+        return Found(tuple(record.address for record in islice(answer, _MAX_ADDRESSES)), _ttl(answer))
 
     async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> dns.resolver.Answer | Absent | Failed | Unaskable:
         try:
             asked = dns.name.Name([*(label.encode("ascii") for label in name.split(".")), b""])
         except (dns.exception.DNSException, UnicodeError):
             return Unaskable("not a domain name")
-        if self._resolver is None:
-            return Failed("no name server is configured on this machine")
+        # Again each time: a machine's network, and resolv.conf with it, may come up after the relay.
+        resolver = self._resolver = self._resolver or _resolver(self._settings)
+        if resolver is None:
+            return Failed("no name server is configured on this machine", local=True)
         try:
             async with self._slots:
-                answer = await self._resolver.resolve(asked, kind, search=False, raise_on_no_answer=False)
+                answer = await resolver.resolve(asked, kind, search=False, raise_on_no_answer=False)
         except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
             return _mapped(error)
         if len(answer.chaining_result.cnames) > _MAX_ALIASES:
@@ -71,10 +78,10 @@ def _mapped(error: Exception) -> Absent | Failed:
     if isinstance(error, dns.resolver.NXDOMAIN):
         return Absent(_negative_ttl(error))
     if isinstance(error, dns.resolver.NoNameservers):
-        return Failed(_reason(error))
+        return _unanswered(error)
     if isinstance(error, dns.exception.Timeout):
         return Failed("the name servers did not answer in time")
-    return Failed(f"the look-up failed ({type(error).__name__})")
+    return Failed(f"the look-up failed ({type(error).__name__})", local=isinstance(error, OSError))
 
 
 def is_local(address: str) -> bool:
@@ -125,10 +132,14 @@ def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:
     return min((float(response.resolve_chaining().minimum_ttl) for response in responses.values()), default=0.0)
 
 
-def _reason(error: dns.resolver.NoNameservers) -> str:
-    """The last name server's complaint: an rcode in text, or the type of what went wrong with its answer."""
-    errors: list[Any] = error.kwargs.get("errors") or []
+def _unanswered(error: dns.resolver.NoNameservers) -> Failed:
+    """The last name server's complaint (an rcode in text), or what kept us from asking: then no rcode is among them."""
+    errors: list[Any] = [each[3] for each in error.kwargs.get("errors") or []]
     if not errors:
-        return "no name server answered"
-    last = errors[-1][3]
-    return f"name server answered {last}" if isinstance(last, str) else f"bad answer ({type(last).__name__})"
+        return Failed("no name server answered")
+    ours = [each for each in errors if isinstance(each, OSError)]
+    if len(ours) == len(errors):
+        why = os.strerror(ours[-1].errno).lower() if ours[-1].errno else type(ours[-1]).__name__
+        return Failed(f"the name server could not be asked: {why}", local=True)
+    last = errors[-1]
+    return Failed(f"name server answered {last}" if isinstance(last, str) else f"bad answer ({type(last).__name__})")

@@ -79,7 +79,7 @@ class Policy:
             (route.domains, _fixed(route.relay_host, TlsPolicy(route.tls), route)) for route in settings.route
         ]
         endpoints = [parse_endpoint(listener.address) for listener in settings.listener]
-        self._listeners = {(endpoint.host, endpoint.port) for endpoint in endpoints}
+        self._listeners = {(bare(endpoint.host), endpoint.port) for endpoint in endpoints}
         self._everywhere = {endpoint.port for endpoint in endpoints if is_unspecified(endpoint.host)}
 
     def fixed(self, domain: str) -> Route | None:
@@ -99,7 +99,7 @@ class Policy:
         address = text[5:] if text[:5].lower() == "ipv6:" else text
         if not domain.endswith("]") or not is_address(address) or "%" in address:
             return RouteError(True, "5.1.2", "the address literal is not an IP address")
-        return self._by_dns(domain.lower(), ((address,),))
+        return self._by_dns(domain.lower(), ((bare(address),),))
 
     def implicit(self, domain: str) -> Route:
         """The route to a domain without MX records: its own addresses (RFC 5321 §5.1)."""
@@ -110,8 +110,8 @@ class Policy:
         match answer:
             case Absent():
                 return RouteError(True, "5.1.2", f"the domain {domain} does not exist; check the spelling")
-            case Failed(text):
-                return RouteError(False, "4.4.3", f"MX look-up of {domain} failed: {text}")
+            case Failed() as failed:
+                return no_answer(f"MX look-up of {domain}", failed)
             case Unaskable(text):
                 return RouteError(True, "5.1.2", f"the recipient's domain is {text}")
             case FoundMx(records, _):
@@ -146,10 +146,8 @@ class Policy:
         return Route(lane, hosts, self.delivery.port, TlsPolicy(self.delivery.tls))
 
     def prohibited(self, address: str) -> bool:
-        """Whether mail from MX look-ups must not go to the address. An IPv4 address in IPv6 clothes is judged bare."""
-        ip = ipaddress.ip_address(address)
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
+        """Whether mail from MX look-ups must not go to the address."""
+        ip = ipaddress.ip_address(bare(address))
         return any(ip in network for network in self._prohibited)
 
     def allows(self, address: str) -> bool:
@@ -158,6 +156,7 @@ class Policy:
 
     def ours(self, address: str, port: int, is_local: Callable[[str], bool]) -> bool:
         """Whether a connection there would reach one of our own listeners."""
+        address = bare(address)
         return (address, port) in self._listeners or (port in self._everywhere and is_local(address))
 
     def usable(self, address: str) -> bool:
@@ -168,6 +167,18 @@ class Policy:
 def _fixed(host_port: str, tls: TlsPolicy, smarthost: Smarthost | None) -> Route:
     endpoint = parse_host_port(host_port)
     return Route(str(endpoint), ((endpoint.host,),), endpoint.port, tls, smarthost, checked=False)
+
+
+def bare(address: str) -> str:
+    """The address in its one canonical form, an IPv4 address out of its IPv6 clothes: so that it can be compared."""
+    ip = ipaddress.ip_address(address)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)
+
+
+def no_answer(question: str, failed: Failed) -> RouteError:
+    """Nothing was learned from DNS: the name servers' fault, or our own."""
+    return RouteError(False, "4.4.3", f"{question} failed: {failed.text}", "local" if failed.local else "dns")
 
 
 def is_host(name: str) -> bool:

@@ -15,7 +15,15 @@ from typing import Final
 from relay.delivery.lookup import Absent, Failed, Family, Found, FoundMx, Lookups, Unaskable
 from relay.delivery.resolver import DnsResolver, is_local
 from relay.delivery.route_memory import Learned, Memory
-from relay.delivery.routes import Policy, Route, RouteError, cap_targets, order_addresses, order_hosts
+from relay.delivery.routes import (
+    Policy,
+    Route,
+    RouteError,
+    cap_targets,
+    no_answer,
+    order_addresses,
+    order_hosts,
+)
 from relay.smtp.client.model import Target
 from relay_config.names import is_address
 from relay_config.schema import Settings
@@ -33,6 +41,8 @@ _TTL_ZERO: Final = 5.0
 _TTL_NEGATIVE_MOST: Final = 900.0
 _TTL_FAILED: Final = 60.0
 """Seconds after a failed look-up; below the shortest sensible retry."""
+_TTL_LOCAL: Final = 1.0
+"""Seconds after a look-up that failed for a reason of our own, which may be over at any moment."""
 _STALE: Final = 86_400.0
 """Seconds that a route outlives its name servers' failures (RFC 8767 §5 suggests 1 to 3 days)."""
 _FOREVER: Final = float("inf")
@@ -49,7 +59,7 @@ class _Host:
     v4: tuple[str, ...] = ()
     absent: bool = False
     """The name does not exist."""
-    failed: str | None = None
+    failed: Failed | None = None
     """A look-up failed, and none gave an address."""
 
 
@@ -208,7 +218,7 @@ class Router:
             for family, answer in zip(families, answers, strict=True)
             if isinstance(answer, Found) and answer.records
         }
-        failures = [answer.text for answer in answers if isinstance(answer, Failed)]
+        failures = [answer for answer in answers if isinstance(answer, Failed)]
         ttl = min((_ttl(answer) for answer in answers), default=_TTL_FAILED)
         if found:
             return Learned(_Host(found.get(Family.V6, ()), found.get(Family.V4, ())), ttl)
@@ -223,8 +233,8 @@ def _unroutable(policy: Policy, route: Route, seen: dict[str, _Host | None]) -> 
     known = [host for host in seen.values() if host is not None]
     failures = [host.failed for host in known if host.failed is not None]
     if failures or len(known) < len(seen):
-        why = failures[0] if failures else "the name servers did not answer in time"
-        return RouteError(False, "4.4.3", f"address look-up of {route.lane} failed: {why}")
+        failed = failures[0] if failures else Failed("the name servers did not answer in time")
+        return no_answer(f"address look-up of {route.lane}", failed)
     if not route.checked:
         return RouteError(False, "4.4.4", f"the smarthost {route.lane} has no address; check its name in the settings")
     if any(policy.prohibited(address) for host in known for address in host.v6 + host.v4):
@@ -242,13 +252,13 @@ def _learned(route: Route | RouteError, answer: FoundMx | Absent | Failed | Unas
         return Learned(route, _ttl(answer))
     if route.permanent:
         return Learned(route, min(_ttl(answer), _TTL_NEGATIVE_MOST), lasts=False)
-    return Learned(route, _TTL_FAILED, failed=True)
+    return Learned(route, _TTL_LOCAL if route.failure == "local" else _TTL_FAILED, failed=True)
 
 
 def _ttl(answer: Found | FoundMx | Absent | Failed | Unaskable) -> float:
     match answer:
-        case Failed():
-            return _TTL_FAILED
+        case Failed(_, local):
+            return _TTL_LOCAL if local else _TTL_FAILED
         case Unaskable():
             return _TTL_NEGATIVE_MOST
         case Absent(ttl):

@@ -13,6 +13,7 @@ from relay.delivery.lane import LanePlanner, Phase, Slot
 from relay.delivery.routing import Route, RouteError
 from relay.delivery.work import Work
 from relay.smtp.client.connection import Connection
+from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, Result, SessionError
 
 
@@ -23,8 +24,11 @@ class LaneHost(Protocol):
         """Connect to the first of the lane's addresses that takes us."""
         ...
 
-    async def outgoing(self, work: Work) -> Outgoing | None:
-        """The transaction for a work, its body read; None: it can't be sent, and was marked."""
+    async def outgoing(self, lane: "LaneRunner", work: Work, features: Features) -> Outgoing | None:
+        """The transaction for a work, its body read; None: it can't be sent, and was marked.
+
+        What such a peer does not take in one transaction is handed in again.
+        """
         ...
 
     def sent(self, lane: "LaneRunner", work: Work, result: Result) -> None:
@@ -207,7 +211,7 @@ class LaneRunner:
 
     async def _transact(self, connection: Connection, work: Work) -> bool:
         """Carry a work through. Returns whether the connection is still of use."""
-        outgoing = await self._host.outgoing(work)
+        outgoing = await self._host.outgoing(self, work, connection.features)
         if outgoing is None:
             return connection.usable
         try:

@@ -18,9 +18,10 @@ from relay.delivery.outcome import Outcome, judge_error, judge_pause, judge_repl
 from relay.delivery.routing import RouteError, Router
 from relay.delivery.runner import LaneRunner
 from relay.delivery.verdict import Circumstances, Verdict, judge
-from relay.delivery.work import Work
+from relay.delivery.work import Work, cut
 from relay.events.recorder import Recorder
 from relay.smtp.client.connection import Connection
+from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
 from relay_config.schema import Settings
 from relay_queue.model import Body, Entry, Put, Recipient
@@ -148,8 +149,12 @@ class Delivery:
         """Connect to the first of the lane's addresses that takes us."""
         return await self._connector.open(lane.route)
 
-    async def outgoing(self, work: Work) -> Outgoing | None:
+    async def outgoing(self, lane: LaneRunner, work: Work, features: Features) -> Outgoing | None:
         """The transaction for a work, its body read; None if it can't be read (and is quarantined)."""
+        over = cut(work, features)
+        if over is not None:
+            self._put_back(lane, over)
+            lane.kick()
         message = work.message
         body = work.body
         if body is None or body.file is not None:
@@ -210,7 +215,7 @@ class Delivery:
         if error.fresh_connection_helps and not work.retried:
             # An idle connection that the peer had given up: no attempt was made.
             work.retried = True
-            lane.planner.ready.appendleft(work)
+            self._put_back(lane, work)
             return
         if isinstance(error.__cause__, BodyDamagedError):
             # Noticed while it was being read to the peer, who got no end of it.
@@ -234,6 +239,11 @@ class Delivery:
         self._recorder.lane(lane.name, "paused", str(error), self._paused_until(lane))
         outcome = judge_route(error) if isinstance(error, RouteError) else judge_error(error)
         self.defer_ready(lane, outcome)
+
+    def _put_back(self, lane: LaneRunner, work: Work) -> None:
+        """A work that had left the window, or a part of it, is the next to go."""
+        lane.planner.ready.appendleft(work)
+        self._intake.returned(work)
 
     def fault(self, error: BaseException) -> None:
         """An internal fault in a connection's task."""

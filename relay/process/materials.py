@@ -33,12 +33,18 @@ class Materials:
             return
         # Tried on a context of its own first: a half-written pair must not replace a good one.
         fresh = _server_context()
-        for context in (fresh, self.tls or fresh):
-            try:
-                context.load_cert_chain(certificate, key)
-            except OSError as error:  # ssl.SSLError is one
-                raise MaterialError(f"tls: {certificate} and {key} cannot be loaded: {error}") from error
-        self.tls = self.tls or fresh
+        try:
+            fresh.load_cert_chain(certificate, key)
+        except OSError as error:  # ssl.SSLError is one
+            raise MaterialError(f"tls: {certificate} and {key} cannot be loaded: {error}") from error
+        try:
+            if self.tls is not None:
+                self.tls.load_cert_chain(certificate, key)
+                return
+        except OSError:
+            # The files were replaced between the two reads: the old context may hold a half of either pair.
+            pass
+        self.tls = fresh
 
 
 def load_keys(settings: Settings) -> KeyRing:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from relay.events.log import EventLog
 from relay.process import wake, worker
+from relay.process.clients import SharedClients
 from relay.process.lock import AlreadyRunningError, Lock, acquire
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
@@ -59,9 +60,11 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         drop(settings.user)
         asyncio.run(_recover(data_dir))
         # What clients did is counted for all workers, and outlives a worker that dies.
-        setup = Setup(settings, materials, Shared(workers), workers, reload)
+        clients = SharedClients(workers, settings.limits.connections)
+        setup = Setup(settings, materials, Shared(workers), clients, workers, reload)
         children = [
-            Child(f"worker {slot}", partial(worker.main, setup, slot, sockets[slot])) for slot in range(workers)
+            Child(f"worker {slot}", partial(worker.main, setup, slot, sockets[slot]), partial(clients.forget, slot))
+            for slot in range(workers)
         ]
         if settings.sandbox.receiver is not None:
             from relay.process.receiver import main as receiver

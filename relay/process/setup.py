@@ -6,6 +6,7 @@ The supervisor keeps its own copy up to date, so that a worker started after a r
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from relay.process.clients import SharedClients
 from relay.process.materials import Materials
 from relay.submission.handler import Shared
 from relay_config.schema import Settings
@@ -18,6 +19,7 @@ class Setup:
     settings: Settings
     materials: Materials
     shared: Shared
+    clients: SharedClients
     workers: int
     load: Callable[[], Settings]
     """Reads and checks the settings file anew; `SettingsError` when it is bad."""

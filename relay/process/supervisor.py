@@ -31,6 +31,8 @@ class Child:
     name: str
     main: Callable[[int], int]
     """Runs in the child with the read end of the lifeline; returns the exit status."""
+    on_death: Callable[[], None] = lambda: None
+    """Called in the supervisor, before another one takes its place."""
     pid: int = 0
     started_at: float = 0.0
     quick_deaths: int = 0
@@ -98,6 +100,7 @@ class Supervisor:
                 pid, status = os.waitpid(child.pid, os.WNOHANG)
                 if pid:
                     child.pid = 0
+                    child.on_death()
                     dead.append((child, status))
         return dead
 

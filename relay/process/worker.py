@@ -97,7 +97,7 @@ class Worker:
             settings, self.queue, self.delivery, self.log, keys=materials.keys, shared=setup.shared, slot=slot
         )
         self._housekeeping = Housekeeping(settings, self.queue, self.log, slot, self.delivery.halt)
-        self._connections = Connections()
+        self._connections = Connections(setup.clients.column(slot))
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ears: wake.Listener | None = None

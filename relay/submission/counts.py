@@ -37,6 +37,11 @@ class SharedCounts:
         """What one worker writes to; to be used in that worker alone."""
         return Counts(self, worker)
 
+    def clear(self, worker: int) -> None:
+        """Forget all that a worker counted. Only while nobody writes to its column."""
+        column = self.columns[worker]
+        column[:] = memoryview(bytes(len(column) * _WORD)).cast("Q")
+
 
 class Counts:
     """One worker's view: adds to its own column, reads all."""
@@ -56,6 +61,9 @@ class Counts:
         hashed = self._hash(key)
         slot = self._find(self._own, hashed)
         if slot is None:
+            if count < 0:
+                # It had to make room: what it would take back is gone already.
+                return
             slot = self._take(hashed)
         at = self._slots + slot * self._steps + step % self._steps
         word = self._own[at]

@@ -192,12 +192,16 @@ class SubmissionHandler:
     def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
         """See `Handler`."""
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        now = self._clock()
         try:
-            drafted = self._draft(peer, transaction, content)
+            drafted = self._draft(peer, transaction, content, now)
             if isinstance(drafted, Reply):
                 content.discard()
                 reply.set_result(drafted)
-            elif drafted.slow:
+                return reply
+            if peer.identity is not None and self._limited:
+                reply.add_done_callback(partial(self._settle, peer.identity.user, len(transaction.recipients), now))
+            if drafted.slow:
                 signed = asyncio.get_running_loop().run_in_executor(self._threads, drafted.sign)
                 signed.add_done_callback(partial(self._signed, peer, drafted, reply))
             else:
@@ -209,14 +213,13 @@ class SubmissionHandler:
 
     # -- steps of an acceptance -------------------------------------------------------------------------------------
 
-    def _draft(self, peer: Peer, transaction: Transaction, content: Incoming) -> Draft | Reply:
+    def _draft(self, peer: Peer, transaction: Transaction, content: Incoming, now: float) -> Draft | Reply:
         """Check and fix a whole message."""
         rules, identity = self._rules, peer.identity
         if identity is None and (self._auth_of(peer) == "required" or not peer.trusted):
             # The session refused every RCPT already; this line is what "never an open relay" rests on.
             return texts.NO_RELAY
         assert content.header is not None, "the session closes the content"
-        now = self._clock()
         facts = Facts(
             id=new_id(now),
             hostname=rules.hostname,
@@ -301,8 +304,8 @@ class SubmissionHandler:
 
     def _charge(self, identity: Identity, recipients: int, now: float) -> Reply | None:
         """Count a message against its user's limits, or refuse it."""
-        limits, user = self._rules.limits, identity.user
-        if not (limits.messages_per_hour or limits.recipients_per_hour):
+        user = identity.user
+        if not self._limited:
             return None
         # Counted first, looked at after: then messages at the same time, here or in another worker, cannot both pass.
         self._quota.add(user, 1, recipients, now)
@@ -310,6 +313,16 @@ class SubmissionHandler:
         if exceeded is not None:
             self._quota.add(user, -1, -recipients, now)
         return exceeded
+
+    def _settle(self, user: str, recipients: int, now: float, reply: asyncio.Future[Reply]) -> None:
+        """What was counted and could not be stored was not sent: the client is told to send it again."""
+        if reply.cancelled() or reply.result().code >= 400:
+            self._quota.add(user, -1, -recipients, now)
+
+    @property
+    def _limited(self) -> bool:
+        limits = self._rules.limits
+        return bool(limits.messages_per_hour or limits.recipients_per_hour)
 
     def _messages_exceeded(self, identity: Identity, more: int, now: float) -> Reply | None:
         limit = self._rules.limits.messages_per_hour

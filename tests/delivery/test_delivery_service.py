@@ -19,7 +19,7 @@ from relay_config.words import Duration, Rate
 from relay_queue.model import Body, Put, Selection
 from relay_queue.protocol import Action
 from relay_queue.states import State
-from tests.support.answers import Delay, Hang
+from tests.support.answers import Close, Delay, Hang
 from tests.support.dns import MiniDns
 from tests.support.queues import Pair, a_put, open_pair
 from tests.support.receiver import Receiver
@@ -76,7 +76,8 @@ async def pair(request, tmp_path: Path) -> AsyncIterator[Pair]:
 
 @contextlib.asynccontextmanager
 async def delivering(pair: Pair, **script) -> AsyncIterator[tuple[Bench, Receiver]]:
-    zones = {"example.test": {"MX": [(10, "mx.test")]}, "mx.test": {"A": ["127.0.0.1"]}}
+    mx = {"MX": [(10, "mx.test")]}
+    zones = {"example.test": mx, "other.test": mx, "mx.test": {"A": ["127.0.0.1"]}}
     async with MiniDns(zones) as dns, Receiver(**script) as receiver:
         bench = Bench(pair, dns, receiver.port)
         await bench.delivery.start()
@@ -295,3 +296,60 @@ async def test_a_large_body_damaged_on_disk_is_quarantined_and_never_delivered(p
         await bench.until(lambda: bench.states() == ["quarantined"])
         assert receiver.messages == []
         assert "damaged" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
+
+
+async def all_gone(bench: Bench) -> None:
+    """Everything ended well, at the first attempt, and the memory for it was given back."""
+    await bench.until(lambda: not bench.states())
+    outcomes = [recipient for _, recipient, *_ in bench.recorder.named("outcome")]
+    assert all((r.state, r.attempts) == (State.DELIVERED, 1) for r in outcomes), outcomes
+    assert bench.delivery._intake._octets == 0
+
+
+async def test_a_peers_limit_of_messages_for_a_session_is_kept(pair):
+    async with delivering(pair, extra=("LIMITS MAILMAX=2",)) as (bench, receiver):
+        for n in range(5):
+            await bench.accept(f"user{n}@example.test")
+        await all_gone(bench)
+        carried = [sum(line.startswith("MAIL") for line in session.commands) for session in receiver.sessions]
+        assert carried == [2, 2, 1]
+
+
+async def test_a_peers_limit_of_recipients_is_kept(pair):
+    async with delivering(pair, extra=("LIMITS RCPTMAX=2",)) as (bench, receiver):
+        await bench.accept(*(f"user{n}@example.test" for n in range(5)))
+        await all_gone(bench)
+        assert [len(message.recipients) for message in receiver.messages] == [2, 2, 1]
+        assert sorted(receiver.recipients()) == [f"user{n}@example.test" for n in range(5)]
+
+
+async def test_a_peers_limit_of_domains_is_kept(pair):
+    async with delivering(pair, extra=("LIMITS RCPTDOMAINMAX=1 RCPTMAX=100",)) as (bench, receiver):
+        await bench.router.route("example.test")
+        await bench.router.route("other.test")
+        await bench.accept("a@example.test", "b@other.test", "c@example.test", "d@other.test")
+        await all_gone(bench)
+        domains = [
+            {
+                r.address.partition("@")[2]
+                for message in receiver.messages
+                if message.session is s
+                for r in message.recipients
+            }
+            for s in receiver.sessions
+        ]
+        assert domains == [{"example.test"}, {"other.test"}]
+        assert [len(message.recipients) for message in receiver.messages] == [2, 2]
+
+
+async def test_a_reused_connection_that_turns_out_dead_costs_no_attempt(pair):
+    def hang_up(session, _argument):
+        return Close(None, reset=True) if session.commands.count("DATA") == 1 else None
+
+    async with delivering(pair, mail=hang_up) as (bench, receiver):
+        await bench.accept("a@example.test")
+        await receiver.wait(1)
+        await bench.until(lambda: not bench.states())
+        await bench.accept("b@example.test")
+        await all_gone(bench)
+        assert len(receiver.sessions) == 2

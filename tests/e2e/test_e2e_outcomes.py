@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import re
+
+import pytest
 
 from tests.support.answers import Close
 from tests.support.dns import Fault
-from tests.support.running import until
+from tests.support.running import free_port, until
 from tests.support.world import World
 
 
@@ -89,6 +92,74 @@ async def test_a_null_mx_fails_at_once(world: World):
     await world.send("someone@example.test")
     (bounce,) = await sender.wait(1)
     assert b"5.1.10" in bounce.content
+
+
+async def test_a_sender_whose_domain_takes_no_mail_is_given_up(world: World):
+    await world.mx("example.test", rcpt="550 5.1.1 no such user")
+    world.dns.zones["sender.test"] = {"MX": [(0, ".")]}
+    relay = await world.start()
+    queue_id = await world.send("someone@example.test")
+    await world.drained()
+    lines = [json.loads(line) for line in (await relay.command("events", "--json")).splitlines()]
+    accepted = [line["id"] for line in lines if line["event"] == "accepted"]
+    assert len(accepted) == 2, "the message and one notice"
+    assert accepted[0] == queue_id
+    assert [line["event"] for line in lines if line.get("id") == accepted[1]] == ["accepted", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "records"),
+    [
+        ("loop.test", {"loop.test": {"MX": [(10, "us.test")]}, "us.test": {"A": ["127.0.0.1"]}}),
+        ("loop.test", {"loop.test": {"MX": [(10, "us.test")]}, "us.test": {"AAAA": ["::ffff:127.0.0.1"]}}),
+        ("loop.test", {"loop.test": {"A": ["127.0.0.1"]}}),
+        ("loop.test", {"loop.test": {"CNAME": "us.test"}, "us.test": {"A": ["127.0.0.1"]}}),
+        ("loop.test", {"loop.test": {"MX": [(10, "relay.test")]}}),
+        ("[127.0.0.1]", {}),
+        ("[IPv6:::ffff:127.0.0.1]", {}),
+    ],
+    ids=["mx", "mapped", "address", "alias", "name", "literal", "mapped literal"],
+)
+async def test_mail_to_ourselves_fails_at_once_and_is_not_taken_in_again(world: World, domain: str, records):
+    sender = await world.mx("sender.test")
+    world.dns.zones |= records
+    listeners = [{"address": f"127.0.0.1:{port}", "tls": "none", "auth": "off"} for port in (world.port, free_port())]
+    relay = await world.start(
+        plain=int(listeners[1]["address"].rpartition(":")[2]),
+        listener=listeners,
+        delivery={"ipv6": True},
+    )
+    await world.send(f"someone@{domain}")
+    (bounce,) = await sender.wait(1)
+    await world.drained()
+    assert b"5.4.6" in bounce.content
+    assert (await relay.command("events", "--json")).count('"accepted"') == 2, "the message and one notice"
+
+
+async def test_what_a_sender_asks_to_be_told_forges_nothing_in_a_notice(world: World):
+    """ENVID and ORCPT say what they like, and so does the receiver."""
+    mx = await world.mx("example.test", rcpt=("550-5.1.1 " + "no such user " * 60 + "\r\n") * 5 + "550 5.1.1 no")
+    sender = await world.mx("sender.test")
+    await world.start()
+    hostile = "x+20Injected:+20yes+20+3Cb+3E+20" + "y" * 50
+    for octet in ("+0D", "+0A", "+00", "+1B", "+7F"):
+        with pytest.raises(AssertionError, match=r"5\.5\.4 ENVID"):
+            await world.send("someone@example.test", mail_options=[f"ENVID=x{octet}y"])
+        with pytest.raises(AssertionError, match=r"5\.5\.4 ORCPT"):
+            await world.send("someone@example.test", rcpt_options=[f"ORCPT=rfc822;x{octet}y"])
+    await world.send(
+        "someone@example.test",
+        mail_options=[f"ENVID={hostile}"],
+        rcpt_options=["NOTIFY=FAILURE", f"ORCPT=rfc822;{hostile}"],
+    )
+    (bounce,) = await sender.wait(1)
+    await world.drained()
+    assert mx.messages == []
+    assert not any(line.startswith(b"Injected") for line in bounce.content.split(b"\r\n"))
+    assert b"Original-Envelope-Id: x Injected: yes <b>\r\n yyy" in bounce.content
+    (diagnostic,) = re.findall(rb"Diagnostic-Code: smtp;((?:.|\r\n )*)", bounce.content)
+    assert len(diagnostic) < 1200
+    assert all(len(line) <= 998 for line in bounce.content.split(b"\r\n"))
 
 
 async def test_an_unknown_domain_fails_at_once(world: World):

@@ -200,8 +200,8 @@ async def test_a_new_certificate_reaches_new_handshakes_and_drops_no_session(tmp
     try:
         assert relay.process is not None
         clients = []
-        for n in range(40):
-            client = await relay.dial("submit", stranger=True)
+        for n in range(100):
+            client = await relay.dial("submit", source=f"127.0.0.{101 + n % 4}")
             if n % 2:
                 await secure(client)
                 assert await client.code("EHLO c.test") == 250

@@ -14,6 +14,7 @@ from relay.smtp.client.model import Target
 from relay_config.schema import Delivery, Dns, Listener, Settings
 from relay_config.schema import Route as Smarthost
 from relay_config.words import Duration
+from tests.support.descriptors import no_descriptors
 from tests.support.dns import Fault, MiniDns
 
 ZONES = {
@@ -23,6 +24,11 @@ ZONES = {
     "bare.example": {"A": ["192.0.2.3"]},
     "six.example": {"AAAA": ["2001:db8::3"]},
     "null.example": {"MX": [(0, ".")]},
+    "mixed.example": {"MX": [(0, "."), (10, "mx2.example.org")]},
+    "spaced.example": {"MX": [(1, (b"a b", b"example", b""))]},
+    "nul.example": {"MX": [(1, (b"\0", b"example", b""))]},
+    "numeric.example": {"MX": [(1, "192.0.2.1")]},
+    "mapped.example": {"AAAA": ["::ffff:127.0.0.1"]},
     "nothing.example": {"TXT": ["hello"]},
     "zero.example": {"MX": [(10, "mx1.example.org")], "TTL": 0},
     "long.example": {"MX": [(10, "mx1.example.org")], "TTL": 864_000},
@@ -135,6 +141,10 @@ async def test_an_mx_that_is_an_alias_is_tolerated(router_for):
         ("inside.example", (True, "5.4.6")),
         ("self.example", (True, "5.4.6")),
         ("odd.example", (False, "4.4.4")),
+        ("spaced.example", (False, "4.4.4")),
+        ("nul.example", (False, "4.4.4")),
+        ("numeric.example", (False, "4.4.4")),
+        ("mapped.example", (True, "5.4.6")),
         ("loop1.example", (False, "4.4.3")),
         ("c0.example", (False, "4.4.3")),
         ("[127.0.0.1]", (True, "5.4.6")),
@@ -150,6 +160,16 @@ async def test_no_way(router_for, domain, error):
     assert await refused(router_for(), domain) == error
 
 
+async def test_a_null_mx_beside_others_is_ignored(router_for):
+    assert await found(router_for(), "mixed.example") == [Target("mx2.example.org", "192.0.2.2", 25)]
+
+
+async def test_odd_names_in_mx_records_are_told_to_nobody(router_for):
+    for domain in ("odd.example", "spaced.example", "nul.example"):
+        error = await router_for().route(domain)
+        assert error.text == f"none of the MX records of {domain} names a host"
+
+
 async def test_up_to_eight_aliases_are_followed(router_for):
     router = router_for()
     assert await found(router, "c4.example") == [Target("c4.example", "192.0.2.9", 25)]
@@ -161,6 +181,54 @@ async def test_name_servers_that_fail_are_temporary(router_for, server, kind):
     server.faults["example.org"] = Fault(kind)
     router = router_for(dns=Dns(nameservers=(server.address,), timeout=Duration(0.3)))
     assert await refused(router, "example.org") == (False, "4.4.3")
+
+
+async def learn(router, domain):
+    """The error in whole, wherever it shows."""
+    route = await router.route(domain)
+    return await router.addresses(route) if isinstance(route, Route) else route
+
+
+@pytest.mark.parametrize("domain", ["example.org", "bare.example"])
+async def test_a_look_up_that_we_could_not_make_is_no_fault_of_the_domain(router_for, server, clock, domain):
+    router = router_for()
+    with no_descriptors():
+        error = await learn(router, domain)
+    assert (error.permanent, error.enhanced, error.failure) == (False, "4.4.3", "local")
+    assert "too many open files" in error.text
+    assert not server.queries
+    clock.now += 1.1
+    assert isinstance(await learn(router, domain), list), "known within a second"
+
+
+async def test_addresses_that_we_could_not_look_up_are_no_fault_of_the_site(router_for, clock):
+    router = router_for()
+    await router.route("example.org")
+    with no_descriptors():
+        error = await learn(router, "example.org")
+    assert (error.permanent, error.enhanced, error.failure) == (False, "4.4.3", "local")
+    clock.now += 1.1
+    assert len(await found(router, "example.org")) == 3
+
+
+def unreachable_network(loop_factory):
+    async def scenario():
+        # The kernel lets nobody send there who did not ask for broadcasts.
+        settings = Settings(hostname="relay.test", dns=Dns(nameservers=("255.255.255.255:53",), timeout=Duration(5)))
+        router = Router(settings)
+        error = await learn(router, "example.org")
+        await router.aclose()
+        return error
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(scenario())
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_network_that_takes_no_packets_is_our_own_fault(loop_factory):
+    error = unreachable_network(loop_factory)
+    assert (error.permanent, error.enhanced, error.failure) == (False, "4.4.3", "local")
+    assert "could not be asked" in error.text
 
 
 async def test_no_name_server_there_at_all(router_for, server):
@@ -178,7 +246,7 @@ async def test_the_second_name_server_helps(router_for, server):
         assert len(await found(router, "example.org")) == 3
 
 
-@pytest.mark.parametrize("kind", ["wrong-id", "wrong-question"])
+@pytest.mark.parametrize("kind", ["wrong-id", "wrong-question", "wrong-source"])
 async def test_forged_answers_are_ignored(router_for, server, kind):
     server.faults["example.org"] = Fault(kind)
     server.faults["mx1.example.org"] = Fault(kind)
@@ -194,6 +262,13 @@ async def test_a_thousand_mx_come_by_tcp_and_are_capped(router_for, server):
     assert server.payload == 1232
     assert [target.host for target in targets] == [f"mx{n}.big.example" for n in range(8)]
     assert sum(count for (_, kind), count in server.queries.items() if kind == "A") <= 8
+
+
+async def test_of_thousands_of_addresses_a_few_are_kept(server):
+    server.zones["many.example"] = {"A": [f"192.0.{n // 250}.{n % 250 + 1}" for n in range(3000)]}
+    resolver = DnsResolver(Dns(nameservers=(server.address,), timeout=Duration(2)))
+    answer = await resolver.addresses("many.example", Family.V4)
+    assert len(answer.records) == 64
 
 
 async def test_hosts_without_a_usable_address_are_skipped(router_for, server):
@@ -349,13 +424,21 @@ async def test_a_bug_is_a_delay_for_one_domain(caplog):
     await router.aclose()
 
 
-async def test_a_machine_without_name_servers_says_so(monkeypatch):
-    def missing(self, file):
-        raise dns.resolver.NoResolverConfiguration("no nameservers")
+async def test_a_machine_without_name_servers_says_so_and_is_asked_again(server, monkeypatch):
+    """The network may come up after the relay."""
+    resolv_conf = ""
 
-    monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", missing)
-    answer = await DnsResolver(Dns()).mx("example.org")
-    assert answer == Failed("no name server is configured on this machine")
+    def read(self, file):
+        if not resolv_conf:
+            raise dns.resolver.NoResolverConfiguration("no nameservers")
+        self.nameservers, self.port = [server.host], server.port
+
+    monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", read)
+    resolver = DnsResolver(Dns())
+    answer = await resolver.mx("example.org")
+    assert answer == Failed("no name server is configured on this machine", local=True)
+    resolv_conf = "nameserver 127.0.0.1"
+    assert isinstance(await resolver.mx("example.org"), FoundMx)
 
 
 def test_it_runs_on_uvloop():

@@ -203,6 +203,21 @@ def test_our_own_listeners():
     assert not rules.ours("192.0.2.8", 587, lambda _: True)
 
 
+@pytest.mark.parametrize("listener", ["[2001:DB8:0::7]:25", "[2001:db8::7]:25"])
+@pytest.mark.parametrize("literal", ["[IPv6:2001:db8::7]", "[IPv6:2001:DB8:0:0:0:0:0:7]"])
+def test_our_own_listeners_in_any_spelling(listener, literal):
+    rules = policy(listener=(Listener(address=listener),))
+    ((address,),) = rules.literal(literal).hosts
+    assert rules.ours(address, 25, lambda _: False)
+
+
+def test_our_own_listeners_in_the_clothes_of_ipv6():
+    rules = policy(listener=(Listener(address="192.0.2.7:25"),))
+    assert rules.ours("::ffff:192.0.2.7", 25, lambda _: False)
+    everywhere = policy(listener=(Listener(address="0.0.0.0:25"),))
+    assert everywhere.ours("::ffff:192.0.2.7", 25, lambda address: address == "192.0.2.7")
+
+
 def test_equal_hosts_are_shuffled_and_preferences_kept():
     route = Route("x", (("a", "b", "c"), ("d",)), 25, TlsPolicy.NONE)
     orders = {tuple(order_hosts(route, random.Random(seed))) for seed in range(50)}

@@ -11,6 +11,7 @@ from relay.smtp.client.tls import ClientTls
 from tests.support.answers import Close, Delay, Endless, Hang, Trickle
 from tests.support.certificates import expired_context, untrusted_context
 from tests.support.client import SHORT, delivers, dial, refused
+from tests.support.descriptors import no_descriptors
 from tests.support.receiver import Receiver
 
 ALL_STARTTLS = [TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRED, TlsPolicy.VERIFY]
@@ -44,6 +45,14 @@ async def test_impossible_source():
     async with Receiver() as receiver:
         error = await refused(receiver, source="192.0.2.1")
         assert (error.stage, error.kind) == (Stage.CONNECT, "unreachable")
+
+
+async def test_no_descriptors_is_our_own_fault():
+    async with Receiver() as receiver:
+        with no_descriptors():
+            error = await refused(receiver)
+        assert (error.stage, error.kind) == (Stage.CONNECT, "local")
+        assert error.text == "too many open files"
 
 
 async def test_refused():

@@ -172,9 +172,11 @@ def test_sizes_that_make_no_sense(text, size):
 
 
 def test_features():
-    features = Features.parse({"auth": "plain LOGIN", "limits": "MAILMAX=5 RCPTMAX=x", "pipelining": "", "dsn": ""})
+    features = Features.parse(
+        {"auth": "plain LOGIN", "limits": "MAILMAX=5 RCPTMAX=x rcptdomainmax=0", "pipelining": "", "dsn": ""}
+    )
     assert features.auth == ("PLAIN", "LOGIN")
-    assert (features.mail_max, features.rcpt_max) == (5, None)
+    assert (features.mail_max, features.rcpt_max, features.rcpt_domain_max) == (5, None, None)
     assert features.pipelining
     assert features.dsn
     assert not features.eightbit

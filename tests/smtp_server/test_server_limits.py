@@ -1,13 +1,17 @@
 """What one client can make the server do is bounded."""
 
 import asyncio
+import contextlib
+import socket
+import ssl
 
 import pytest
 
 from relay.smtp.server.context import is_loopback
 from relay_config.schema import Limits
 from relay_config.words import Duration
-from tests.support.raw_smtp import HANG, listening
+from tests.support.certificates import client_context, server_context
+from tests.support.raw_smtp import HANG, RawClient, listening
 from tests.support.remembering_handler import RememberingHandler
 from tests.support.sans_io import Dialog
 
@@ -176,6 +180,69 @@ async def test_a_slow_honest_message_outlasts_session_and_idle_time():
         assert await client.code(b".\r\n") == 250
 
 
+async def drip(client: RawClient, *pieces: bytes) -> str:
+    """Send the pieces in turn, slowly, until the server has had enough; all it said."""
+    for n in range(200):
+        if client.reader.at_eof() or b"421" in client.reader._buffer:
+            break
+        client.send(pieces[n % len(pieces)])
+        await asyncio.sleep(0.02)
+    return await client.rest()
+
+
+async def test_chunk_after_chunk_the_rate_is_that_of_the_message():
+    """One octet ends a chunk and one begins the next: never idle, never long within the same chunk."""
+    async with listening(limits=Limits(data_rate=100_000), rate_window=0.2) as server:
+        client = await server.connect()
+        for line in ("EHLO c.test", "MAIL FROM:<s@ext.test>", "RCPT TO:<user@local.test>"):
+            assert await client.code(line) == 250
+        assert (await drip(client, b"BDAT 2\r\nx", b"y")).endswith(
+            "421 4.4.2 The message is coming in too slowly; closing\r\n"
+        )
+        assert not server.handler.messages
+
+
+async def test_a_chunk_that_nobody_wants_does_not_outlast_the_session():
+    limits = Limits(data_rate=10, session_timeout=Duration(0.3))
+    async with listening(limits=limits, rate_window=0.1) as server:
+        client = await server.connect()
+        await client.code("EHLO c.test")
+        client.send(b"BDAT 100000000\r\n")
+        assert "The session lasted too long" in await drip(client, b"x" * 100)
+
+
+async def test_a_refused_message_does_not_outlast_the_session():
+    limits = Limits(data_rate=10, session_timeout=Duration(0.3))
+    async with listening(limits=limits, rate_window=0.1) as server:
+        client = await server.connect()
+        await client.envelope()
+        client.send(b"a bare\nline feed\r\n")
+        assert "The session lasted too long" in await drip(client, b"x" * 98 + b"\r\n")
+
+
+async def test_a_client_that_takes_no_replies_does_not_keep_its_connection(monkeypatch: pytest.MonkeyPatch):
+    """What lies unread is less than would stop the server, and the session is over."""
+    monkeypatch.setattr("relay.smtp.server.protocol._TAKE", 0.2)
+    async with listening() as server:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", server.port))
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            assert (await loop.sock_recv(sock, 200)).startswith(b"220 ")
+            connection = next(iter(server.server.context.connections.open))
+            connection._wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            await loop.sock_sendall(sock, b"EHLO c.test\r\nMAIL FROM:<s@ext.test>\r\n")
+            await loop.sock_sendall(sock, b"RCPT TO:<someone@local.test>\r\n" * 1000)
+            while connection._wire.get_write_buffer_size() < 10_000 or connection._engine.waiting:
+                await asyncio.sleep(0.01)
+            assert not connection._blocked
+            await loop.sock_sendall(sock, b"QUIT\r\n")
+            async with asyncio.timeout(HANG):
+                while len(server.server.context.connections):
+                    await asyncio.sleep(0.01)
+
+
 async def test_a_client_that_reads_nothing_is_not_read_from():
     """10,000 pipelined commands without taking a reply: the server stops, and goes on when the client reads."""
     limits = Limits(idle_timeout=Duration(HANG))
@@ -203,6 +270,37 @@ async def test_a_client_that_reads_nothing_is_not_read_from():
             line = await client.reader.readline()
         assert line[:3] == b"452"
         assert await client.code("NOOP") == 250
+
+
+@pytest.mark.parametrize("tls", [None, server_context()], ids=["plain", "tls"])
+async def test_a_flood_from_outside_is_not_taken_in_at_once(tls: ssl.SSLContext | None):
+    """Another thread has filled the kernel's buffers before the server first looks."""
+
+    def push(port: int) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", port))
+        if tls is not None:
+            sock = client_context().wrap_socket(sock, server_hostname="mx.test")
+        sock.recv(200)
+        sock.sendall(b"EHLO c.test\r\nMAIL FROM:<s@ext.test>\r\n")
+        sock.settimeout(1.0)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                sock.send(b"RCPT TO:<someone@local.test>\r\n" * 1000)
+        return sock
+
+    async with listening(tls=tls, mode="implicit" if tls else None, max_recipients=100_000) as server:
+        most = 0
+        for _ in range(3):
+            # The kernel's buffers grow with use.
+            pushing = asyncio.ensure_future(asyncio.to_thread(push, server.port))
+            while not pushing.done():
+                await asyncio.sleep(0.01)
+                for connection in server.server.context.connections.open:
+                    most = max(most, len(connection._engine._buffer))
+            pushing.result().close()
+            while len(server.server.context.connections):
+                await asyncio.sleep(0.01)
+        assert most < 1 << 20
 
 
 async def test_pipelining_behind_a_pending_verdict_is_bounded():

@@ -152,6 +152,15 @@ async def test_proxy_header_and_implicit_tls_in_one_segment():
         assert server.handler.opened[0].tls
 
 
+async def test_a_connection_too_many_before_its_proxy_header_is_told_so():
+    async with listening(proxy_protocol=True, limits=Limits(connections=1)) as server:
+        first = await server.connect(greeting=False)
+        first.send(v2())
+        assert (await first.reply()).startswith("220 ")
+        second = await server.connect(greeting=False)
+        assert (await second.rest()).startswith("421 4.3.2 ")
+
+
 async def test_handshakes_count_as_connections():
     async with listening(tls=server_context(), mode="implicit", limits=Limits(connections_per_address=1)) as server:
         await server.connect(greeting=False)
@@ -189,9 +198,9 @@ def test_counts_come_back_to_nothing():
     counts = Connections()
     some = [Connection() for _ in range(10)]
     for each in some:
-        assert counts.admits("a", 10, 10)
-        counts.add(each, "a")
-    assert not counts.admits("b", 10, 10)
+        assert counts.add(each, "a", 10, 10)
+    assert not counts.add(Connection(), "b", 10, 10)
+    assert not counts.add(Connection(), "a", 11, 10)
     assert counts.stressed(10)
     counts.hurry(100.0)
     counts.hurry(104.0)

@@ -69,6 +69,16 @@ def test_a_large_message_may_take_longer_than_a_session():
     assert timers.check(now, octets) is texts.SESSION_OVER
 
 
+def test_octets_that_nobody_wants_do_not_outlast_a_session():
+    """A message that is refused already, or a chunk without a transaction, is read to its end in vain."""
+    timers = Timers(LIMITS, 0.0)
+    timers.begin_message(3000.0, 0)
+    timers.active_at = 3590.0
+    octets = 600_000
+    assert timers.check(3590.0, octets, wanted=False) == 3600.0
+    assert timers.check(3600.0, octets, wanted=False) is texts.SESSION_OVER
+
+
 def test_a_message_that_stops_is_broken_off():
     timers = Timers(Limits(data_rate=0), 0.0)
     timers.begin_message(0.0, 0)

@@ -6,11 +6,21 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.process.clients import SharedClients
+from relay.smtp.server.connections import Connections
 from relay.submission.counts import SharedCounts
 from relay.submission.failures import AuthFailures, SharedFailures
 from relay.submission.quota import Quota, shared_usage
 
 NOW = 1_767_323_045.0
+
+
+class Idle:
+    """A connection that does nothing."""
+
+    def shut_down(self): ...
+    def abort(self): ...
+    def hurry(self): ...
 
 
 def forked(job) -> int:
@@ -123,6 +133,57 @@ def test_processes_that_count_at_once_never_pass_a_limit_together():
     os.close(go)
     # Refused is only what finds 100 with at most three others in between.
     assert 97 <= passed <= 100
+
+
+def test_a_column_can_be_cleared_for_a_successor():
+    shared = SharedCounts(2, 64, 1)
+    shared.column(0).add("a", 1, 0)
+    shared.column(1).add("a", 2, 0)
+    shared.clear(1)
+    assert shared.column(0).since("a", 0) == [(0, 1)]
+
+
+def test_what_had_to_make_room_is_not_taken_back_from_others():
+    shared = SharedCounts(1, 8, 1)
+    counts = shared.column(0)
+    for number in range(9):
+        counts.add(str(number), 1, 0)
+    counts.add("0", -1, 0)
+    assert sum(bool(counts.since(str(number), 0)) for number in range(9)) == 8
+
+
+def test_connections_taken_at_once_by_several_workers_never_pass_the_cap_of_a_client():
+    shared = SharedClients(4, 1000)
+    ready, go = os.pipe()
+
+    def child(slot: int) -> int:
+        connections = Connections(shared.column(slot))
+        os.read(ready, 1)
+        for _ in range(2000):
+            connection = Idle()
+            if connections.add(connection, "192.0.2.1", 1000, 1):
+                # The only place: nobody else may have it at the same time.
+                if shared.column(slot).total("192.0.2.1") > 4:
+                    return 99
+                connections.remove(connection, "192.0.2.1")
+        return sum(connections.add(Idle(), "192.0.2.1", 1000, 60) for _ in range(40))
+
+    children = []
+    for slot in range(4):
+        pid = os.fork()
+        if not pid:
+            os._exit(child(slot))
+        children.append(pid)
+    os.write(go, b"1234")
+    taken = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    os.close(ready)
+    os.close(go)
+    # A refusal may come a little early, where others look at the same moment; never too late.
+    assert 57 <= sum(taken) <= 60
+    assert shared.column(0).total("192.0.2.1") == sum(taken)
+    for slot in range(4):
+        shared.forget(slot)
+    assert shared.column(0).total("192.0.2.1") == 0
 
 
 def test_failed_logins_at_several_workers_count_together():

@@ -423,6 +423,19 @@ async def test_recipients_per_hour(tmp_path):
     assert (await world.send(peer, HEAD, "a@x.test")).code == 250
 
 
+@pytest.mark.parametrize("sync", [False, True])
+async def test_what_could_not_be_stored_does_not_count(tmp_path, sync):
+    world = World(tmp_path, messages_per_hour=1, recipients_per_hour=1)
+    peer = world.alice()
+    world.queue.error, world.queue.sync = QueueFullError("no room"), sync
+    for _ in range(3):
+        assert refusal(await world.send(peer, HEAD)) == "452 4.3.1"
+        await asyncio.sleep(0)
+    world.queue.error = None
+    assert (await world.send(peer, HEAD)).code == 250
+    assert refusal(world.send(peer, HEAD)) == "451 4.7.1"
+
+
 async def test_trusted_networks_have_no_such_limit(tmp_path):
     world = World(tmp_path, messages_per_hour=1, recipients_per_hour=1)
     for _ in range(3):

@@ -14,6 +14,7 @@ is a wildcard. Tests that drive processes rather than a loop use `dns_in_thread`
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -42,13 +43,20 @@ _MAX_CHAIN = 20
 _DEFAULT_TTL = 300
 
 
+class _FromElsewhere(bytes):
+    """A datagram that is to come from another port."""
+
+    __slots__ = ()
+
+
 @dataclass
 class Fault:
     """What goes wrong when a name is asked for.
 
     kind: `servfail`, `refused`, `nxdomain`, `timeout` (no answer), `truncate` (UDP answers are empty with TC set),
-    `wrong-id` and `wrong-question` (a forged answer with `forged` as its addresses comes first), `garbage` (no DNS
-    message), `delay`, `flap` (every second query fails with SERVFAIL, beginning with the first).
+    `wrong-id`, `wrong-question` and `wrong-source` (a forged answer with `forged` as its addresses comes first; over
+    UDP alone, `wrong-source` from another port), `garbage` (no DNS message), `delay`, `flap` (every second query fails
+    with SERVFAIL, beginning with the first).
     """
 
     kind: str
@@ -159,7 +167,7 @@ class MiniDns:
             return fixed[fault.kind]
         if fault.kind == "truncate":
             return right if tcp else [_truncated(query)]
-        if fault.kind in ("wrong-id", "wrong-question"):
+        if fault.kind in ("wrong-id", "wrong-question", "wrong-source"):
             return [_forged(fault, query), *(right if fault.answered else [])]
         if fault.kind == "flap":
             return [_failure(query, dns.rcode.SERVFAIL)] if fault.seen % 2 else right
@@ -249,7 +257,12 @@ class _Datagrams(asyncio.DatagramProtocol):
         assert self._transport is not None
         if not self._transport.is_closing():
             for wire in replies:
-                self._transport.sendto(wire, addr)
+                if isinstance(wire, _FromElsewhere):
+                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                        other.bind((self._server.host, 0))
+                        other.sendto(wire, addr)
+                else:
+                    self._transport.sendto(wire, addr)
 
 
 def _name(host: str | tuple[bytes, ...]) -> dns.name.Name:
@@ -286,13 +299,13 @@ def _forged(fault: Fault, query: dns.message.Message) -> bytes:
     forged = dns.message.make_response(query, recursion_available=True)
     if fault.kind == "wrong-id":
         forged.id = (query.id + 1) % 65536
-    else:
+    elif fault.kind == "wrong-question":
         forged.question = [dns.rrset.RRset(dns.name.from_text("other.test"), question.rdclass, question.rdtype)]
     name = forged.question[0].name
     record = f"1 {fault.forged}." if question.rdtype == dns.rdatatype.MX else fault.forged
     if question.rdtype in (dns.rdatatype.MX, dns.rdatatype.A):
         forged.answer.append(dns.rrset.from_text(name, 300, "IN", question.rdtype, record))
-    return forged.to_wire()
+    return _FromElsewhere(forged.to_wire()) if fault.kind == "wrong-source" else forged.to_wire()
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ class World:
             self.dns.zones.setdefault(domain, {}).setdefault("MX", []).append((preference, host))
         return host, address
 
-    async def start(self, *, environment: Mapping[str, str] | None = None, **settings: Any) -> Relay:
+    async def start(self, *, environment: Mapping[str, str] | None = None, plain: int = 0, **settings: Any) -> Relay:
         """Start the relay with quick retries, unless `settings` say otherwise."""
         defaults: dict[str, Any] = {
             "dns": {"nameservers": [self.dns.address], "timeout": "3s"},
@@ -53,7 +53,7 @@ class World:
                 defaults[name] = defaults[name] | value
             else:
                 defaults[name] = value
-        self.relay = Relay(self.folder, defaults)
+        self.relay = Relay(self.folder, defaults, plain)
         self.relay.environment.update(environment or {})
         self._stack.callback(self.relay.kill)
         await self.relay.start()

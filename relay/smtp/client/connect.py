@@ -7,6 +7,7 @@ only one where its errors, and those of sockets and TLS, become `SessionError`.
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import os
 import socket
@@ -29,6 +30,8 @@ _STARTTLS = frozenset({TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRED, TlsPolicy.VE
 _VERIFIED = frozenset({TlsPolicy.VERIFY, TlsPolicy.IMPLICIT})
 # A peer that offers a mechanism it does not have says so by these; any other refusal is about the credentials.
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534})
+# No other address of the peer would help. EADDRNOTAVAIL is not among them: the other family may have its address.
+_OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(slots=True, frozen=True)
@@ -288,7 +291,7 @@ def _kind(error: BaseException, stage: Stage) -> str:
         return "refused"
     if isinstance(error, ConnectionError):
         return "closed" if stage is not Stage.CONNECT else "unreachable"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno not in _OWN_FAULTS:
         return "unreachable" if stage in (Stage.CONNECT, Stage.GREETING) else "closed"
     return "protocol" if isinstance(error, aiosmtplib.SMTPException) else "local"
 

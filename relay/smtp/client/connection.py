@@ -132,7 +132,9 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _result(self, replies: list[Reply]) -> Result:
-        return Result(replies, self.usable, self.features.dsn, self.remote, self.tls)
+        most = self.features.transactions
+        reusable = self.usable and (most is None or self.transactions < most)
+        return Result(replies, reusable, self.features.dsn, self.remote, self.tls)
 
     # -- the message --------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,14 @@ class Features:
     """LIMITS MAILMAX: transactions per session (RFC 9422)."""
     rcpt_max: int | None = None
     """LIMITS RCPTMAX: recipients per transaction (RFC 9422)."""
+    rcpt_domain_max: int | None = None
+    """LIMITS RCPTDOMAINMAX: different domains of recipients per session (RFC 9422)."""
+
+    @property
+    def transactions(self) -> int | None:
+        """Transactions that a session may carry; None: not said."""
+        # Where the domains of a session are limited, those of its first transaction may be all there can be.
+        return self.mail_max if self.rcpt_domain_max is None else 1
 
     @classmethod
     def parse(cls, extensions: Mapping[str, str]) -> Self:
@@ -45,6 +53,7 @@ class Features:
             auth=tuple(extensions.get("auth", "").upper().split()),
             mail_max=_number(limits.get("MAILMAX", "")),
             rcpt_max=_number(limits.get("RCPTMAX", "")),
+            rcpt_domain_max=_number(limits.get("RCPTDOMAINMAX", "")),
         )
 
 

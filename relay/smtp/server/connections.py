@@ -1,7 +1,8 @@
 """How many connections there are, in all and by client, and who they are: caps, stress and shutdown ask it.
 
-One per worker, shared by its listeners and kept over reloads. A client is an IPv4 address or an IPv6 /64, which is what
-one subscriber gets. Must not touch sockets.
+One per worker, shared by its listeners and kept over reloads. The cap in all is the worker's own; a client is counted
+over all workers, where they share that (`ByClient`). A client is an IPv4 address or an IPv6 /64, which is what one
+subscriber gets. Must not touch sockets.
 """
 
 import ipaddress
@@ -28,14 +29,28 @@ class Open(Protocol):
         ...
 
 
+class ByClient(Protocol):
+    """Connections by client, over all workers."""
+
+    def add(self, client: str, count: int) -> None:
+        """Count connections that came; negative: that went."""
+        ...
+
+    def total(self, client: str) -> int:
+        """Connections that the client has, at all workers together."""
+        ...
+
+
 class Connections:
     """The open connections of a worker."""
 
-    __slots__ = ("_by_client", "_hurried_at", "on_empty", "open")
+    __slots__ = ("_by_client", "_everywhere", "_hurried_at", "on_empty", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, everywhere: ByClient | None = None) -> None:
+        """`everywhere`: what the workers share; None where there is one alone."""
         self.open: set[Open] = set()
         self._by_client: dict[str, int] = {}
+        self._everywhere = everywhere
         self._hurried_at = 0.0
         self.on_empty: Callable[[], None] | None = None
         """Called when the last connection has gone."""
@@ -43,27 +58,42 @@ class Connections:
     def __len__(self) -> int:
         return len(self.open)
 
-    def admits(self, client: str, in_all: int, by_client: int) -> bool:
-        """Whether one more connection of that client stays within the caps."""
-        return len(self.open) < in_all and self._by_client.get(client, 0) < by_client
-
-    def add(self, connection: Open, client: str) -> None:
-        """Count one."""
+    def add(self, connection: Open, client: str, in_all: int, by_client: int) -> bool:
+        """Count one more, unless a cap is reached. `client` is "" while nobody knows it: only `in_all` counts."""
+        if len(self.open) >= in_all or (client and not self._add_client(client, by_client)):
+            return False
         self.open.add(connection)
-        self._by_client[client] = self._by_client.get(client, 0) + 1
+        return True
 
     def remove(self, connection: Open, client: str) -> None:
-        """Forget one that was added."""
+        """Forget one; nothing happens where it was not added."""
         if connection not in self.open:
             return
         self.open.discard(connection)
-        left = self._by_client[client] - 1
-        if left:
-            self._by_client[client] = left
-        else:
-            del self._by_client[client]
+        if client:
+            left = self._by_client[client] - 1
+            if left:
+                self._by_client[client] = left
+            else:
+                del self._by_client[client]
+            if self._everywhere is not None:
+                self._everywhere.add(client, -1)
         if not self.open and self.on_empty is not None:
             self.on_empty()
+
+    def _add_client(self, client: str, by_client: int) -> bool:
+        own = self._by_client.get(client, 0)
+        # Its own count alone tells of most floods, without a look at the others'.
+        if own >= by_client:
+            return False
+        if self._everywhere is not None:
+            # Counted first, looked at after: then two workers that accept at once cannot both take the last place.
+            self._everywhere.add(client, 1)
+            if self._everywhere.total(client) > by_client:
+                self._everywhere.add(client, -1)
+                return False
+        self._by_client[client] = own + 1
+        return True
 
     def stressed(self, in_all: int) -> bool:
         """Whether the cap is near."""

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 
+from relay.smtp.server import texts
 from relay.smtp.server.connections import Connections
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.protocol import RelaySMTP
@@ -73,7 +74,7 @@ class Server:
             if protocol.reserve(None if self.context.listener.proxy_protocol else str(name[0])):
                 self._track(loop.create_task(self._begin(loop, sock, protocol, self.context)))
             else:
-                sock.close()
+                self._turn_away(sock)
 
     async def _begin(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: RelaySMTP, context: ServerContext
@@ -97,6 +98,13 @@ class Server:
             if not protocol.connected:
                 protocol.release()
                 sock.close()
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        """Refuse a connection before anything was read of it."""
+        if self.context.listener.tls != "implicit":  # a client that waits for TLS would not understand
+            with contextlib.suppress(OSError):
+                sock.send(texts.TOO_MANY_CONNECTIONS.wire)
+        sock.close()
 
     def _track(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)

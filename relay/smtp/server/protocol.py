@@ -24,9 +24,12 @@ from relay.smtp.server.timers import Timers
 
 _MAX_WAITING: Final = 1 << 16
 """Octets that may wait while the session is stopped, before reading stops too."""
-_UNKNOWN: Final = "(not known yet)"
 _LINGER: Final = 3.0
 """Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
+
+_TAKE: Final = 30.0
+"""Seconds in which a client must have taken its replies when its session is over: one that reads nothing would keep
+the connection for ever."""
 
 
 class RelaySMTP(SMTP):
@@ -54,20 +57,14 @@ class RelaySMTP(SMTP):
 
     def reserve(self, client: str | None) -> bool:
         """Count a connection that is still on its way to a session (None: by whom is not known yet)."""
-        limits, connections = self._context.limits, self._context.connections
-        name = _UNKNOWN if client is None else client_of(client)
-        by_client = limits.connections if client is None else limits.connections_per_address
-        if not connections.admits(name, limits.connections, by_client):
-            return False
-        self._client = name
-        connections.add(self, name)
-        return True
+        limits = self._context.limits
+        self._client = "" if client is None else client_of(client)
+        return self._context.connections.add(self, self._client, limits.connections, limits.connections_per_address)
 
     def release(self) -> None:
         """It did not get there; without effect once there is a session."""
-        if self._engine is None and self._client:
+        if self._engine is None:
             self._context.connections.remove(self, self._client)
-            self._client = ""
 
     @property
     def connected(self) -> bool:
@@ -88,10 +85,9 @@ class RelaySMTP(SMTP):
         address, port, local = self._addresses(wire)
         self._client = client_of(address)
         limits, connections = context.limits, context.connections
-        if not connections.admits(self._client, limits.connections, limits.connections_per_address):
+        if not connections.add(self, self._client, limits.connections, limits.connections_per_address):
             self._turn_away(texts.TOO_MANY_CONNECTIONS)
             return
-        connections.add(self, self._client)
         now = self.loop.time()
         peer = Peer(address, port, context.listener.address)
         session = Session(context, peer, local=local)
@@ -120,6 +116,9 @@ class RelaySMTP(SMTP):
         engine.feed(data)
         if not self._scheduled:
             self._run()
+        elif not self._may_read(engine):
+            # uvloop reads 32 times before it lets anybody else run.
+            self._set_reading(wanted=False)
 
     def eof_received(self) -> bool:
         """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
@@ -178,9 +177,11 @@ class RelaySMTP(SMTP):
         before = session.commands
         again = engine.pump()
         phase = session.phase
-        receiving = phase is Phase.DATA or phase is Phase.CHUNK
+        arriving = phase is Phase.DATA or phase is Phase.CHUNK
+        # Between the chunks of a message too: else each chunk would begin the measuring of its rate anew.
+        receiving = arriving or session.content is not None
         timers = self._timers
-        if receiving or session.commands != before:
+        if arriving or session.commands != before:
             timers.active_at = self.loop.time()
         if receiving is not timers.receiving:
             timers.receiving = False
@@ -253,7 +254,8 @@ class RelaySMTP(SMTP):
         session, context = self._state, self._context
         stressed = context.connections.stressed(context.limits.connections)
         busy = session.busy or session.phase is Phase.TLS
-        verdict = self._timers.check(self.loop.time(), self._octets, busy=busy, stressed=stressed)
+        wanted = session.content is not None and session.content.fault is None
+        verdict = self._timers.check(self.loop.time(), self._octets, busy=busy, stressed=stressed, wanted=wanted)
         if isinstance(verdict, float):
             self._arm(verdict)
         elif self._blocked:
@@ -314,16 +316,16 @@ class RelaySMTP(SMTP):
         transport = self._wire
         if transport is None or self._lingering:
             return
-        if not linger or self._eof or self._blocked or not transport.can_write_eof():
-            self._lingering = True
-            transport.close()
-            return
         self._lingering = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if not linger or self._eof or self._blocked or not transport.can_write_eof():
+            transport.close()
+            self._timer = self.loop.call_later(_TAKE, self.abort)
+            return
         if not transport.is_closing():
             transport.write_eof()
             self._set_reading(wanted=True)
-        if self._timer is not None:
-            self._timer.cancel()
         self._timer = self.loop.call_later(_LINGER, self.abort)
 
     def _end(self) -> None:

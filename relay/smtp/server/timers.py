@@ -36,10 +36,13 @@ class Timers:
         self._mark_at = now
         self._mark_octets = octets
 
-    def check(self, now: float, octets: int, *, busy: bool = False, stressed: bool = False) -> Canned | float:
+    def check(
+        self, now: float, octets: int, *, busy: bool = False, stressed: bool = False, wanted: bool = True
+    ) -> Canned | float:
         """Why the session must end, or when to look again.
 
-        `octets`: all that arrived on the connection; `busy`: the server is at work, so the client cannot be late.
+        `octets`: all that arrived on the connection; `busy`: the server is at work, so the client cannot be late;
+        `wanted`: the message that is coming in may still be accepted. Only such a one outlasts the session's time.
         """
         limits = self._limits
         idle = min(limits.idle_timeout, STRESSED_IDLE) if stressed else limits.idle_timeout
@@ -47,18 +50,18 @@ class Timers:
             return now + min(idle, self._window)
         if now >= self.active_at + idle:
             return texts.IDLE
-        if self.receiving:
-            return self._check_rate(now, octets, self.active_at + idle)
+        outlasts = self.receiving and wanted
         end = self.started_at + limits.session_timeout
-        if now >= end:
+        if now >= end and not outlasts:
             return texts.SESSION_OVER
-        return min(self.active_at + idle, end, now + self._window)
+        late = self.active_at + idle if outlasts else min(self.active_at + idle, end)
+        return self._check_rate(now, octets, late) if self.receiving else min(late, now + self._window)
 
-    def _check_rate(self, now: float, octets: int, idle_at: float) -> Canned | float:
+    def _check_rate(self, now: float, octets: int, late_at: float) -> Canned | float:
         """A message may take as long as it likes while it comes fast enough."""
         if now >= self._mark_at + self._window:
             if octets - self._mark_octets < self._limits.data_rate * (now - self._mark_at):
                 return texts.TOO_SLOW
             self._mark_at = now
             self._mark_octets = octets
-        return min(idle_at, self._mark_at + self._window)
+        return min(late_at, self._mark_at + self._window)
