@@ -20,8 +20,8 @@ class Load:
     def __init__(self, port: int, ledger: Ledger, *, connections: int = 4, rate: float = 300, seed: int = 0) -> None:
         self.port = port
         self.ledger = ledger
-        self.on_answer: Callable[[Given], None] | None = None
-        """Called right after a reply to a final dot was read."""
+        self.on_answer: Callable[[int], None] | None = None
+        """Called right after a reply to a final dot was read, with the client's port."""
         self.hangs = 0
         self.plain = False
         """Only single-recipient messages of one kind, small."""
@@ -120,7 +120,7 @@ class Load:
             given.answer = Answer.TAKEN if given.reply.startswith("250") else Answer.REFUSED
         given.at = time.time()
         if self.on_answer is not None:
-            self.on_answer(given)
+            self.on_answer(writer.get_extra_info("sockname")[1])
         return given.answer is Answer.TAKEN
 
     def large_message(self) -> Given:
