@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -309,3 +310,16 @@ async def test_a_large_body_of_another_size_than_its_message_says_is_quarantined
         await bench.until(lambda: bench.states() == ["quarantined"])
         assert receiver.messages == []
         assert "octets, not" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
+
+
+async def test_mail_that_cannot_be_read_for_want_of_a_thread_waits_and_does_not_stay_in_hand(pair):
+    async with delivering(pair) as (bench, receiver):
+        exhausted = ThreadPoolExecutor()
+        exhausted.shutdown()
+        asyncio.get_running_loop().set_default_executor(exhausted)  # refuses as one that can't start a thread does
+        await large(pair, len(BODY) + 720_000)
+        bench.delivery.due("example.test")
+        await bench.until(lambda: bench.states() == ["queued"] and bench.recorder.named("problem"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        assert "can't be read" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
+        assert receiver.messages == []
