@@ -111,7 +111,8 @@ async def memory(folder: Path, rounds: int, seed: int) -> Score:
         (worker,) = on.workers()
         status = Path(f"/proc/{worker}/status")
         bound = (_kilobytes(status, "VmSize") << 10) + (200 << 20)
-        resource.prlimit(worker, resource.RLIMIT_AS, (bound, bound))
+        _, most = resource.prlimit(worker, resource.RLIMIT_AS)
+        resource.prlimit(worker, resource.RLIMIT_AS, (bound, most))
         before = _kilobytes(status, "VmHWM")
         sends = [on.load.once(_huge(on)) for _ in range(rounds)]
         broken = [error for error in await asyncio.gather(*sends, return_exceptions=True) if error is not None]
@@ -120,7 +121,7 @@ async def memory(folder: Path, rounds: int, seed: int) -> Score:
         on.wrong += [f"broken off: {error!r}" for error in broken if not isinstance(error, (OSError, EOFError))]
         on.events = rounds
         grown = (_kilobytes(status, "VmHWM") - before) >> 10
-        resource.prlimit(worker, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.prlimit(worker, resource.RLIMIT_AS, (most, most))
         score = await on.settle()
         if waiting := on._live():
             score.wrong.append(f"{len(waiting)} recipients wait although there is memory again: {waiting[:3]}")
