@@ -178,7 +178,7 @@ class Stage:
         score.faults += self.events
         score.wrong += self.wrong
         score.wrong += [f"{self.load.hangs} replies never came"] * bool(self.load.hangs)
-        score.wrong += self._litter()
+        score.wrong += await self._litter()
         if not score.clean:
             self._dump(score)
         return score
@@ -205,10 +205,16 @@ class Stage:
             self.ledger.told[key] = self.ledger.told.get(key, 0) + 1
             assert kind
 
-    def _litter(self) -> list[str]:
-        """With an empty queue there is no body file, temporary or kept."""
-        left = [path.name for path in (self.data_dir / "bodies").glob("*/*")]
-        return [f"{len(left)} body files stay behind: {left[:3]}"] if left and not self._live() else []
+    async def _litter(self) -> list[str]:
+        """With an empty queue there is no body file, temporary or kept, a moment after the commit of the last outcome."""
+        deadline = time.monotonic() + 5
+        while left := [path.name for path in (self.data_dir / "bodies").glob("*/*")]:
+            if self._live():
+                return []
+            if time.monotonic() > deadline:
+                return [f"{len(left)} body files stay behind: {left[:3]}"]
+            await asyncio.sleep(0.05)
+        return []
 
     def _dump(self, score: Score) -> None:
         """Leave the evidence beside the settings."""
