@@ -206,7 +206,7 @@ class Stage:
             assert kind
 
     async def _litter(self) -> list[str]:
-        """With an empty queue there is no body file, temporary or kept, a moment after the commit of the last outcome."""
+        """With an empty queue there is no body file, temporary or kept, a moment after the last commit."""
         deadline = time.monotonic() + 5
         while left := [path.name for path in (self.data_dir / "bodies").glob("*/*")]:
             if self._live():
