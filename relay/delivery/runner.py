@@ -14,7 +14,7 @@ from relay.delivery.routing import Route, RouteError
 from relay.delivery.work import Work
 from relay.smtp.client.connection import Connection
 from relay.smtp.client.features import Features
-from relay.smtp.client.model import Outgoing, Result, SessionError
+from relay.smtp.client.model import Outgoing, Result, SessionError, Stage
 
 
 class LaneHost(Protocol):
@@ -211,7 +211,13 @@ class LaneRunner:
 
     async def _transact(self, connection: Connection, work: Work) -> bool:
         """Carry a work through. Returns whether the connection is still of use."""
-        outgoing = await self._host.outgoing(self, work, connection.features)
+        try:
+            outgoing = await self._host.outgoing(self, work, connection.features)
+        except Exception as error:  # noqa: BLE001 - no memory, no thread: nothing was sent, and it must not stay in hand
+            self._host.fault(error)
+            text = f"the stored message can't be read: {type(error).__name__}"
+            self._host.broken(self, work, SessionError(Stage.MAIL, "local", text))
+            return connection.usable
         if outgoing is None:
             return connection.usable
         try:

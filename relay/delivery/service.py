@@ -24,7 +24,7 @@ from relay.smtp.client.connection import Connection
 from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
 from relay_config.schema import Settings
-from relay_queue.model import Body, Entry, Put, Recipient
+from relay_queue.model import Body, Entry, Message, Put, Recipient
 from relay_queue.protocol import Action, BodyDamagedError, Queue
 from relay_queue.states import State
 
@@ -159,7 +159,7 @@ class Delivery:
         body = work.body
         if body is None or body.file is not None:
             try:
-                body = await self._read(message.id, body)
+                body = await self._read(message, body)
             except BodyDamagedError as error:
                 self._quarantine(work, error)
                 return None
@@ -177,11 +177,14 @@ class Delivery:
             file_checked=body.file is not None,
         )
 
-    async def _read(self, message_id: str, body: Body | None) -> Body:
+    async def _read(self, message: Message, body: Body | None) -> Body:
         """The body from the queue; of a large one, its file is seen to be there and whole."""
         if body is None:
-            body = await self._queue.head(message_id)
+            body = await self._queue.head(message.id)
         if body.file is not None:
+            if len(body.head) + body.file_size != message.size:
+                # One of two rows is damaged. No later attempt could mend that, so it is not left to expire.
+                raise BodyDamagedError(f"its body has {len(body.head) + body.file_size} octets, not {message.size}")
             await asyncio.to_thread(_try_file, self._queue, body)
         return body
 

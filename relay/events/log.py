@@ -59,6 +59,7 @@ _OUTCOMES: Final = {
 _PROCESS_LEVELS: Final = {
     "queue stopped": Level.ERROR,
     "child died": Level.ERROR,
+    "child does not respond": Level.ERROR,
     "killing": Level.WARNING,
     "reload refused": Level.WARNING,
     "log not opened": Level.WARNING,

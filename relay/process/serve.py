@@ -8,6 +8,7 @@ import asyncio
 import gc
 import os
 import resource
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,13 +21,14 @@ from relay.process.clients import SharedClients
 from relay.process.lock import AlreadyRunningError, Lock, acquire
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
+from relay.process.pulse import Pulse
 from relay.process.setup import Setup
 from relay.process.sockets import BindError, bind
 from relay.process.supervisor import Child, Supervisor
 from relay.submission.handler import Shared
 from relay_config.check import load_checked
 from relay_config.problems import SettingsError
-from relay_config.schema import Settings
+from relay_config.schema import Listener, Settings
 from relay_queue.folder import private_folder
 from relay_queue.protocol import QueueError
 from relay_queue.sqlite import open_queue
@@ -62,10 +64,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         # What clients did is counted for all workers, and outlives a worker that dies.
         clients = SharedClients(workers, settings.limits.connections)
         setup = Setup(settings, materials, Shared(workers), clients, workers, reload)
-        children = [
-            Child(f"worker {slot}", partial(worker.main, setup, slot, sockets[slot]), partial(clients.forget, slot))
-            for slot in range(workers)
-        ]
+        children = [_worker(setup, slot, sockets[slot]) for slot in range(workers)]
         if settings.sandbox.receiver is not None:
             from relay.process.receiver import main as receiver
 
@@ -79,6 +78,12 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         return status
     finally:
         lock.release()
+
+
+def _worker(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]]) -> Child:
+    pulse = Pulse()
+    main = partial(worker.main, setup, slot, sockets, pulse)
+    return Child(f"worker {slot}", main, partial(setup.clients.forget, slot), pulse=pulse)
 
 
 def _reload(setup: Setup, log: EventLog) -> None:

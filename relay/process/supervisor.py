@@ -1,7 +1,8 @@
 """The supervisor: starts the workers, restarts one that dies, passes signals on, and ends when they have ended.
 
 It has no event loop and no threads, so that it can fork at any time; it never touches mail. A worker that dies leaves
-what it had in hand to its successor. If the supervisor itself is killed, its workers notice (`lifeline`) and end.
+what it had in hand to its successor. So does one that hangs: its pulse stops, and it is killed, because it may hold the
+turn to write that all others wait for. If the supervisor itself is killed, its workers notice (`lifeline`) and end.
 """
 
 import os
@@ -11,6 +12,8 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from relay.process.pulse import BEAT_EVERY, Pulse
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
 CHILD_UNBLOCKS = frozenset({signal.SIGHUP, signal.SIGUSR1})
@@ -22,6 +25,9 @@ _QUICK_DEATHS = 5
 STOP_GRACE = 30.0
 """Seconds that running transactions get to end after SIGTERM."""
 _KILL_AFTER = STOP_GRACE + 10.0
+UNRESPONSIVE_AFTER = 30.0
+"""Seconds without a beat after which a child is killed. Far more than any turn of a loop that works takes, and less
+than clients wait for a reply. The event loop beats: a disk that takes minutes for an fsync does not stop it."""
 
 
 @dataclass(slots=True)
@@ -36,6 +42,8 @@ class Child:
     pid: int = 0
     started_at: float = 0.0
     quick_deaths: int = 0
+    pulse: Pulse | None = None
+    """What the child beats; None: nobody looks whether it responds."""
 
 
 @dataclass(slots=True)
@@ -46,8 +54,10 @@ class Supervisor:
     tell: Callable[..., None]
     on_reload: Callable[[], None] = lambda: None
     """Called on SIGHUP, before it is passed on: children started later must have what the others take now."""
+    unresponsive_after: float = UNRESPONSIVE_AFTER
     _lifeline: tuple[int, int] = field(default=(-1, -1), init=False)
     _status: int = field(default=0, init=False)
+    _looked_at: float = field(default=0.0, init=False)
 
     def run(self) -> int:
         """Returns the exit status: 0 after a stop that was asked for."""
@@ -55,6 +65,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         # A signal that is ignored by default is never seen by sigwait; any handler will do.
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._looked_at = time.monotonic()
         try:
             for child in self.children:
                 self._start(child)
@@ -67,7 +78,12 @@ class Supervisor:
 
     def _watch(self) -> None:
         while True:
-            number = signal.sigwait(_SIGNALS)
+            # `sigwait` can't be given up after a time.
+            received = signal.sigtimedwait(_SIGNALS, BEAT_EVERY)
+            self._look()
+            if received is None:
+                continue
+            number = received.si_signo
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop(f"got {signal.Signals(number).name}")
                 return
@@ -77,6 +93,23 @@ class Supervisor:
                 self._signal(number)
             elif not self._reap():
                 return
+
+    def _look(self) -> None:
+        """Kill children whose pulse has stopped.
+
+        Silence is counted in our own looks, each worth a beat at most: after we were stopped as well (SIGSTOP to the
+        whole group, a suspended machine) the clock says that everybody was silent for long, and nobody is to blame.
+        """
+        now = time.monotonic()
+        passed, self._looked_at = now - self._looked_at, now
+        for child in self.children:
+            if child.pulse is None or not child.pid:
+                continue
+            silent = child.pulse.silent(min(passed, 2 * BEAT_EVERY))
+            if silent >= self.unresponsive_after:
+                self.tell("child does not respond", name=child.name, silent=round(silent, 1))
+                os.kill(child.pid, signal.SIGKILL)
+                child.pulse.reset()
 
     def _reap(self) -> bool:
         """Restart children that died. False: gave up."""
@@ -128,6 +161,8 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         child.started_at = time.monotonic()
+        if child.pulse is not None:
+            child.pulse.reset()
         pid = os.fork()
         if pid:
             child.pid = pid

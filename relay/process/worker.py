@@ -17,6 +17,7 @@ from relay.message.dsn import DsnFactory
 from relay.process import wake
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError
+from relay.process.pulse import Pulse
 from relay.process.setup import Setup
 from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
@@ -29,12 +30,13 @@ _ORPHAN_GRACE = 0.3
 """Seconds for running transactions when the supervisor is gone: another one may be waiting to start."""
 
 
-def main(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
+def main(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], pulse: Pulse, lifeline: int) -> int:
     """Run in the forked child until SIGTERM; returns the exit status."""
     # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        pulse.keep_beating(runner.get_loop())
         return runner.run(_run(setup, slot, sockets, lifeline))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -280,14 +281,18 @@ async def test_after_halt_nothing_more_is_started(pair):
         assert bench.states() == ["queued"]
 
 
+async def large(pair: Pair, size: int) -> Put:
+    """A stored message whose body lies in a file of 720,000 octets; `size` is what its row says."""
+    file = pair.queue.new_file()
+    file.write(b"0123456789abcdef\r\n" * 40_000)
+    put = a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": 0.0}, size=size)
+    await pair.queue.put(Put(put.entry, Body(put.body.head, Path(file.name).name, 720_000)))
+    return put
+
+
 async def test_a_large_body_damaged_on_disk_is_quarantined_and_never_delivered(pair, tmp_path):
     async with delivering(pair) as (bench, receiver):
-        file = pair.queue.new_file()
-        file.write(b"0123456789abcdef\r\n" * 40_000)
-        put = a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": 0.0})
-        size = 18 * 40_000
-        put.entry.message.size = len(BODY) + size
-        await pair.queue.put(Put(put.entry, Body(put.body.head, Path(file.name).name, size)))
+        await large(pair, len(BODY) + 720_000)
         (stored,) = [path for path in (tmp_path / "queue" / "bodies").rglob("*") if path.is_file()]
         with stored.open("r+b") as kept:
             kept.seek(300_000)
@@ -353,3 +358,26 @@ async def test_a_reused_connection_that_turns_out_dead_costs_no_attempt(pair):
         await bench.accept("b@example.test")
         await all_gone(bench)
         assert len(receiver.sessions) == 2
+
+
+@pytest.mark.parametrize("wrong_by", [-1, 1, -500_000])
+async def test_a_large_body_of_another_size_than_its_message_says_is_quarantined(pair, wrong_by):
+    async with delivering(pair) as (bench, receiver):
+        await large(pair, len(BODY) + 720_000 + wrong_by)
+        bench.delivery.due("example.test")
+        await bench.until(lambda: bench.states() == ["quarantined"])
+        assert receiver.messages == []
+        assert "octets, not" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
+
+
+async def test_mail_that_cannot_be_read_for_want_of_a_thread_waits_and_does_not_stay_in_hand(pair):
+    async with delivering(pair) as (bench, receiver):
+        exhausted = ThreadPoolExecutor()
+        exhausted.shutdown()
+        asyncio.get_running_loop().set_default_executor(exhausted)  # refuses as one that can't start a thread does
+        await large(pair, len(BODY) + 720_000)
+        bench.delivery.due("example.test")
+        await bench.until(lambda: bench.states() == ["queued"] and bench.recorder.named("problem"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        assert "can't be read" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
+        assert receiver.messages == []

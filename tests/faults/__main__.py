@@ -1,44 +1,62 @@
-"""Run rows of the fault table: `python -m tests.faults [ROW…] [--rounds N] [--minutes M] [--seed S]`."""
+"""Run rows of the fault table: `python -m tests.faults [ROW[=ROUNDS]…] [--jobs N] [--minutes M]`.
+
+The table is written to a file after each segment, so that a campaign that is broken off keeps its figures.
+"""
 
 import argparse
-import asyncio
+import os
 import sys
-import time
-import traceback
+from pathlib import Path
 
-from tests.faults.campaign import HEAD, CannotError, line, perform
 from tests.faults.rows import ROWS
+from tests.faults.schedule import Progress, Schedule, table
 
 
 def main() -> int:
+    options = _options()
+    campaign = options.campaign
+    options.table.parent.mkdir(parents=True, exist_ok=True)
+
+    def changed(progress: Progress, told: list[str]) -> None:
+        fresh = options.table.with_name(f"{options.table.name}.new")
+        fresh.write_text(table(campaign))
+        fresh.replace(options.table)
+        score = progress.score
+        state = progress.skipped or progress.broke or f"{score.acknowledged:,} acknowledged, {len(score.lost)} lost"
+        _say(f"{progress.row.name}: {progress.done} of {progress.rounds} rounds, {state}")
+        for each in told:
+            _say(f"  {each}")
+
+    schedule = Schedule(campaign, jobs=options.jobs, seed=options.seed, minutes=options.minutes)
+    try:
+        schedule.run(changed)
+    except KeyboardInterrupt:
+        _say("broken off")
+        return 130
+    finally:
+        _say(f"\n{table(campaign)}\n{options.table} has this table.")
+    return 0 if all(each.clean for each in campaign) else 1
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all; {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, help="faults of each row; each has its own default")
-    parser.add_argument("--minutes", type=float, default=60.0, help="for everything together (60)")
+    parser.add_argument("rows", nargs="*", metavar="ROW[=ROUNDS]", help=f"default: all; {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, help="rounds of each row that names none; each row has its own default")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="segments side by side (processors)")
+    parser.add_argument("--minutes", type=float, default=90.0, help="for everything together (90)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", type=Path, default=Path("build/faults.md"), help="where the table goes")
     options = parser.parse_args()
-    if unknown := [name for name in options.rows if name not in ROWS]:
-        parser.error(f"no such row: {', '.join(unknown)}")
-    rows = [ROWS[name] for name in options.rows or ROWS]
-    end = time.monotonic() + options.minutes * 60
-    table, clean = [HEAD], True
-    for n, one in enumerate(rows):
-        share = time.monotonic() + (end - time.monotonic()) / (len(rows) - n)
-        _say(f"{one.name}: {one.text}")
-        try:
-            score = asyncio.run(perform(one, options.rounds or one.rounds, options.seed, share, _say))
-        except CannotError as error:
-            table.append(f"| {one.text} | skipped: {error} | | | | | |")
-            continue
-        except Exception as error:  # noqa: BLE001 -- one row that breaks off must not take the others' results along
-            traceback.print_exc()
-            table.append(f"| {one.text} | broke off: {type(error).__name__} | | | | | |")
-            clean = False
-            continue
-        clean = clean and score.clean
-        table.append(line(one, score))
-    _say("\n".join(table))
-    return 0 if clean else 1
+    campaign = []
+    for each in options.rows or ROWS:
+        name, _, rounds = each.partition("=")
+        if name not in ROWS:
+            parser.error(f"no such row: {name}")
+        if rounds and not rounds.isdecimal():
+            parser.error(f"not a number of rounds: {each}")
+        campaign.append(Progress(ROWS[name], int(rounds or options.rounds or ROWS[name].rounds)))
+    options.campaign = campaign
+    return options
 
 
 def _say(text: str) -> None:

@@ -1,14 +1,15 @@
 """What a row of the fault table is, and how rows are run and told.
 
-A row runs `rounds` faults in `folder` and returns its score. It must judge by the ledgers, never by what the relay
+A row runs `rounds` faults in `folder` and returns its score. It may run beside others, and beside itself: everything
+it has is in its folder or on ports of its own. It must judge by the ledgers, never by what the relay
 says of itself.
 """
 
+import asyncio
 import dataclasses
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -29,44 +30,46 @@ class Row:
     """(folder, rounds, seed) to a score. Called again with a fresh folder until all rounds are done."""
     rounds: int = 20
     """Rounds of a run without `--rounds`."""
-    segment: int = 20
+    segment: int = 50
     """Rounds in one folder, before the queue runs dry and the ledgers are compared."""
+    alone: bool = False
+    """It measures times or processor shares: nothing else may run beside it."""
+    long: bool = False
+    """Takes minutes: not for `make test`."""
 
 
 ROWS: dict[str, Row] = {}
 
 
+_Run = Callable[[Path, int, int], Awaitable[Score]]
+
+
 def row(
-    text: str, *, rounds: int = 20, segment: int = 20, name: str | None = None
-) -> Callable[[Callable[[Path, int, int], Awaitable[Score]]], Callable[[Path, int, int], Awaitable[Score]]]:
+    text: str, *, rounds: int = 20, segment: int = 50, name: str | None = None, alone: bool = False, long: bool = False
+) -> Callable[[_Run], _Run]:
     """Register a function as a row."""
 
-    def register(run: Callable[[Path, int, int], Awaitable[Score]]) -> Callable[[Path, int, int], Awaitable[Score]]:
+    def register(run: _Run) -> _Run:
         key = name or getattr(run, "__name__", "").replace("_", "-")
-        ROWS[key] = Row(key, text, run, rounds, segment)
+        ROWS[key] = Row(key, text, run, rounds, segment, alone, long)
         return run
 
     return register
 
 
-async def perform(one: Row, rounds: int, seed: int, until: float, say: Callable[[str], None] = lambda _: None) -> Score:
-    """Run a row in segments until its rounds are done or the time (`time.monotonic`) is over."""
-    total = Score()
-    done = 0
-    while done < rounds and (time.monotonic() < until or done == 0):
-        now = min(one.segment, rounds - done)
-        folder = Path(tempfile.mkdtemp(prefix=f"fault-{one.name}-"))
-        score = await one.run(folder, now, seed + done)
-        total += score
-        done += now
-        if score.clean:
-            shutil.rmtree(folder)
-        else:
-            say(f"  {one.name}, seed {seed + done - now}: evidence in {folder}")
-            for sentence in [*score.lost[:5], *score.wrong[:5]]:
-                say(f"    {sentence}")
-        say(f"  {one.name}: {done} of {rounds} rounds, {total.acknowledged} taken, {len(total.lost)} lost")
-    return total
+def segment(one: Row, rounds: int, seed: int) -> tuple[Score, list[str]]:
+    """Run some rounds in a fresh folder, which stays if anything was wrong; the score, and lines about that."""
+    folder = Path(tempfile.mkdtemp(prefix=f"fault-{one.name}-"))
+
+    async def run() -> Score:
+        return await one.run(folder, rounds, seed)
+
+    score = asyncio.run(run())
+    if score.clean:
+        shutil.rmtree(folder)
+        return score, []
+    told = [f"{one.name}, seed {seed}: evidence in {folder}"]
+    return score, told + [f"  {sentence}" for sentence in [*score.lost[:5], *score.wrong[:5]]]
 
 
 HEAD = (

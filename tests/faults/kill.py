@@ -13,9 +13,11 @@ from tests.support.stage import AIMS, Stage, stage
 
 _ADULT = 2.1
 """A worker that lived for this long (seconds) may die without making the supervisor more careful."""
+_WORKERS = 6
+"""So many that one of them is always old enough."""
 
 
-@row("kill -9 of all processes", rounds=100)
+@row("kill -9 of all processes", rounds=1000)
 async def kill(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed) as on:
         await on.begin()
@@ -26,19 +28,19 @@ async def kill(folder: Path, rounds: int, seed: int) -> Score:
         return await on.settle()
 
 
-@row("kill -9 of the supervisor alone", rounds=50)
+@row("kill -9 of the supervisor alone", rounds=500)
 async def kill_supervisor(folder: Path, rounds: int, seed: int) -> Score:
     """Its workers must notice and end; the next start waits for them."""
     async with stage(folder, seed=seed) as on:
         await on.begin(workers=2)
         for n in range(rounds):
             assert on.relay.process is not None
-            group = on.relay.process.pid
+            workers = on.workers()
             await on.aimed(AIMS[n % len(AIMS)], on.relay.process.kill)
             await asyncio.to_thread(on.relay.process.wait, 10)
             on.relay.spawn()
             async with asyncio.timeout(10):
-                while _alive(group):
+                while _alive(workers):
                     await asyncio.sleep(0.01)
             await on.relay.greeted()
             on.recoveries.append(time.time() - on.faults[-1])
@@ -46,17 +48,20 @@ async def kill_supervisor(folder: Path, rounds: int, seed: int) -> Score:
         return await on.settle()
 
 
-@row("kill -9 of a worker, of two", rounds=40)
+@row(f"kill -9 of a worker, of {_WORKERS}: the one that just gave or got a 250", rounds=2500, segment=250)
 async def kill_worker(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed) as on:
-        await on.begin(workers=2)
+        await on.begin(workers=_WORKERS)
+        born = dict.fromkeys(on.workers(), time.monotonic())
         for n in range(rounds):
-            before = set(on.workers())
-            await on.aimed(AIMS[n % len(AIMS)], lambda on=on: _kill_one(on))
-            await _replaced(on, before)
+            while not (adults := [pid for pid, at in born.items() if time.monotonic() - at > _ADULT]):
+                await asyncio.sleep(0.02)
+            owners = on.owners()
+            await on.aimed(AIMS[n % len(AIMS)], lambda: _kill_one(on, adults, owners))  # noqa: B023 -- called at once
+            await _replaced(on, set(born))
             on.recoveries.append(time.time() - on.faults[-1])
             await on.answering()
-            await asyncio.sleep(_ADULT)
+            born = {pid: born.get(pid, time.monotonic()) for pid in on.workers()}
         await on.load.stop()
         # A body file whose message never came to be stays until the next start, which sweeps.
         if await on.relay.stop(signal.SIGTERM) != 0:
@@ -65,7 +70,7 @@ async def kill_worker(folder: Path, rounds: int, seed: int) -> Score:
         return await on.settle()
 
 
-@row("kill -9 of all processes, again during recovery", rounds=50)
+@row("kill -9 of all processes, again during recovery", rounds=500)
 async def kill_recovering(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed) as on:
         await on.begin()
@@ -85,8 +90,10 @@ async def kill_recovering(folder: Path, rounds: int, seed: int) -> Score:
         return await on.settle()
 
 
-def _kill_one(on: Stage) -> None:
-    os.kill(on.random.choice(on.workers()), signal.SIGKILL)
+def _kill_one(on: Stage, adults: list[int], owners: dict[int, int]) -> None:
+    """The worker at the other end of the 250 that was just read or written, or any that is old enough."""
+    owner = owners.get(on.struck)
+    os.kill(owner if owner in adults else on.random.choice(adults), signal.SIGKILL)
 
 
 async def _replaced(on: Stage, before: set[int]) -> None:
@@ -96,8 +103,10 @@ async def _replaced(on: Stage, before: set[int]) -> None:
     await on.relay.greeted()
 
 
-def _alive(group: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, 0)
-        return True
+def _alive(pids: list[int]) -> bool:
+    """Whether any still runs. One that has ended stays in the table until PID 1 asks for it, which may take seconds."""
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                return True
     return False

@@ -16,24 +16,34 @@ from tests.support.power import NoPowerError, PowerDisk, power_disk
 from tests.support.stage import AIMS, Stage, stage
 
 
-@row("power cut, ext4, loaded", rounds=100)
+@row("power cut, ext4, loaded", rounds=500)
 async def power_ext4(folder: Path, rounds: int, seed: int) -> Score:
     return await _cuts(folder, rounds, seed, "ext4")
 
 
-@row("power cut, xfs, loaded", rounds=50)
+@row("power cut, xfs, loaded", rounds=500)
 async def power_xfs(folder: Path, rounds: int, seed: int) -> Score:
     return await _cuts(folder, rounds, seed, "xfs")
 
 
-@row("power cut, ext4, idle: after the only 250", rounds=50)
-async def power_idle(folder: Path, rounds: int, seed: int) -> Score:
+@row("power cut, ext4, idle: after the only 250", rounds=150)
+async def power_ext4_idle(folder: Path, rounds: int, seed: int) -> Score:
     return await _cuts(folder, rounds, seed, "ext4", idle=True)
 
 
-@row("power cut, ext4, and another during recovery", rounds=50)
-async def power_recovering(folder: Path, rounds: int, seed: int) -> Score:
+@row("power cut, xfs, idle: after the only 250", rounds=150)
+async def power_xfs_idle(folder: Path, rounds: int, seed: int) -> Score:
+    return await _cuts(folder, rounds, seed, "xfs", idle=True)
+
+
+@row("power cut, ext4, and another during recovery", rounds=175)
+async def power_ext4_recovering(folder: Path, rounds: int, seed: int) -> Score:
     return await _cuts(folder, rounds, seed, "ext4", again=True)
+
+
+@row("power cut, xfs, and another during recovery", rounds=175)
+async def power_xfs_recovering(folder: Path, rounds: int, seed: int) -> Score:
+    return await _cuts(folder, rounds, seed, "xfs", again=True)
 
 
 async def _cuts(folder: Path, rounds: int, seed: int, kind: str, *, idle: bool = False, again: bool = False) -> Score:

@@ -1,11 +1,13 @@
 """Stops and clocks: SIGSTOP, SIGTERM, SIGHUP under load; the wall clock jumps."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import time
 from pathlib import Path
 
+from relay.process.supervisor import UNRESPONSIVE_AFTER
 from tests.faults.campaign import CannotError, row
 from tests.support.ledger import Score
 from tests.support.running import processor_time
@@ -17,6 +19,7 @@ _FAKETIME = (
 )
 _STOPPED = 3.0
 """Seconds of a SIGSTOP."""
+_LONG = 120.0
 
 
 @row("SIGTERM under load, then a start", rounds=10)
@@ -56,7 +59,7 @@ async def sighup(folder: Path, rounds: int, seed: int) -> Score:
         return score
 
 
-@row("SIGSTOP of a worker for 3 s, of two", rounds=4, segment=4)
+@row("SIGSTOP of a worker for 3 s, of two", rounds=4)
 async def sigstop(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed) as on:
         await on.begin(workers=2)
@@ -69,6 +72,76 @@ async def sigstop(folder: Path, rounds: int, seed: int) -> Score:
             on.events += 1
             await on.answering()
         return await on.settle()
+
+
+@row("SIGSTOP of all processes for 120 s", rounds=1, segment=1, long=True)
+async def sigstop_all(folder: Path, rounds: int, seed: int) -> Score:
+    """Nobody may be taken for hung afterwards, and every reply comes."""
+    async with stage(folder, seed=seed, load={"patience": 2 * _LONG}) as on:
+        await on.begin(workers=2)
+        for _ in range(rounds):
+            await on.answering()
+            assert on.relay.process is not None
+            before = on.workers()
+            os.killpg(on.relay.process.pid, signal.SIGSTOP)
+            await asyncio.sleep(_LONG)
+            os.killpg(on.relay.process.pid, signal.SIGCONT)
+            on.events += 1
+            await on.answering()
+            await asyncio.sleep(_STOPPED)
+            if on.workers() != before:
+                on.wrong.append("a worker was killed for having been stopped with all others")
+        return await on.settle()
+
+
+@row("SIGSTOP of a worker that has the turn to write, of two, until it is replaced", rounds=1, segment=5)
+async def hung_worker(folder: Path, rounds: int, seed: int) -> Score:
+    """The other one can commit nothing until the supervisor kills it."""
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for n in range(rounds):
+            worker = await _stop_in_turn(on)
+            async with asyncio.timeout(2 * UNRESPONSIVE_AFTER):
+                while worker in on.workers() or len(on.workers()) < 2:
+                    await asyncio.sleep(0.05)
+            await on.answering()
+            on.recoveries.append(time.time() - on.faults[-1])
+            if on.relay.log.count("child does not respond") != n + 1:
+                on.wrong.append("the log does not say that a worker did not respond")
+        await on.load.stop()
+        # A body file whose message never came to be stays until the next start, which sweeps.
+        await on.relay.stop(signal.SIGTERM)
+        await on.relay.start()
+        return await on.settle()
+
+
+async def _stop_in_turn(on: Stage) -> int:
+    """Stop a worker, again and again, until it is one that has `writer.lock`."""
+    lock = on.data_dir / "writer.lock"
+    async with asyncio.timeout(60):
+        while True:
+            await asyncio.sleep(on.random.uniform(0.01, 0.05))
+            worker = on.random.choice(on.workers())
+            os.kill(worker, signal.SIGSTOP)
+            on.faults.append(time.time())
+            await asyncio.sleep(0.2)  # the other one ends what it has begun
+            if await asyncio.to_thread(_held, lock):
+                return worker
+            on.faults.pop()
+            os.kill(worker, signal.SIGCONT)
+
+
+def _held(lock: Path) -> bool:
+    """Whether somebody has the lock all the time: between the commits of a worker that lives it is free."""
+    with lock.open("rb") as file:
+        for _ in range(500):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.001)
+            else:
+                return False
+    return True
 
 
 @row("the wall clock jumps by 5 days", rounds=2, segment=2)

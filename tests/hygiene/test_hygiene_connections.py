@@ -1,4 +1,4 @@
-"""How many connections a client, and all together, can have: over listeners, workers and their deaths. And a full disk."""
+"""How many connections a client, and all together, can have, over listeners, workers and their deaths; a full disk."""
 
 import asyncio
 import contextlib

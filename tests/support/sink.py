@@ -26,8 +26,8 @@ class Sink:
         self.ledger = ledger
         self.delay = delay
         self.taken = 0
-        self.on_taken: Callable[[], None] | None = None
-        """Called right after a 250 for a whole message was handed to the kernel."""
+        self.on_taken: Callable[[int], None] | None = None
+        """Called right after a 250 for a whole message was handed to the kernel, with the peer's port."""
         self.postponed: set[str] = set()
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self.sink.taken += 1
         self.transport.write(b"250 2.0.0 taken\r\n")
         if self.sink.on_taken is not None:
-            self.sink.on_taken()
+            self.sink.on_taken(self.transport.get_extra_info("peername")[1])
 
 
 def _damage(content: bytes) -> str:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,8 +21,9 @@ from tests.support.running import Relay
 from tests.support.sink import Sink
 from tests.support.world import World, world
 
-AIMS = ("random", "after 250", "after delivery")
-"""When a fault strikes: any time; right after the client read a 250; right after the receiving side wrote one."""
+AIMS = ("random", "after 250", "after delivery", "after mark")
+"""When a fault strikes: any time; right after the client read a 250; right after the receiving side wrote one; right
+after the relay logged one, which it does when the mark is durable."""
 _FINAL = re.compile(r"event=(delivered|failed|expired) .*?\bid=(\S+).*?\bto=(\S+)")
 
 
@@ -38,14 +40,25 @@ class Stage:
         """What a row found wrong beside the ledgers."""
         self.environment: dict[str, str] = {}
         """Variables for the relay's processes."""
+        self.struck: int = 0
+        """Port of the peer whose 250 the last fault followed; 0 where it followed none."""
         self.events = 0
         """Faults that excuse nothing: they are counted, but no double may follow from them."""
         host, address = stage_world.address("back.test", *(f"d{n}.test" for n in range(8)))
         self.sink = Sink(address, stage_world.port, self.ledger, delay)
         self.host = host
         self.relay: Relay
+        self.keeper: socket.socket
         self.load: Load
         self._load = {"seed": seed} | load
+
+    def _keep_port(self) -> None:
+        """While the relay is down, nobody else may be given its port: other stages, outgoing connections."""
+        keeper = socket.socket()
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keeper.bind(("127.0.0.1", self.relay.plain))
+        self.keeper = keeper
 
     async def begin(self, *, load: bool = True, **settings: Any) -> None:
         """Start the relay and, unless messages are to be sent one by one, the load."""
@@ -61,6 +74,7 @@ class Stage:
             "limits": {"free_disk": "1MiB"},
         }
         self.relay = await self.world.start(environment=self.environment, **(defaults | settings))
+        self._keep_port()
         self.load = Load(self.relay.plain, self.ledger, **self._load)
         if load:
             self.load.start()
@@ -75,14 +89,34 @@ class Stage:
         pid = self.relay.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
+    def owners(self) -> dict[int, int]:
+        """Which worker has which connection, by a port that is not a server's: the client's, or ours to the sink."""
+        ports: dict[str, int] = {}
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, _, _, _, _, _, _, inode, *_ = line.split()
+            near, far = (int(end.rpartition(":")[2], 16) for end in (local, remote))
+            if near == self.relay.plain:
+                ports[inode] = far
+            elif far == self.sink.port:
+                ports[inode] = near
+        owners: dict[int, int] = {}
+        for pid in self.workers():
+            with contextlib.suppress(OSError):
+                for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                    name = str(descriptor.readlink())
+                    if name.startswith("socket:[") and (port := ports.get(name[8:-1])):
+                        owners[port] = pid
+        return owners
+
     async def aimed(self, aim: str, strike: Callable[[], Any]) -> None:
         """Call `strike` at the moment that `aim` names, and note the time of the fault."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def now(*_: object) -> None:
+        def now(port: int = 0) -> None:
             if done.done():
                 return
             self.load.on_answer = self.sink.on_taken = None
+            self.struck = port
             strike()
             self.faults.append(time.time())
             done.set_result(None)
@@ -92,10 +126,20 @@ class Stage:
             self.load.on_answer = now
         elif aim == "after delivery":
             self.sink.on_taken = now
+        elif aim == "after mark":
+            await self._marked()
+            now()
         else:
             now()
         async with asyncio.timeout(60):
             await done
+
+    async def _marked(self) -> None:
+        with (self.world.folder / "stderr.log").open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            async with asyncio.timeout(60):
+                while b"event=delivered" not in log.read():
+                    await asyncio.sleep(0.001)
 
     def kill(self) -> None:
         """kill -9 to the supervisor and all workers, at once; their end is awaited by `restart`."""
@@ -134,7 +178,7 @@ class Stage:
         score.faults += self.events
         score.wrong += self.wrong
         score.wrong += [f"{self.load.hangs} replies never came"] * bool(self.load.hangs)
-        score.wrong += self._litter()
+        score.wrong += await self._litter()
         if not score.clean:
             self._dump(score)
         return score
@@ -161,10 +205,16 @@ class Stage:
             self.ledger.told[key] = self.ledger.told.get(key, 0) + 1
             assert kind
 
-    def _litter(self) -> list[str]:
-        """With an empty queue there is no body file, temporary or kept."""
-        left = [path.name for path in (self.data_dir / "bodies").glob("*/*")]
-        return [f"{len(left)} body files stay behind: {left[:3]}"] if left and not self._live() else []
+    async def _litter(self) -> list[str]:
+        """With an empty queue there is no body file, temporary or kept, a moment after the last commit."""
+        deadline = time.monotonic() + 5
+        while left := [path.name for path in (self.data_dir / "bodies").glob("*/*")]:
+            if self._live():
+                return []
+            if time.monotonic() > deadline:
+                return [f"{len(left)} body files stay behind: {left[:3]}"]
+            await asyncio.sleep(0.05)
+        return []
 
     def _dump(self, score: Score) -> None:
         """Leave the evidence beside the settings."""
@@ -190,6 +240,7 @@ async def stage(
         finally:
             if hasattr(on, "load"):
                 await on.load.stop()
+                on.keeper.close()
             if hasattr(on, "relay"):
                 await asyncio.to_thread(on.relay.kill)
             if on.sink._server is not None:
