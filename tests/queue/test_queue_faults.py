@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from relay_queue.model import Body, Put, Selection
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError, QueueFullError
 from relay_queue.sqlite import open_admin, open_queue
 from relay_queue.sqlite.connect import FILE_NAME
+from relay_queue.sqlite.writer import _BURST, _INTERVAL
 from relay_queue.states import State
 from tests.support.queues import NOW, a_mark, a_put, exists, in_hand
 
@@ -104,6 +106,38 @@ async def test_one_bad_operation_fails_alone(sqlite_pair):
     assert results[-1] == []
     assert {entry.message.id for entry in admin.select(Selection())} == {put.entry.message.id for put in good}
     assert queue.failed() is None
+
+
+async def test_a_mark_that_an_admin_crossed_does_not_touch_the_others_of_its_batch(sqlite_pair):
+    queue, admin = sqlite_pair.queue, sqlite_pair.admin
+    plain, crossed, lost = in_hand(), in_hand(), in_hand()
+    for put in (plain, crossed, lost):
+        await queue.put(put)
+    admin.steer(Action.HOLD, Selection(ids=(crossed.entry.message.id,)), now=NOW)
+    notice, new = a_put(sender=""), a_put()
+    results = await asyncio.gather(
+        queue.mark([a_mark(plain, State.DELIVERED)]),
+        queue.mark([a_mark(crossed, State.QUEUED)]),
+        queue.mark([a_mark(lost, State.FAILED, owner=7)], [notice]),
+        queue.put(new),
+    )
+    assert [len(refused or ()) for refused in results] == [0, 0, 1, 0]
+    states = {entry.message.id: entry.recipients[0].state for entry in admin.select(Selection())}
+    assert states == {
+        crossed.entry.message.id: State.HELD,
+        lost.entry.message.id: State.ACTIVE,
+        new.entry.message.id: State.QUEUED,
+    }
+    assert [end.message_id for end in admin.ended()] == [plain.entry.message.id]
+
+
+async def test_commits_that_follow_each_other_closely_wait_for_company(sqlite_pair):
+    queue = sqlite_pair.queue
+    before, began = queue.writer.commits, time.monotonic()
+    for _ in range(100):
+        await queue.put(a_put())
+    most = (time.monotonic() - began) / _INTERVAL + _BURST + 2
+    assert queue.writer.commits - before <= most
 
 
 async def test_what_gathers_during_a_commit_is_one_transaction(sqlite_pair):
