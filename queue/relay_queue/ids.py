@@ -44,7 +44,7 @@ def new_id(now: float | None = None) -> str:
 
 
 def _random() -> int:
-    # From the kernel in blocks: a call for each id costs as much as all else about it ten times over (measured: 15 us).
+    # From the kernel in blocks: a call for each id took 15 us, more than all else about it.
     global _pool, _used  # noqa: PLW0603 -- as above
     if _used == len(_pool):
         _pool, _used = os.urandom(_POOL), 0

@@ -66,7 +66,8 @@ CREATE TEMP TRIGGER ended_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 
 END
 
 -- name: moved_recipient
--- Deferred, held or quarantined.
+-- Deferred, held or quarantined. The question whether the mark is plain stands here again, for SQLite does not say in which
+-- order triggers run: in one of its own it might be asked after the recipient is gone.
 CREATE TEMP TRIGGER moved_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 3 BEGIN
     SELECT RAISE(ABORT, 'a mark is not plain')
     WHERE NEW.owner IS NOT NULL AND NOT EXISTS (
