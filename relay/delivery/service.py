@@ -25,7 +25,7 @@ from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
 from relay_config.schema import Settings
 from relay_queue.model import Body, Entry, Message, Put, Recipient
-from relay_queue.protocol import Action, BodyDamagedError, Queue
+from relay_queue.protocol import Action, BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
 _SWEEP_EVERY = 60.0
@@ -65,6 +65,8 @@ class Delivery:
         self.marker = Marker(queue, recorder, dsn, owner=slot, wall=wall, admit=self.admit, offer=self.offer)
         self._intake = Intake(self.lanes, queue, self.marker, recorder, self, slot=slot, notify=notify, wall=wall)
         self._sweeper: asyncio.TimerHandle | None = None
+        self._resuming: asyncio.Task[None] | None = None
+        """Waits for the first suspension to end."""
 
     # -- the accept path ------------------------------------------------------------------------------------------
 
@@ -88,6 +90,8 @@ class Delivery:
         """Start nothing more, give transactions on the wire `grace` seconds to end, give the rest back to the queue."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        if self._resuming is not None:
+            self._resuming.cancel()
         await self._intake.stop()
         lanes = list(self.lanes.running.values())
         stopping = [asyncio.ensure_future(lane.stop()) for lane in lanes]
@@ -123,9 +127,14 @@ class Delivery:
         self._intake.wake(domain)
 
     async def reload_suspensions(self) -> None:
-        """Read the suspensions again; what they stop goes back to the queue."""
-        self.lanes.suspend(await self._queue.suspensions())
+        """Read the suspensions again; what they stop goes back to the queue. Again when the first of them ends."""
         now = self._wall()
+        lasting = [stop for stop in await self._queue.suspensions() if stop.until is None or stop.until > now]
+        if self._resuming is not None and self._resuming is not asyncio.current_task():
+            self._resuming.cancel()
+        ends = [stop.until for stop in lasting if stop.until is not None]
+        self._resuming = self._loop.create_task(self._resume(min(ends))) if ends else None
+        self.lanes.suspend(lasting)
         for lane in self.lanes.running.values():
             stopped = [work for work in lane.planner.ready if self._stopped(lane, work)]
             if stopped:
@@ -133,6 +142,14 @@ class Delivery:
                     lane.planner.ready.remove(work)
                 self.marker.release(stopped, due_at=now)
         self._intake.wake(None)
+
+    async def _resume(self, at: float) -> None:
+        """Let mail go on when a suspension has ended by the wall clock."""
+        await asyncio.sleep(min(at - self._wall(), _SWEEP_EVERY))  # in steps, as that clock may jump
+        try:
+            await self.reload_suspensions()
+        except QueueError as error:
+            self._recorder.problem("suspensions", error)
 
     async def withdraw(self) -> None:
         """Carry out what admins want of recipients in hand; those on the wire end first."""
@@ -155,15 +172,23 @@ class Delivery:
         if over is not None:
             self._put_back(lane, over)
             lane.kick()
-        message = work.message
         body = work.body
         if body is None or body.file is not None:
             try:
-                body = await self._read(message, body)
+                body = await self._read(work.message, body)
             except BodyDamagedError as error:
                 self._quarantine(work, error)
                 return None
             work.body = body
+        return self._outgoing(work, body)
+
+    def following(self, work: Work) -> Outgoing:
+        """The transaction for a work whose message is in memory."""
+        assert work.body is not None, "only such works follow"
+        return self._outgoing(work, work.body)
+
+    def _outgoing(self, work: Work, body: Body) -> Outgoing:
+        message = work.message
         return Outgoing(
             message.sender,
             [OutgoingRecipient(r.address, r.notify, r.orcpt) for r in work.recipients],

@@ -204,6 +204,21 @@ async def test_a_suspension_gives_waiting_mail_back_and_its_end_resumes(pair):
         await receiver.wait(2)
 
 
+@pytest.mark.parametrize(("kind", "value"), [("domain", "example.test"), ("site", "mx.test"), ("user", "app")])
+async def test_a_suspension_ends_in_time(pair, kind, value):
+    async with delivering(pair) as (bench, receiver):
+        pair.admin.suspend(kind, value, "gone already", time.time() - 1, time.time())
+        await bench.delivery.reload_suspensions()
+        await bench.accept("a@example.test", user="app")
+        await receiver.wait(1)
+        pair.admin.suspend(kind, value, "for a moment", time.time() + 0.5, time.time())
+        await bench.delivery.reload_suspensions()
+        await bench.accept("b@example.test", user="app")
+        await bench.until(lambda: bench.states() == ["queued"])
+        await receiver.wait(2)
+        assert receiver.messages[1].at - receiver.messages[0].at > 0.4
+
+
 async def test_mail_of_a_suspended_user_waits(pair):
     pair.admin.suspend("user", "spammer", "compromised", None, time.time())
     async with delivering(pair) as (bench, receiver):
