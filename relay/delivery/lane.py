@@ -17,6 +17,8 @@ WINDOW_SECONDS = 10.0
 WINDOW_MOST = 1000
 """Transactions held in memory per lane, at most."""
 
+PAUSE_JITTER = 0.1
+"""Part of a pause that is random."""
 _UNPROVEN_MOST = 2
 """Connections being opened at once to a site that has not yet taken one."""
 
@@ -159,7 +161,7 @@ class LanePlanner:
         self.failures += 1
         self.proven = False
         pause = min(self.limits.backoff * 2.0 ** min(self.failures - 1, 30), self.limits.backoff_max)
-        self.paused_until = now + pause * (0.9 + 0.2 * random)
+        self.paused_until = now + pause * (1 + PAUSE_JITTER * (2 * random - 1))
         self.cause = cause
         return self.paused_until
 
