@@ -79,6 +79,14 @@ class Queue(Protocol):
         """
         ...
 
+    async def hasten(self, untried: float, tried: float, due_at: float) -> int:
+        """Make QUEUED recipients that wait for too long due at `due_at`; returns how many.
+
+        Too long is a due time after `untried`, or after `tried` once an attempt was made: one that nobody can have set
+        by the clock as it goes now (both lie after `due_at`). In small steps, each durable: other changes come between.
+        """
+        ...
+
     async def recover(self, owner: int | None) -> int:
         """Give back what a worker that died (None: any worker) had in hand. Returns how many.
 

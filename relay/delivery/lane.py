@@ -16,6 +16,8 @@ WINDOW_SECONDS = 10.0
 """A window holds what a rate allows in this time; the rest waits in the queue, where it can be seen and steered."""
 WINDOW_MOST = 1000
 """Transactions held in memory per lane, at most."""
+PAUSE_JITTER = 0.1
+"""Part of a pause that is random."""
 
 _FOLLOW_SECONDS = 0.5
 """Where transactions take longer on average, none goes out behind another: it would wait for the reply to that one."""
@@ -191,7 +193,7 @@ class LanePlanner:
         self.failures += 1
         self.proven = False
         pause = min(self.limits.backoff * 2.0 ** min(self.failures - 1, 30), self.limits.backoff_max)
-        self.paused_until = now + pause * (0.9 + 0.2 * random)
+        self.paused_until = now + pause * (1 + PAUSE_JITTER * (2 * random - 1))
         self.cause = cause
         return self.paused_until
 

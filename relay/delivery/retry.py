@@ -5,7 +5,11 @@ Never sleeps, reads no clock and no random source: both are handed in.
 
 from dataclasses import dataclass
 
-from relay_config.schema import Retry
+from relay.delivery.lane import PAUSE_JITTER
+from relay_config.schema import Retry, Settings
+
+_LEAST_LATEST = 600.0
+"""Seconds: more than mail waits that was never tried (as of a suspended user), and than clocks are put right by."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,3 +44,15 @@ def decide(retry: Retry, *, attempts: int, received_at: float, now: float, rando
 def expires_at(retry: Retry, received_at: float) -> float:
     """Until when a message is tried, as told in delay notices."""
     return received_at + retry.expire_after
+
+
+def latest(settings: Settings, now: float) -> tuple[float, float]:
+    """The latest due times that can have been set by now: of what was never tried, and of all else.
+
+    Later ones are of a clock that was set back since, or of settings with longer waits.
+    """
+    throttle = settings.throttle
+    overrides = (*throttle.site.values(), *throttle.domain.values())
+    pause = max([throttle.backoff_max, *(override.backoff_max or 0.0 for override in overrides)])
+    wait = max(settings.retry.schedule) * (1 + settings.retry.jitter)
+    return now + _LEAST_LATEST, now + max(_LEAST_LATEST, wait, pause * (1 + PAUSE_JITTER))

@@ -62,6 +62,7 @@ _PROCESS_LEVELS: Final = {
     "child does not respond": Level.ERROR,
     "killing": Level.WARNING,
     "reload refused": Level.WARNING,
+    "clock set back": Level.WARNING,
     "log not opened": Level.WARNING,
 }
 _LEVELS: Final = {level.name.lower(): level for level in Level}

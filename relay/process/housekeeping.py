@@ -1,11 +1,17 @@
-"""What a worker does on the side: forgets old history in small steps, and says aloud that the queue has stopped."""
+"""What a worker does on the side.
+
+It forgets old history in small steps, lets no mail wait for a time by a clock that was set back since, and says aloud
+that the queue has stopped.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from relay.delivery.retry import latest
 from relay.events.log import EventLog
+from relay.process.clock import Clock
 from relay.process.marker import MARKER
 from relay_config.schema import Settings
 from relay_queue.protocol import Queue, QueueError
@@ -28,6 +34,8 @@ class Housekeeping:
         log: EventLog,
         slot: int,
         on_queue_failed: Callable[[], None],
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._queue = queue
@@ -35,18 +43,20 @@ class Housekeeping:
         self._slot = slot
         self._marker = Path(settings.data_dir) / "run" / f"{MARKER}{slot}"
         self._on_queue_failed = on_queue_failed
-        self._task: asyncio.Task[None] | None = None
+        self._wall = wall
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin; an earlier run's failure is over once its successor runs."""
         self._marker.unlink(missing_ok=True)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._watch_clock())]
 
     async def stop(self) -> None:
         """End at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reload(self, settings: Settings) -> None:
         """Take new settings."""
@@ -65,6 +75,30 @@ class Housekeeping:
             await asyncio.sleep(_LOOK_EVERY)
         self._queue_failed(reason)
 
+    async def _watch_clock(self) -> None:
+        """Hasten what waits for too long: at the start, and whenever the clock was set back."""
+        clock = Clock(self._wall(), time.monotonic())
+        # Each worker when it starts: what its predecessor had in hand came back with the due times it had.
+        wanted = True
+        while self._queue.failed() is None:
+            back = clock.set_back(self._wall(), time.monotonic())
+            if back and self._slot == 0:
+                self._log.process("clock set back", seconds=round(back))
+                wanted = True
+            if wanted:
+                try:
+                    await self._hasten()
+                    wanted = False
+                except QueueError as error:
+                    self._log.problem("hasten", error)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _hasten(self) -> None:
+        now = self._wall()
+        untried, tried = latest(self._settings, now)
+        if count := await self._queue.hasten(untried, tried, now):
+            self._log.process("hastened", recipients=count)
+
     def _queue_failed(self, reason: str) -> None:
         """Leave word for `relay check`: new connections are answered 421 from here on."""
         self._on_queue_failed()
@@ -77,8 +111,8 @@ class Housekeeping:
 
     async def _prune(self) -> None:
         keep = self._settings.history.keep
-        self._log.prune(time.time() - keep)
+        self._log.prune(self._wall() - keep)
         forgotten = _STEP
         while forgotten >= _STEP:
             await asyncio.sleep(_BETWEEN)
-            forgotten = await self._queue.prune(time.time() - keep, _STEP)
+            forgotten = await self._queue.prune(self._wall() - keep, _STEP)

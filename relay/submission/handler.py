@@ -83,12 +83,14 @@ class SubmissionHandler:
         keys: KeyRing,
         verifier: Verifier | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         shared: Shared | None = None,
         slot: int = 0,
     ) -> None:
         """`verifier` defaults to the users of the data folder; raises `UserFileError` where their file is damaged.
 
-        `shared` and the worker's `slot` in it: None counts alone.
+        `shared` and the worker's `slot` in it: None counts alone. `clock` dates messages; limits count by `steady`,
+        which is the same in all workers and goes on when the clock is set.
         """
         self._queue = queue
         self._outlet = outlet
@@ -96,6 +98,7 @@ class SubmissionHandler:
         self._passwords: ThreadPoolExecutor | None = None
         self._verifier = verifier if verifier is not None else self._users_of(settings)
         self._clock = clock
+        self._steady = steady
         self._rules = _Rules.of(settings, keys, clock)
         shared = shared if shared is not None else Shared(slot + 1)
         self._quota = Quota(shared.usage.column(slot))
@@ -153,7 +156,7 @@ class SubmissionHandler:
             # Users need the null sender for read receipts (RFC 8098 §3).
             if sender and not policy(identity.senders).allows(sender, transaction.sender_domain):
                 return texts.SENDER_DENIED
-            exceeded = self._messages_exceeded(identity, 1, self._clock())
+            exceeded = self._messages_exceeded(identity, 1, self._steady())
             if exceeded is not None:
                 return exceeded
         elif self._auth_of(peer) == "required":
@@ -175,7 +178,7 @@ class SubmissionHandler:
             if not peer.trusted:
                 return texts.NO_RELAY_AUTH if auth == "optional" else texts.NO_RELAY
             return None
-        return self._recipients_exceeded(identity, len(transaction.recipients) + 1, self._clock())
+        return self._recipients_exceeded(identity, len(transaction.recipients) + 1, self._steady())
 
     def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
         """See `Handler`."""
@@ -192,15 +195,15 @@ class SubmissionHandler:
     def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
         """See `Handler`."""
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        now = self._clock()
+        steady = self._steady()
         try:
-            drafted = self._draft(peer, transaction, content, now)
+            drafted = self._draft(peer, transaction, content, steady)
             if isinstance(drafted, Reply):
                 content.discard()
                 reply.set_result(drafted)
                 return reply
             if peer.identity is not None and self._limited:
-                reply.add_done_callback(partial(self._settle, peer.identity.user, len(transaction.recipients), now))
+                reply.add_done_callback(partial(self._settle, peer.identity.user, len(transaction.recipients), steady))
             if drafted.slow:
                 signed = asyncio.get_running_loop().run_in_executor(self._threads, drafted.sign)
                 signed.add_done_callback(partial(self._signed, peer, drafted, reply))
@@ -213,13 +216,14 @@ class SubmissionHandler:
 
     # -- steps of an acceptance -------------------------------------------------------------------------------------
 
-    def _draft(self, peer: Peer, transaction: Transaction, content: Incoming, now: float) -> Draft | Reply:
+    def _draft(self, peer: Peer, transaction: Transaction, content: Incoming, steady: float) -> Draft | Reply:
         """Check and fix a whole message."""
         rules, identity = self._rules, peer.identity
         if identity is None and (self._auth_of(peer) == "required" or not peer.trusted):
             # The session refused every RCPT already; this line is what "never an open relay" rests on.
             return texts.NO_RELAY
         assert content.header is not None, "the session closes the content"
+        now = self._clock()
         facts = Facts(
             id=new_id(now),
             hostname=rules.hostname,
@@ -232,7 +236,7 @@ class SubmissionHandler:
             return fixed
         if identity is not None and not _authors_allowed(identity, fixed):
             return texts.AUTHOR_DENIED
-        exceeded = None if identity is None else self._charge(identity, len(transaction.recipients), now)
+        exceeded = None if identity is None else self._charge(identity, len(transaction.recipients), steady)
         if exceeded is not None:
             return exceeded
         return draft(peer, transaction, content, fixed, facts, rules.keys.find(fixed.authors[0].domain))
@@ -340,7 +344,7 @@ class SubmissionHandler:
 
     async def _authenticate(self, peer: Peer, user: str, password: str) -> Identity | Reply:
         client, limit = client_key(peer.address), self._rules.limits.auth_failures_per_minute
-        wait = self._failures.wait(client, user, limit, self._clock())
+        wait = self._failures.wait(client, user, limit, self._steady())
         if wait:
             # Not checked at all: a guess must not be confirmed while the guesser should wait.
             self._recorder.authenticated(peer, user, success=False)
@@ -356,9 +360,9 @@ class SubmissionHandler:
         if identity is None:
             # Counted after the check: counting before would keep out an application that opens its whole pool at once.
             # Guesses made at the same time pass the limit by no more than a client may have connections.
-            self._failures.failed(client, user, self._clock())
+            self._failures.failed(client, user, self._steady())
             return texts.WRONG_PASSWORD
-        self._failures.succeeded(client, user, self._clock())
+        self._failures.succeeded(client, user, self._steady())
         return identity
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.retry import decide
-from relay_config.schema import Retry
+from relay.delivery.retry import decide, latest
+from relay_config.schema import LaneOverride, Retry, Settings, Throttle
 from relay_config.words import Duration
 
 RETRY = Retry(
@@ -58,3 +58,18 @@ def test_jitter_stays_within_its_part(random, attempts, age):
     due_at = at(attempts, age, retry, random).due_at
     assert due_at is not None
     assert 80 - 1e-6 <= due_at - (1000 + age) <= 120 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("schedule", "pause", "special_pause", "wait"),
+    [((1,), 60, 120, 600), ((3600, 60), 1800, 1800, 4320), ((60,), 7200, 1, 7920), ((60,), 60, 7200, 7920)],
+)
+def test_no_due_time_is_later_than_the_longest_wait_allows(schedule, pause, special_pause, wait):
+    special = {"a.test": LaneOverride(), "b.test": LaneOverride(backoff_max=Duration(special_pause))}
+    settings = Settings(
+        hostname="relay.test",
+        data_dir="data",
+        retry=Retry(schedule=tuple(Duration(step) for step in schedule), jitter=0.2),
+        throttle=Throttle(backoff_max=Duration(pause), domain=special),
+    )
+    assert latest(settings, 1000.0) == (1600.0, pytest.approx(1000.0 + wait))

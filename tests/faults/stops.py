@@ -10,7 +10,7 @@ from pathlib import Path
 from relay.process.supervisor import UNRESPONSIVE_AFTER
 from tests.faults.campaign import CannotError, row
 from tests.support.ledger import Score
-from tests.support.running import processor_time
+from tests.support.running import processor_time, until
 from tests.support.stage import Stage, stage
 
 _FAKETIME = (
@@ -154,7 +154,12 @@ async def clock_back(folder: Path, rounds: int, seed: int) -> Score:
     return await _jumps(folder, rounds, seed, -86_400)
 
 
-async def _jumps(folder: Path, rounds: int, seed: int, seconds: int) -> Score:
+@row("the wall clock is set back by a day between SIGTERM and the next start", rounds=2, segment=2)
+async def clock_back_stopped(folder: Path, rounds: int, seed: int) -> Score:
+    return await _jumps(folder, rounds, seed, -86_400, stopped=True)
+
+
+async def _jumps(folder: Path, rounds: int, seed: int, seconds: int, *, stopped: bool = False) -> Score:
     """Under load with recipients that wait for their second attempt: nobody expires, nobody waits for a day."""
     library = next((path for path in _FAKETIME if path.exists()), None)
     if library is None:
@@ -168,26 +173,28 @@ async def _jumps(folder: Path, rounds: int, seed: int, seconds: int) -> Score:
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        await on.begin(retry={"schedule": ["1s"], "expire_after": "2d"})
+        await on.begin(retry={"schedule": ["10s"], "expire_after": "2d"})
         offset = 0
         for _ in range(rounds):
             await on.answering()
             await asyncio.sleep(1)  # all routes are known: a failed look-up is remembered for a minute
             usual = await _cpu_of(on)
+            await until(lambda: not on.sink.postponed.isdisjoint(on._live()))
             offset += seconds
+            if stopped:
+                await on.relay.stop(signal.SIGTERM)
             replacement = folder / "clock.new"
             replacement.write_text(f"{offset:+d}\n")
             replacement.rename(clock)
             on.events += 1
+            if stopped:
+                await on.relay.start()
+                await on.answering()
             await asyncio.sleep(1.5)
             if (now := await _cpu_of(on)) > 2 * usual + 0.3:
                 on.wrong.append(f"a busy loop after the jump: {now:.0%} of a processor, {usual:.0%} before")
             await on.answering()
-        if seconds < 0:
-            # Those who wait do so until their time comes by this clock; an admin may end it.
-            await on.load.stop()
-            await on.relay.command("queue", "flush", "--all")
-        score = await on.settle()
+        score = await on.settle(60)
         if waiting := on._live():
             score.wrong.append(f"{len(waiting)} recipients wait although all could be delivered: {waiting[:3]}")
         return score

@@ -32,6 +32,7 @@ QUICK = {
     "sigstop": 1,
     "clock-forward": 1,
     "clock-back": 1,
+    "clock-back-stopped": 1,
 }
 """Rounds; one for every other row."""
 

@@ -88,7 +88,7 @@ def work_of(connection, query, given):
     return len(ticks), len(rows)
 
 
-async def test_claim_and_due_cost_the_same_however_many_wait(sqlite_pair, connection):
+async def test_claim_due_and_hasten_cost_the_same_however_many_wait(sqlite_pair, connection):
     costs = []
     for recipients in (50, 5000):
         put = a_put(*(f"u{n}@d{n % 50}.test" for n in range(recipients)))
@@ -97,9 +97,19 @@ async def test_claim_and_due_cost_the_same_however_many_wait(sqlite_pair, connec
             connection, SERVER["claimable"], {"domain": "d7.test", "tried": 0, "now": NOW + 9, "limit": 1}
         )
         due = work_of(connection, SERVER["due"], {"after": "", "limit": 100})
+        given = {"domains": '["d7.test", "d8.test"]', "tried": 0, "latest": NOW + 9, "due_at": NOW, "limit": 9}
+        hastened = work_of(connection, SERVER["hasten"], given)
         assert (claimed[1], due[1]) == (1, 50)
-        costs.append(claimed[0] + due[0])
+        costs.append(claimed[0] + due[0] + hastened[0])
     assert costs[1] <= costs[0] * 1.2 + 2, costs
+
+
+async def test_many_are_hastened_in_many_transactions(sqlite_pair):
+    queue = sqlite_pair.queue
+    await queue.put(a_put(*(f"u{n}@x.test" for n in range(1000)), recipient={"due_at": NOW + 9}))
+    commits = queue.writer.commits
+    assert await queue.hasten(NOW, NOW, NOW) == 1000
+    assert queue.writer.commits - commits >= 1000 / 200
 
 
 async def test_every_admin_query_is_sound_sql(connection):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,37 @@ async def test_due_tells_the_earliest_of_each_domain_in_order(queue):
     assert await queue.due(NOW, "", 10) == [("a.test", NOW + 1), ("b.test", NOW + 3), ("c.test", NOW + 1)]
     assert await queue.due(NOW, "a.test", 1) == [("b.test", NOW + 3)]
     assert await queue.due(NOW, "c.test", 10) == []
+
+
+async def test_what_waits_for_too_long_is_hastened_and_nothing_else(queue, admin):
+    tried = {"attempts": 2, "reply": "450 later"}
+    puts = [
+        a_put("a@x.test", "b@y.test", recipient={"due_at": NOW + 601}),
+        a_put("c@x.test", recipient={"due_at": NOW + 600}),
+        a_put("d@x.test", recipient={"due_at": NOW + 3601, **tried}),
+        a_put("e@z.test", recipient={"due_at": NOW + 3600, **tried}),
+        in_hand("f@x.test"),
+        in_hand("g@x.test"),
+    ]
+    await asyncio.gather(*(queue.put(put) for put in puts))
+    await queue.mark([a_mark(puts[5], State.QUEUED, due_at=NOW + 9000)])
+    admin.steer(Action.HOLD, Selection(ids=(puts[5].entry.message.id,)), now=NOW)
+    before = {r.address: r for entry in admin.select(Selection()) for r in entry.recipients}
+    assert await queue.hasten(NOW + 600, NOW + 3600, NOW - 5) == 3
+    after = {r.address: r for entry in admin.select(Selection()) for r in entry.recipients}
+    hastened = {"a@x.test", "b@y.test", "d@x.test"}
+    assert after == {name: replace(r, due_at=NOW - 5) if name in hastened else r for name, r in before.items()}
+    assert sum(len(entry.recipients) for entry in await queue.claim(1, "x.test", 9, NOW)) == 2
+    assert await queue.hasten(NOW + 600, NOW + 3600, NOW) == 0
+
+
+async def test_many_are_hastened_in_many_domains(queue, monkeypatch):
+    monkeypatch.setattr("relay_queue.sqlite.store._HASTEN_PAGE", 7)
+    for attempts in (0, 1):
+        far = {"due_at": NOW + 9000, "attempts": attempts}
+        await queue.put(a_put(*(f"u{n}@d{n % 50:02}.test" for n in range(1000)), recipient=far))
+    assert await queue.hasten(NOW, NOW, NOW) == 2000
+    assert await queue.due(NOW, "", 99) == [(f"d{n:02}.test", NOW) for n in range(50)]
 
 
 async def test_a_delivered_recipient_goes_to_the_history(queue, admin):

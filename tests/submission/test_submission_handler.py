@@ -74,6 +74,7 @@ class World:
 
     def __init__(self, folder, *, keys=(), **limits):
         self.now = NOW
+        self.set_back = 0.0
         self.folder = folder
         self.store = Store(folder)
         self.queue = FailingQueue(self.store)
@@ -87,7 +88,8 @@ class World:
             self.recorder,
             keys=KeyRing({one.domain: [two for two in keys if two.domain == one.domain] for one in keys}),
             verifier=self.passwords,
-            clock=lambda: self.now,
+            clock=lambda: self.now - self.set_back,
+            steady=lambda: self.now,
         )
 
     def settings(self, networks=("127.0.0.0/8",), **limits):
@@ -481,6 +483,18 @@ async def test_guessing_is_slowed_down_by_client(tmp_path):
     assert await world.handler.authenticate(world.peer("198.51.100.1"), "alice", "right") == ALICE
     world.now += 61
     assert await world.handler.authenticate(peer, "alice", "right") == ALICE
+
+
+async def test_a_clock_set_back_neither_blocks_a_user_nor_forgives_a_guesser(tmp_path):
+    world = World(tmp_path, messages_per_hour=2, auth_failures_per_minute=2)
+    peer = world.alice()
+    assert [(await world.send(peer, HEAD)).code for _ in range(2)] == [250, 250]
+    await world.handler.authenticate(world.peer(), "alice", "wrong")
+    world.set_back = 86_400.0
+    await world.handler.authenticate(world.peer(), "alice", "wrong")
+    assert refusal(await world.handler.authenticate(world.peer(), "alice", "right")) == "454 4.7.0"
+    world.now += 3601
+    assert (await world.send(peer, HEAD)).code == 250
 
 
 async def test_many_right_logins_are_no_guessing(tmp_path):

@@ -86,6 +86,18 @@ class MemoryQueue:
                 earliest[recipient.domain] = min(known, recipient.due_at)
         return sorted(earliest.items())[:limit]
 
+    async def hasten(self, untried: float, tried: float, due_at: float) -> int:
+        """See `Queue.hasten`."""
+        self._ready()
+        found = [
+            recipient
+            for recipient in self._store.live()
+            if recipient.state is State.QUEUED and recipient.due_at > (tried if recipient.attempts else untried)
+        ]
+        for recipient in found:
+            recipient.due_at = due_at
+        return len(found)
+
     async def recover(self, owner: int | None) -> int:
         """See `Queue.recover`."""
         self._ready()
