@@ -5,6 +5,8 @@ receiver that takes one for a line end would read commands of the message's auth
 refuses or mends them, so finding one here is a fault of ours and stops the message.
 """
 
+from relay.smtp.line_ends import only_crlf
+
 
 class BareNewlineError(Exception):
     """The message has a CR or LF that is not part of a CRLF."""
@@ -23,7 +25,7 @@ class Stuffer:
         """The next block. A CR at its end waits for what follows.
 
         `checked`: these octets are proven to be those that were checked when the message was accepted (by the checksum
-        of their file), so their line ends are not counted once more.
+        of their file), so their line ends are not looked at once more.
         """
         if self._carry:
             block = self._carry + block
@@ -33,7 +35,7 @@ class Stuffer:
             block = block[:-1]
         if not block:
             return block
-        if not checked and len(block) - len(block.translate(None, b"\r\n")) != 2 * block.count(b"\r\n"):
+        if not checked and not only_crlf(block):
             raise BareNewlineError
         stuffed = block.replace(b"\r\n.", b"\r\n..")
         if self._line_start and block.startswith(b"."):

@@ -6,6 +6,7 @@ No loop over lines in Python. SECURITY: what is passed on holds no bare CR, bare
 """
 
 from relay.message.incoming import HeaderTooLargeError, Incoming
+from relay.smtp.line_ends import only_crlf
 from relay.smtp.server import texts
 from relay.smtp.server.texts import Canned
 
@@ -79,9 +80,7 @@ class Content:
         if b"\0" in piece:
             self._fail(texts.HAS_NUL)
             return
-        # All CR and LF belong to CRLFs if they are twice as many: two passes over the octets, where counting each
-        # kind takes three.
-        if len(piece) - len(piece.translate(None, b"\r\n")) != 2 * piece.count(b"\r\n"):
+        if not only_crlf(piece):
             if not self._normalise:
                 self._fail(texts.BAD_LINE_ENDS)
                 return
