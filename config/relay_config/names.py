@@ -46,7 +46,10 @@ def is_address(text: str) -> bool:
 
 
 def _a_label(name: str) -> str | None:
+    # As addresses are read, by IDNA 2008: the codec of the standard library would make another domain of "ß".
+    import idna
+
     try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
+        return idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
         return None

@@ -7,6 +7,7 @@ import click
 from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import NothingMatchedError
 from relay.cli.output import count, emit_json, json_option, remark
+from relay.cli.selection import address_name
 from relay.cli.words import DURATION
 from relay.events.catalog import KINDS
 from relay.events.format import line_of
@@ -36,7 +37,7 @@ def events(
     """Show what happened, oldest first: a line for each event, or JSON as it is stored."""
     query = Query(
         message_id=None if message_id is None else message_id.partition("/")[0],
-        address=address,
+        address=None if address is None else address_name(address),
         since=None if since is None else time.time() - since,
         kinds=kinds,
     )

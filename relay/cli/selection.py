@@ -93,9 +93,9 @@ def chosen(
         now = time.time()
     selection = Selection(
         ids=names,
-        sender=texts.get("sender"),
+        sender=_address(texts.get("sender")),
         sender_domain=_domain(texts.get("sender_domain")),
-        recipient=texts.get("recipient"),
+        recipient=_address(texts.get("recipient")),
         domain=_domain(texts.get("domain")),
         site=texts.get("site"),
         states=wanted,
@@ -129,13 +129,23 @@ def _is_name(name: str) -> bool:
 
 
 def domain_name(text: str) -> str:
-    """A domain as the queue stores it: lower-case A-labels. Raises a usage error for what can be no domain."""
-    if text.isascii():
-        return text.lower()
-    try:
-        return text.encode("idna").decode().lower()
-    except UnicodeError as error:
-        raise click.UsageError(f"{text!r} is no domain name: {error}") from error
+    """A domain in the one form that the relay knows. Raises a usage error for what can be none outside ASCII."""
+    from relay.smtp.domain import normalise
+
+    name = normalise(text) or (text.lower() if text.isascii() else None)
+    if name is None:
+        raise click.UsageError(f"{text!r} is no domain name.")
+    return name
+
+
+def address_name(text: str) -> str:
+    """An address as the queue stores it: outside ASCII its domain is in its one form; anything else as it is."""
+    local, at, domain = text.rpartition("@")
+    return text if domain.isascii() else f"{local}{at}{domain_name(domain)}"
+
+
+def _address(text: str | None) -> str | None:
+    return None if text is None else address_name(text)
 
 
 def _domain(text: str | None) -> str | None:

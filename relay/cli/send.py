@@ -125,15 +125,15 @@ def _transaction(letter: Letter, max_recipients: int) -> Transaction:
 
     if len(letter.recipients) > max_recipients:
         raise FailureError(f"{len(letter.recipients)} recipients are more than submission.max_recipients allows.")
-    sender_domain = ""
+    sender, sender_domain = "", ""
     if letter.sender:
-        sender = parse_address(letter.sender)
-        if isinstance(sender, str):
-            raise FailureError(f"{printable(letter.sender)}: {sender}.")
-        sender_domain = sender.domain
+        found = parse_address(letter.sender)
+        if isinstance(found, str):
+            raise FailureError(f"{printable(letter.sender)}: {found}.")
+        sender, sender_domain = found.address, found.domain
     header = letter.octets[: letter.octets.index(b"\r\n\r\n")]
     international = not (header.isascii() and all(map(str.isascii, (letter.sender, *letter.recipients))))
-    transaction = Transaction(sender=letter.sender, sender_domain=sender_domain, smtputf8=international)
+    transaction = Transaction(sender=sender, sender_domain=sender_domain, smtputf8=international)
     for address in letter.recipients:
         path = parse_address(address)
         if isinstance(path, str):

@@ -108,7 +108,14 @@ def _target(domain: str | None, site: str | None, user: str | None) -> tuple[str
     if len(given) != 1:
         raise click.UsageError("Say what to suspend: one of --domain, --site or --user.")
     kind, value = given[0]
-    return kind, domain_name(value) if kind == "domain" else value
+    if kind != "domain":
+        return kind, value
+    from relay.smtp.domain import normalise
+
+    name = normalise(value)
+    if name is None:
+        raise click.UsageError(f"{value!r} is no domain name: no mail would ever match it.")
+    return kind, name
 
 
 def _named(stop: Suspension, domain: str | None, site: str | None, user: str | None) -> bool:

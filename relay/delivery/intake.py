@@ -136,6 +136,7 @@ class Intake:
         if len(recipients) == 1:
             self._offer(message, recipients, put.body, self._lanes.cached(recipients[0].domain, now))
             return
+        self._marker.expect(message.id, len(_in_hand(put)))
         unknown = {r.domain for r in recipients if self._lanes.cached(r.domain, now) is None}
         if len(unknown) > 1:
             self._spawn(self._route_together(put, unknown))
@@ -279,7 +280,7 @@ class Intake:
                 domain = next(iter(lane.due))
                 del lane.due[domain]
                 limit = min(room, _CLAIM_MOST)
-                entries = await self._queue.claim(self._slot, domain, limit, self._wall())
+                entries = await self._take(domain, limit)
                 if sum(len(entry.recipients) for entry in entries) >= limit:
                     lane.due[domain] = None
                 for entry in entries:
@@ -292,14 +293,21 @@ class Intake:
             return
         lane.claiming = True
         try:
-            for entry in await self._queue.claim(self._slot, domain, _CLAIM_MOST, self._wall()):
+            for entry in await self._take(domain, _CLAIM_MOST):
                 self._dispatch(entry, None, lane)
         finally:
             lane.claiming = False
 
     async def _reject_due(self, domain: str, error: RouteError) -> None:
-        for entry in await self._queue.claim(self._slot, domain, _CLAIM_MOST, self._wall()):
+        for entry in await self._take(domain, _CLAIM_MOST):
             self._host.reject(entry, error, domain)
+
+    async def _take(self, domain: str, limit: int) -> list[Entry]:
+        """Claim, and let failures of one message find each other."""
+        entries = await self._queue.claim(self._slot, domain, limit, self._wall())
+        for entry in entries:
+            self._marker.expect(entry.message.id, len(entry.recipients))
+        return entries
 
     async def _scan(self) -> None:
         """Find due domains, again and again."""

@@ -7,11 +7,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from relay.delivery.gathering import Gathering
 from relay.delivery.verdict import Verdict, mark_of
 from relay.delivery.work import Work
 from relay.events.recorder import Recorder
 from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
-from relay_queue.protocol import BodyDamagedError, Queue
+from relay_queue.protocol import BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
 
@@ -44,12 +45,36 @@ class Marker:
         self._wall = wall
         self._admit = admit
         self._offer = offer
+        self._gathering = Gathering(self._record_gathered)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unwritten = 0
         self._settled = asyncio.Event()
 
+    def expect(self, message_id: str, count: int) -> None:
+        """So many recipients of a message were taken in hand: their failures share a DSN."""
+        self._gathering.expect(message_id, count)
+
     def record(self, work: Work, verdict: Verdict, now: float) -> None:
-        """Record a verdict; DSNs where wanted. Reads the original from the queue only if a DSN needs it."""
+        """Record a verdict; DSNs where wanted. Failures wait a moment for those of the message's other recipients."""
+        message = work.message
+        others = self._gathering.ended(message.id, len(work.recipients))
+        told = message.sender and any(_may_want("failure", recipient) for recipient in verdict.failed)
+        if told and (others or self._gathering.holds(message.id)):
+            work, verdict = self._gathering.hold(work, verdict)
+        if verdict.marks:
+            self._record(work, verdict, now)
+        if not others:
+            self._gathering.release(message.id)
+
+    def _record_gathered(self, work: Work, verdict: Verdict) -> None:
+        try:
+            self._record(work, verdict, self._wall())
+        except QueueError as error:
+            # Called by a timer, or beside another message's outcome. They stay in hand until the next start.
+            self._recorder.problem("mark", error)
+
+    def _record(self, work: Work, verdict: Verdict, now: float) -> None:
+        """Reads the original from the queue only if a DSN needs it and it is not at hand."""
         wanted = [
             (kind, recipients)
             for kind, recipients in (
@@ -71,6 +96,8 @@ class Marker:
         now = self._wall()
         marks = []
         for work in works:
+            if not self._gathering.ended(work.message.id, len(work.recipients)):
+                self._gathering.release(work.message.id)
             for recipient in work.recipients:
                 recipient.state = State.QUEUED
                 if reply is not None:
@@ -90,10 +117,15 @@ class Marker:
             if state is State.FAILED:
                 verdict.failed.append(recipient)
             verdict.marks.append(mark_of(recipient, self._owner, now))
-        self.record(work, verdict, now)
+        # Without waiting for others: an admin who asked for it is looking.
+        others = self._gathering.ended(work.message.id, len(work.recipients))
+        self._record(work, verdict, now)
+        if not others:
+            self._gathering.release(work.message.id)
 
     async def flush(self) -> None:
         """Wait until everything handed in is durable or has failed, and what follows from it too."""
+        self._gathering.release_all()
         while self._tasks or self._unwritten:
             self._settled.clear()
             await self._settled.wait()
@@ -161,8 +193,9 @@ class Marker:
             elif not future.cancelled():
                 then(future.result())
 
+        future = self._queue.mark(marks, notices)
         self._unwritten += 1
-        self._queue.mark(marks, notices).add_done_callback(done)
+        future.add_done_callback(done)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

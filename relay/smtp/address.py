@@ -39,13 +39,14 @@ class Path(NamedTuple):
     """An address that passed the grammar."""
 
     address: str
-    """As given, without brackets and source route; empty for `<>`."""
+    """Without brackets and source route, as given but for a domain outside ASCII, which stands in its one form here
+    too: what is sent, shown and searched is what is decided about. Empty for `<>`."""
     domain: str
     """Lower-case A-label or an address literal; empty for `<>` and for `<postmaster>`."""
     rest: str
     """What followed the path: the parameters."""
     ascii: bool = True
-    """False when SMTPUTF8 is needed (RFC 6531 §3.4)."""
+    """False when it was given with what only SMTPUTF8 allows (RFC 6531 §3.4)."""
 
 
 def parse_path(text: str) -> Path | str:
@@ -76,7 +77,7 @@ def parse_address(address: str) -> Path | str:
     path = parse_path(f"<{address}>")
     if isinstance(path, str):
         return path
-    if path.rest or path.address != address:
+    if path.rest or address.startswith("@"):
         return SYNTAX
     return path if path.domain else DOMAIN_MISSING
 
@@ -99,8 +100,8 @@ def _general(text: str) -> Path | str:
     domain = normalise(given)
     if domain is None:
         return DOMAIN_BAD
-    address = f"{local}@{given}"
-    return Path(address, domain, rest, address.isascii())
+    address = f"{local}@{given if given.isascii() else domain}"
+    return _length_fault(f"<{address}>") or Path(address, domain, rest, match[0].isascii())
 
 
 def _length_fault(path: str) -> str | None:

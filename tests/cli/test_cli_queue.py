@@ -230,6 +230,13 @@ def test_dry_run_changes_nothing(shell):
     assert states(shell) == {"b@x.test": "queued", "c@y.test": "queued"}
 
 
+@pytest.mark.parametrize("name", ["x.test.", "x test", "x。test。", "ü" * 80])
+def test_a_suspension_that_could_never_match_is_refused(shell, name):
+    ran = shell.run("suspend", "add", "--domain", name)
+    assert ran.code == 2
+    assert "no domain name" in ran.err
+
+
 def test_ids_from_stdin(shell):
     names = fill(shell, *(message_put("b@x.test") for _ in range(3)))
     ran = shell.run("queue", "drop", "-", stdin="\n".join(names[:2]) + "\n")

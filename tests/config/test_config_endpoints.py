@@ -132,6 +132,8 @@ def test_what_is_no_domain_is_refused(name):
 def test_an_international_name_is_shown_in_ascii():
     with pytest.raises(BadNameError, match=r'"xn--bcher-kva\.example"'):
         check_domain("bücher.example")
+    with pytest.raises(BadNameError, match=r'"xn--strae-oqa\.example"'):
+        check_domain("straße.example")
     with pytest.raises(BadNameError, match="ASCII form"):
         check_domain("ü" * 80)
 

@@ -10,8 +10,8 @@ from relay_config.schema import Lane
 from relay_config.words import Rate
 from relay_queue.model import Body, Message, Selection
 from relay_queue.states import State
-from tests.delivery.test_delivery_service import Bench, delivering, pair  # noqa: F401 - a fixture
 from tests.support.answers import Close, Default, Delay
+from tests.support.delivering import Bench, delivering
 
 UNLIMITED = Rate(0, 1)
 IN_MEMORY = Body(b"x\r\n")
@@ -100,7 +100,7 @@ def ended(bench: Bench, ids: list[str]) -> list[State]:
     return [end.state for id_ in ids for end in bench.pair.admin.ended(id_)]
 
 
-async def test_a_burst_goes_through_one_connection(pair):  # noqa: F811
+async def test_a_burst_goes_through_one_connection(pair):
     async with delivering(pair) as (bench, receiver):
         await quick(bench, receiver)
         ids = await burst(bench, 30)
@@ -111,7 +111,7 @@ async def test_a_burst_goes_through_one_connection(pair):  # noqa: F811
         assert [session.commands.count("DATA") for session in receiver.sessions] == [50]
 
 
-async def test_a_peer_that_hangs_up_now_and_then(pair):  # noqa: F811
+async def test_a_peer_that_hangs_up_now_and_then(pair):
     """Followers on such a connection take another at once, as part of the same attempt."""
     content = [*[Default()] * 20, *[Default(), Default(), Close("250 2.0.0 ok")] * 9]
     async with delivering(pair, content=content) as (bench, receiver):
@@ -128,7 +128,7 @@ async def test_a_peer_that_hangs_up_now_and_then(pair):  # noqa: F811
     [(Close(), ["queued"]), (b"354 what?\r\n", ["queued"]), ("421 4.3.2 enough", ["active"] * 3 + ["queued"])],
     ids=["goes on", "goes on without following", "waits in memory while the lane pauses"],
 )
-async def test_a_follower_does_not_share_the_fate_of_the_one_before(pair, end, states):  # noqa: F811
+async def test_a_follower_does_not_share_the_fate_of_the_one_before(pair, end, states):
     async with delivering(pair, content=[*[Default()] * 21, end, Default()]) as (bench, receiver):
         await quick(bench, receiver)
         await burst(bench, 5)
@@ -137,7 +137,7 @@ async def test_a_follower_does_not_share_the_fate_of_the_one_before(pair, end, s
         assert sorted(tried) == [0] * (len(states) - 1) + [1]
 
 
-async def test_a_stop_gives_followers_back(pair):  # noqa: F811
+async def test_a_stop_gives_followers_back(pair):
     slow = asyncio.Event()
     async with delivering(pair, content=[*[Default()] * 21, Delay(slow)]) as (bench, receiver):
         await quick(bench, receiver)

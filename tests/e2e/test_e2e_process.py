@@ -156,6 +156,24 @@ async def test_admin_commands_steer_a_running_server(world: World):
             await asyncio.sleep(0.05)
 
 
+async def test_a_spelling_evades_no_suspension_and_needs_no_smtputf8(world: World):
+    mx = await world.mx("xn--strae-oqa.test", smtputf8=False)
+    relay = await world.start()
+    await relay.command("suspend", "add", "--domain", "Straße.test")
+    for spelling in ("straße.test", "STRAßE。TEST", "XN--STRAE-OQA.test"):
+        await world.send(f"a@{spelling}", mail_options=[] if spelling.isascii() else ["SMTPUTF8"])
+    listed = await relay.command("queue", "list", "--domain", "straße.test", "--ids")
+    assert len(listed.split()) == 3
+    for filters in (["--recipient", "a@straße。test"], ["--sender-domain", "sender。test"]):
+        assert await relay.command("queue", "list", *filters, "--ids") == listed
+    assert not mx.sessions
+    await relay.command("suspend", "remove", "--domain", "straße.test")
+    await mx.wait(3)
+    assert {address.lower() for address in mx.recipients()} == {"a@xn--strae-oqa.test"}
+    assert all(line.isascii() for session in mx.sessions for line in session.commands)
+    assert len((await relay.command("events", "--address", "a@straße.test", "--kind", "accepted")).splitlines()) == 3
+
+
 async def test_a_suspended_domain_waits_and_goes_on(world: World):
     mx = await world.mx("example.test")
     relay = await world.start()

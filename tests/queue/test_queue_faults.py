@@ -42,7 +42,7 @@ class FaultyConnection(sqlite3.Connection):
 @pytest.fixture
 async def faulty(tmp_path, monkeypatch):
     real = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: real(*args, factory=FaultyConnection, **more))
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: real(*args, **{**more, "factory": FaultyConnection}))
     queue = open_queue(tmp_path / "data", slot=1)
     yield queue
     FaultyConnection.code = None

@@ -1,14 +1,25 @@
 """Whose file and folder it is: refused without a change when not ours."""
 
+import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
+from relay_queue.model import Selection
 from relay_queue.protocol import QueueError, QueueVersionError
 from relay_queue.sqlite import open_admin, open_queue
 from relay_queue.sqlite.connect import APPLICATION_ID, FILE_NAME
 from relay_queue.sqlite.sql import migrations
+from tests.support.queues import a_put
+
+OPEN_AND_CLOSE = """
+import sys, pathlib
+from relay_queue.sqlite import open_admin
+open_admin(pathlib.Path(sys.argv[1])).close()
+"""
 
 
 @pytest.fixture
@@ -85,6 +96,20 @@ def test_a_database_killed_before_its_schema_is_ours(tmp_path):
     connection.close()
     assert (tmp_path / FILE_NAME).stat().st_size > 0
     open_admin(tmp_path).close()
+
+
+async def test_a_second_opening_leaves_the_first_its_locks(folder):
+    queue = open_queue(folder, slot=1)
+    open_admin(folder).close()
+    # Another process, which takes itself for the last to close when it finds no lock.
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", OPEN_AND_CLOSE, str(folder)], check=True)
+    put = a_put()
+    await queue.put(put)
+    admin = open_admin(folder)
+    assert [entry.message.id for entry in admin.select(Selection())] == [put.entry.message.id]
+    assert (folder / f"{FILE_NAME}-wal").stat().st_size > 0
+    admin.close()
+    await queue.aclose()
 
 
 def test_folders_and_files_are_private(folder):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.support.answers import Answer, Close, Default, Delay, Endless, Hang, Trickle
+from tests.support.receiver_words import encode, parse
 
 if TYPE_CHECKING:
     from tests.support.receiver import Receiver
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _END = b"\r\n.\r\n"
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _WHOLE = re.compile(rb"^(\d{3})(?: [^\n]*)?\r?\n", re.MULTILINE)
-_PATH = re.compile(r"(?i)(?:FROM|TO):\s*<([^>]*)>\s*(.*)")
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class Session:
                 return await self.say(later, default, argument)
             case Trickle(slowly, pause):
                 await self._flush()
-                octets = _encode(default if slowly is None else slowly)
+                octets = encode(default if slowly is None else slowly)
                 for n in range(len(octets)):
                     if n == len(octets) - 1:
                         self._note(octets)
@@ -148,7 +148,7 @@ class Session:
                 while True:
                     self.writer.write(octets * (1 + 4096 // len(octets)))
                     await self.writer.drain()
-        octets = _encode(answer)
+        octets = encode(answer)
         self._note(octets)
         self._out += octets
         if not self._has_line() or self.receiver.discards:
@@ -310,7 +310,7 @@ class Session:
         return line
 
     async def _mail(self, argument: str) -> None:
-        parsed = _parse(argument)
+        parsed = parse(argument)
         size = self.receiver.features.size
         if parsed is None:
             await self.say(None, "501 5.5.4 Syntax: MAIL FROM:<address>")
@@ -331,7 +331,7 @@ class Session:
             self.sender, self.params = address, params
 
     async def _rcpt(self, argument: str) -> None:
-        parsed = _parse(argument)
+        parsed = parse(argument)
         if parsed is None or self.sender is None:
             await self.say(None, "503 5.5.1 MAIL first" if parsed else "501 5.5.4 Syntax: RCPT TO:<address>")
             return
@@ -384,25 +384,3 @@ class Session:
 
     def _forget(self) -> None:
         self.sender, self.params, self.recipients, self.tried = None, {}, [], 0
-
-
-def _encode(answer: Answer) -> bytes:
-    """Octets of a reply; of several lines all but the last get a hyphen after the code."""
-    if isinstance(answer, bytes):
-        return answer
-    lines = answer.split("\n")
-    code = lines[0][:3]
-    lines = [lines[0][4:], *(line[4:] if line[:3] == code and line[3:4] in "- " else line for line in lines[1:])]
-    return "".join(f"{code}{' ' if n == len(lines) - 1 else '-'}{line}\r\n" for n, line in enumerate(lines)).encode()
-
-
-def _parse(argument: str) -> tuple[str, dict[str, str | None]] | None:
-    """Address and parameters of MAIL or RCPT."""
-    found = _PATH.fullmatch(argument)
-    if found is None:
-        return None
-    params: dict[str, str | None] = {}
-    for word in found[2].split():
-        name, equals, value = word.partition("=")
-        params[name.upper()] = value if equals else None
-    return found[1], params

@@ -6,9 +6,11 @@ A file of another program or of a newer version is refused before anything in it
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakSet
 
 from relay_queue.folder import private_file, private_folder
 from relay_queue.protocol import QueueVersionError
@@ -28,6 +30,20 @@ _WRITER_CACHE, _READER_CACHE = 32 << 10, 8 << 10
 _PAGE = 4096
 _OLDEST_SQLITE = (3, 37)
 """STRICT tables."""
+
+
+class _Connection(sqlite3.Connection):
+    inode: tuple[int, int] | None = None
+    """The open file; None when closed."""
+
+    def close(self) -> None:
+        super().close()
+        self.inode = None
+
+
+_here = threading.Lock()
+_connections: WeakSet[_Connection] = WeakSet()
+"""Those of this process; under `_here`."""
 
 
 @contextmanager
@@ -78,7 +94,7 @@ def prepare(data_dir: Path) -> Path:
     try:
         with folder_lock(data_dir):
             if private_file(path):
-                _check_header(path)
+                _check_header_once(path)
             else:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
                 _own_as_folder(descriptor, data_dir)
@@ -93,7 +109,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode (transactions are said aloud), usable from any one thread at a time."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise QueueVersionError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 is needed")
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    with _here:
+        connection = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
+        connection.inode = _inode(path)
+        _connections.add(connection)
     for pragma in (
         "synchronous = FULL",  # each commit is fsynced: the promise behind 250
         f"wal_autocheckpoint = {WAL_PAGES}",
@@ -109,10 +130,23 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def version_of(connection: sqlite3.Connection) -> tuple[int, int]:
     """(application id, schema version) of an open database."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     return application, connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _check_header_once(path: Path) -> None:
+    # Closing any descriptor of a file drops all locks that the process has on it (fcntl(2)), SQLite's too: then another
+    # process that closes the database takes itself for the last and removes the log that this one goes on writing to.
+    with _here:
+        if all(connection.inode != _inode(path) for connection in _connections):
+            _check_header(path)
 
 
 def _check_header(path: Path) -> None:
