@@ -30,6 +30,7 @@ QUICK = {
     "sigterm": 2,
     "sighup": 10,
     "sigstop": 1,
+    "hung-orphan": 2,
     "clock-forward": 1,
     "clock-back": 1,
 }
