@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.faults.campaign import CannotError, row
 from tests.support.ledger import Answer, Given, Score
+from tests.support.load import round_trips
 from tests.support.stage import Stage, stage
 from tests.support.traced import NoTraceError, attached, calls
 
@@ -77,7 +78,7 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
                 on.events += 1
                 end = time.monotonic() + _SLOW
                 while time.monotonic() < end:
-                    lags += await _round_trips(on.relay.plain)
+                    lags += await round_trips(on.relay.plain)
         except NoTraceError as error:
             raise CannotError(str(error)) from error
         taken = len(on.ledger.answered()) - before
@@ -90,23 +91,6 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
         if lags[len(lags) // 2] > _LAG_MOST:
             score.wrong.append("other clients wait for the disk")
         return score
-
-
-async def _round_trips(port: int) -> list[float]:
-    """Connect, EHLO and ten NOOPs; how long each reply took, in seconds."""
-    lags = []
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for command in (b"", b"HELO lag.test\r\n", *[b"NOOP\r\n"] * 10, b"QUIT\r\n"):
-        began = time.perf_counter()
-        writer.write(command)
-        async with asyncio.timeout(30):
-            await reader.readline()
-        lags.append(time.perf_counter() - began)
-        await asyncio.sleep(0.01)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return lags
 
 
 async def _points(on: Stage) -> list[tuple[str, str, int]]:

@@ -27,6 +27,7 @@ QUICK = {
     "no-inodes": 1,
     "descriptors": 1,
     "memory": 3,
+    "flapping": 3,
     "sigterm": 2,
     "sighup": 10,
     "sigstop": 1,
