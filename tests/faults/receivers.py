@@ -19,7 +19,13 @@ async def flapping(folder: Path, rounds: int, seed: int) -> Score:
     return await _flaps(folder, rounds, seed, 2)
 
 
-@row("a receiver that listens for 5 s and refuses connections for 5 s, in turn", rounds=12, segment=12, alone=True, long=True)
+@row(
+    "a receiver that listens for 5 s and refuses connections for 5 s, in turn",
+    rounds=12,
+    segment=12,
+    alone=True,
+    long=True,
+)
 async def flapping_slowly(folder: Path, rounds: int, seed: int) -> Score:
     return await _flaps(folder, rounds, seed, 5)
 

@@ -12,7 +12,7 @@ from tests.support.load import round_trips
 from tests.support.stage import Stage, stage
 from tests.support.traced import NoTraceError, attached, calls
 
-_BORING = {"futex", "epoll_wait", "epoll_pwait", "epoll_ctl", "getpid", "getrandom", "clock_nanosleep", "madvise"}
+BORING = {"futex", "epoll_wait", "epoll_pwait", "epoll_ctl", "getpid", "getrandom", "clock_nanosleep", "madvise"}
 """Nothing changes between the call before one of these and itself."""
 _STEPS = "trace=!futex,epoll_wait,epoll_pwait"
 _SLOW = 4.0
@@ -69,7 +69,7 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed, load={"connections": 20, "rate": 200}) as on:
         await on.begin()
         await on.answering()
-        writer = await _writer(on)
+        writer = await find_writer(on)
         before = len(on.ledger.answered())
         lags: list[float] = []
         try:
@@ -95,7 +95,7 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
 
 async def _points(on: Stage) -> list[tuple[str, str, int]]:
     """(role of the thread, call, number) for everything that one accept and its delivery do."""
-    writer = await _writer(on)
+    writer = await find_writer(on)
     (worker,) = on.workers()
     log = on.world.folder / "accept.trace"
     with attached(worker, log, threads=True):
@@ -103,14 +103,14 @@ async def _points(on: Stage) -> list[tuple[str, str, int]]:
     counted: Counter[tuple[str, str]] = Counter()
     for call in calls(log):
         role = "writer" if call.thread == writer else "loop" if call.thread == worker else "other"
-        if call.name not in _BORING and role != "other":
+        if call.name not in BORING and role != "other":
             counted[role, call.name] += 1
     return [(role, name, n) for (role, name), count in sorted(counted.items()) for n in range(1, count + 1)]
 
 
 async def _kill_at(on: Stage, role: str, name: str, number: int) -> None:
     (worker,) = on.workers()
-    target = worker if role == "loop" else await _writer(on)
+    target = worker if role == "loop" else await find_writer(on)
     options = ("-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}")
     with attached(target, on.world.folder / "kill.trace", *options) as tracer:
         await _one(on)
@@ -138,7 +138,7 @@ async def _one(on: Stage) -> Given:
     return given
 
 
-async def _writer(on: Stage) -> int:
+async def find_writer(on: Stage) -> int:
     """The thread that syncs: found by what it does."""
     (worker,) = on.workers()
     log = on.world.folder / "writer.trace"

@@ -20,6 +20,7 @@ QUICK = {
     "power-ext4-recovering": 2,
     "power-xfs-recovering": 1,
     "syscall-kills": 8,
+    "batch-kills": 5,
     "input-output-error": 4,
     "crash-states": 100,
     "disk-full": 1,
