@@ -16,8 +16,8 @@ from tests.support.whole import Whole, whole
 
 @contextlib.asynccontextmanager
 async def own(folder: Path, *, workers: int = 1, **limits: object) -> AsyncIterator[Whole]:
-    """A relay with limits of its own."""
-    manager = whole(folder, workers=workers, limits={"free_disk": "1MiB"} | limits)
+    """A relay with limits of its own, which tests may run against again and again without a pause."""
+    manager = whole(folder, workers=workers, limits={"free_disk": "1MiB", "connections_per_minute": 0} | limits)
     relay = await asyncio.to_thread(manager.__enter__)
     try:
         yield relay
