@@ -78,6 +78,14 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connections_per_address: Annotated[
         int, _doc("Open connections per client address, at all workers together."), msgspec.Meta(ge=1)
     ] = 50
+    connections_per_minute: Annotated[
+        int,
+        _doc(
+            "Connections in a minute from a client address outside `submission.trusted_networks`, at all workers "
+            "together; 0: no limit."
+        ),
+        msgspec.Meta(ge=0),
+    ] = 12_000
     command_line: Annotated[
         int, _doc("Octets of a command line with its CRLF (AUTH: 12,288)."), msgspec.Meta(ge=512)
     ] = 2048

@@ -2,7 +2,7 @@
 
 The kernel drops the lock when its holder dies, however it dies, so there is no stale lock to clean up; the file itself
 stays (removing it would let two processes lock two files of one name). A process that is forked off shares the lock:
-the folder stays taken until the last of them is gone.
+the folder stays taken until the last of them is gone (`orphans` ends those that hang).
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Lock:
 
 def acquire(data_dir: Path | str) -> Lock:
     """Take the data folder for this process. Raises `AlreadyRunningError`, or OSError where it can't be written."""
-    path = _path(data_dir)
+    path = lock_path(data_dir)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if not _try(file):
@@ -69,7 +69,7 @@ def acquire(data_dir: Path | str) -> Lock:
 def holder(data_dir: Path | str) -> int | None:
     """The process id of the server that has the folder (0: unknown), or None when no server runs."""
     try:
-        file = os.open(_path(data_dir), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(lock_path(data_dir), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
@@ -82,7 +82,8 @@ def holder(data_dir: Path | str) -> int | None:
         os.close(file)
 
 
-def _path(data_dir: Path | str) -> Path:
+def lock_path(data_dir: Path | str) -> Path:
+    """Where the lock of a data folder is."""
     return Path(data_dir) / "run" / "lock"
 
 

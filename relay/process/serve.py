@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from relay.events.log import EventLog
-from relay.process import wake, worker
+from relay.process import orphans, wake, worker
 from relay.process.clients import SharedClients
-from relay.process.lock import AlreadyRunningError, Lock, acquire
+from relay.process.lock import AlreadyRunningError, Lock, acquire, lock_path
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
 from relay.process.pulse import Pulse
@@ -33,8 +33,12 @@ from relay_queue.folder import private_folder
 from relay_queue.protocol import QueueError
 from relay_queue.sqlite import open_queue
 
-_LOCK_PATIENCE = 5.0
-"""Seconds to wait for workers of a supervisor that was killed to end."""
+_ORPHAN_PATIENCE = 3.0
+"""Seconds after which a worker of a supervisor that was killed hangs: those that are well end within one."""
+_ORPHAN_INTERVAL = 2.0
+"""Seconds from one kill to the next: who waited for the one that hung, commits and ends."""
+_LOCK_PATIENCE = 10.0
+"""Seconds in all. The kernel ends no process that waits for a disk which does not answer; nor do we start beside it."""
 
 
 def serve(settings_path: Path, environ: Mapping[str, str]) -> int:
@@ -53,7 +57,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
     workers = settings.workers or os.cpu_count() or 1
     data_dir = Path(settings.data_dir)
     _prepare_data_dir(settings, data_dir)
-    lock = _lock(data_dir)
+    lock, killed = _lock(data_dir)
     try:
         _raise_descriptor_limit()
         sockets = bind(settings, workers)
@@ -71,6 +75,8 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
             children.append(Child("sandbox receiver", partial(receiver, settings)))
         log = EventLog(settings, slot="supervisor")
         log.process("started", workers=workers, hostname=settings.hostname, data_dir=str(data_dir), pid=os.getpid())
+        for pid in killed:
+            log.process("killed a worker that outlived its supervisor", pid=pid)
         # What exists now is shared by all workers: the collector shall not touch (and so copy) it.
         gc.freeze()
         status = Supervisor(children, log.process, partial(_reload, setup, log)).run()
@@ -107,28 +113,22 @@ def _prepare_data_dir(settings: Settings, data_dir: Path) -> None:
             os.chown(folder, record.pw_uid, record.pw_gid)
 
 
-def _lock(data_dir: Path) -> Lock:
-    """Take the data folder. Workers of a supervisor that was killed get a moment to end."""
-    deadline = time.monotonic() + _LOCK_PATIENCE
+def _lock(data_dir: Path) -> tuple[Lock, list[int]]:
+    """Take the data folder. Workers of a supervisor that was killed get a moment to end, then are killed (returned)."""
+    killed: list[int] = []
+    began = time.monotonic()
+    look_at = began + _ORPHAN_PATIENCE
     while True:
         try:
-            return acquire(data_dir)
+            return acquire(data_dir), killed
         except AlreadyRunningError as error:
-            if _alive(error.pid) or time.monotonic() > deadline:
+            now = time.monotonic()
+            if (error.pid and orphans.holds(error.pid, lock_path(data_dir))) or now > began + _LOCK_PATIENCE:
                 raise
+            if now >= look_at:
+                killed += orphans.end(data_dir)
+                look_at = now + _ORPHAN_INTERVAL
             time.sleep(0.05)
-
-
-def _alive(pid: int | None) -> bool:
-    if pid is None:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 async def _recover(data_dir: Path) -> None:

@@ -2,7 +2,8 @@
 
 It has no event loop and no threads, so that it can fork at any time; it never touches mail. A worker that dies leaves
 what it had in hand to its successor. So does one that hangs: its pulse stops, and it is killed, because it may hold the
-turn to write that all others wait for. If the supervisor itself is killed, its workers notice (`lifeline`) and end.
+turn to write that all others wait for. If the supervisor itself is killed, its workers notice (`lifeline`) and end;
+the next start ends those that hang (`orphans`).
 """
 
 import os

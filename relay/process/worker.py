@@ -22,6 +22,7 @@ from relay.process.setup import Setup
 from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
 from relay.submission.handler import SubmissionHandler
+from relay.submission.networks import Networks
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener
 from relay_queue.sqlite import open_queue
@@ -143,6 +144,7 @@ class Worker:
             self._handler,
             self._setup.materials.tls,
             self._connections,
+            Networks(self._setup.settings.submission.trusted_networks).__contains__,
         )
 
     def reload(self) -> None:

@@ -1,7 +1,6 @@
 """kill -9 under load: of a worker, of the supervisor alone, of all processes at once."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tests.faults.campaign import row
 from tests.support.ledger import Score
+from tests.support.running import alive
 from tests.support.stage import AIMS, Stage, stage
 
 _ADULT = 2.1
@@ -40,7 +40,7 @@ async def kill_supervisor(folder: Path, rounds: int, seed: int) -> Score:
             await asyncio.to_thread(on.relay.process.wait, 10)
             on.relay.spawn()
             async with asyncio.timeout(10):
-                while _alive(workers):
+                while alive(workers):
                     await asyncio.sleep(0.01)
             await on.relay.greeted()
             on.recoveries.append(time.time() - on.faults[-1])
@@ -101,12 +101,3 @@ async def _replaced(on: Stage, before: set[int]) -> None:
         while len(now := on.workers()) < len(before) or set(now) == before:
             await asyncio.sleep(0.01)
     await on.relay.greeted()
-
-
-def _alive(pids: list[int]) -> bool:
-    """Whether any still runs. One that has ended stays in the table until PID 1 asks for it, which may take seconds."""
-    for pid in pids:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                return True
-    return False

@@ -10,7 +10,7 @@ from pathlib import Path
 from relay.process.supervisor import UNRESPONSIVE_AFTER
 from tests.faults.campaign import CannotError, row
 from tests.support.ledger import Score
-from tests.support.running import processor_time, until
+from tests.support.running import alive, processor_time, until
 from tests.support.stage import Stage, stage
 
 _FAKETIME = (
@@ -20,6 +20,8 @@ _FAKETIME = (
 _STOPPED = 3.0
 """Seconds of a SIGSTOP."""
 _LONG = 120.0
+_SOON = 12.0
+"""Seconds until a start has ended a worker that hangs, and serves."""
 
 
 @row("SIGTERM under load, then a start", rounds=10)
@@ -112,6 +114,35 @@ async def hung_worker(folder: Path, rounds: int, seed: int) -> Score:
         # A body file whose message never came to be stays until the next start, which sweeps.
         await on.relay.stop(signal.SIGTERM)
         await on.relay.start()
+        return await on.settle()
+
+
+@row("SIGSTOP of a worker, of two, then kill -9 of the supervisor", rounds=10, segment=5)
+async def hung_orphan(folder: Path, rounds: int, seed: int) -> Score:
+    """Nobody is left to replace the hung one, which has the turn to write every other time: the next start must."""
+    async with stage(folder, seed=seed) as on:
+        await on.begin(workers=2)
+        for n in range(rounds):
+            await on.answering()
+            assert on.relay.process is not None
+            workers = on.workers()
+            if n % 2:
+                os.kill(on.random.choice(workers), signal.SIGSTOP)
+                on.faults.append(time.time())
+            else:
+                await _stop_in_turn(on)
+            on.relay.process.kill()
+            await asyncio.to_thread(on.relay.process.wait, 10)
+            on.relay.spawn()
+            await on.relay.greeted()
+            if alive(workers):
+                on.wrong.append("started beside a worker of the run before")
+            on.recoveries.append(time.time() - on.faults[-1])
+            if on.recoveries[-1] > _SOON:
+                on.wrong.append(f"took {on.recoveries[-1]:.1f} s to serve again")
+            if on.relay.log.count("killed a worker that outlived its supervisor") != n + 1:
+                on.wrong.append("killed another worker than the one that hung")
+            await on.answering()
         return await on.settle()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tests.faults.campaign import CannotError, row
 from tests.support.ledger import Answer, Given, Score
+from tests.support.load import round_trips
 from tests.support.stage import Stage, stage
 from tests.support.traced import NoTraceError, attached, calls
 
-_BORING = {"futex", "epoll_wait", "epoll_pwait", "epoll_ctl", "getpid", "getrandom", "clock_nanosleep", "madvise"}
+BORING = {"futex", "epoll_wait", "epoll_pwait", "epoll_ctl", "getpid", "getrandom", "clock_nanosleep", "madvise"}
 """Nothing changes between the call before one of these and itself."""
 _STEPS = "trace=!futex,epoll_wait,epoll_pwait"
 _SLOW = 4.0
@@ -68,7 +69,7 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed, load={"connections": 20, "rate": 200}) as on:
         await on.begin()
         await on.answering()
-        writer = await _writer(on)
+        writer = await find_writer(on)
         before = len(on.ledger.answered())
         lags: list[float] = []
         try:
@@ -77,7 +78,7 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
                 on.events += 1
                 end = time.monotonic() + _SLOW
                 while time.monotonic() < end:
-                    lags += await _round_trips(on.relay.plain)
+                    lags += await round_trips(on.relay.plain)
         except NoTraceError as error:
             raise CannotError(str(error)) from error
         taken = len(on.ledger.answered()) - before
@@ -92,26 +93,9 @@ async def slow_disk(folder: Path, rounds: int, seed: int) -> Score:
         return score
 
 
-async def _round_trips(port: int) -> list[float]:
-    """Connect, EHLO and ten NOOPs; how long each reply took, in seconds."""
-    lags = []
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for command in (b"", b"HELO lag.test\r\n", *[b"NOOP\r\n"] * 10, b"QUIT\r\n"):
-        began = time.perf_counter()
-        writer.write(command)
-        async with asyncio.timeout(30):
-            await reader.readline()
-        lags.append(time.perf_counter() - began)
-        await asyncio.sleep(0.01)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return lags
-
-
 async def _points(on: Stage) -> list[tuple[str, str, int]]:
     """(role of the thread, call, number) for everything that one accept and its delivery do."""
-    writer = await _writer(on)
+    writer = await find_writer(on)
     (worker,) = on.workers()
     log = on.world.folder / "accept.trace"
     with attached(worker, log, threads=True):
@@ -119,14 +103,14 @@ async def _points(on: Stage) -> list[tuple[str, str, int]]:
     counted: Counter[tuple[str, str]] = Counter()
     for call in calls(log):
         role = "writer" if call.thread == writer else "loop" if call.thread == worker else "other"
-        if call.name not in _BORING and role != "other":
+        if call.name not in BORING and role != "other":
             counted[role, call.name] += 1
     return [(role, name, n) for (role, name), count in sorted(counted.items()) for n in range(1, count + 1)]
 
 
 async def _kill_at(on: Stage, role: str, name: str, number: int) -> None:
     (worker,) = on.workers()
-    target = worker if role == "loop" else await _writer(on)
+    target = worker if role == "loop" else await find_writer(on)
     options = ("-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}")
     with attached(target, on.world.folder / "kill.trace", *options) as tracer:
         await _one(on)
@@ -154,7 +138,7 @@ async def _one(on: Stage) -> Given:
     return given
 
 
-async def _writer(on: Stage) -> int:
+async def find_writer(on: Stage) -> int:
     """The thread that syncs: found by what it does."""
     (worker,) = on.workers()
     log = on.world.folder / "writer.trace"

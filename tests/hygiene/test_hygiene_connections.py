@@ -16,8 +16,8 @@ from tests.support.whole import Whole, whole
 
 @contextlib.asynccontextmanager
 async def own(folder: Path, *, workers: int = 1, **limits: object) -> AsyncIterator[Whole]:
-    """A relay with limits of its own."""
-    manager = whole(folder, workers=workers, limits={"free_disk": "1MiB"} | limits)
+    """A relay with limits of its own, which tests may run against again and again without a pause."""
+    manager = whole(folder, workers=workers, limits={"free_disk": "1MiB", "connections_per_minute": 0} | limits)
     relay = await asyncio.to_thread(manager.__enter__)
     try:
         yield relay
@@ -181,3 +181,24 @@ async def test_a_disk_nearly_full(tmp_path: Path):
             assert await client.code("RCPT TO:<b@rcpt.test>") == 503
         async with relay.user() as client:
             assert (await client.say("MAIL FROM:<app@sender.test>")).startswith("452 4.3.1 ")
+
+
+@pytest.mark.parametrize("listener", ["open", "implicit"])
+async def test_an_address_comes_so_often_in_a_minute_over_all_workers(tmp_path: Path, listener: str):
+    """Behind it on an implicit listener there is no handshake: that is what costs."""
+    async with own(tmp_path, workers=2, connections_per_minute=20) as relay:
+
+        async def come(source: str) -> str:
+            try:
+                client = await relay.dial(listener, source=source, greeting=False)
+            except OSError:
+                return "closed"
+            reply = await client.reply()
+            await client.close()
+            return reply[:9]
+
+        assert [await come("127.0.0.92") for _ in range(20)] == ["220 relay"] * 20
+        refused = "closed" if listener == "implicit" else "421 4.7.0"
+        assert [await come("127.0.0.92") for _ in range(5)] == [refused] * 5
+        assert await come("127.0.0.93") == "220 relay"
+        assert [await come("127.0.0.1") for _ in range(30)] == ["220 relay"] * 30, "trusted"

@@ -186,6 +186,19 @@ def test_connections_taken_at_once_by_several_workers_never_pass_the_cap_of_a_cl
     assert shared.column(0).total("192.0.2.1") == 0
 
 
+def test_connections_of_the_last_minute_count_together_and_outlive_a_worker():
+    shared = SharedClients(2, 1000)
+    one, other = shared.column(0), shared.column(1)
+    assert [one.arrived("192.0.2.1", NOW), other.arrived("192.0.2.1", NOW + 20), one.arrived("192.0.2.2", NOW)] == [
+        1,
+        2,
+        1,
+    ]
+    shared.forget(0)
+    assert other.arrived("192.0.2.1", NOW + 45) == 3
+    assert one.arrived("192.0.2.1", NOW + 90) == 2, "those of the last minute"
+
+
 def test_failed_logins_at_several_workers_count_together():
     shared = SharedFailures(2)
     one, other = AuthFailures(shared, 0), AuthFailures(shared, 1)

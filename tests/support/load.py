@@ -186,5 +186,22 @@ class Load:
         yield header + line * rest + b".\r\n"
 
 
+async def round_trips(port: int) -> list[float]:
+    """Connect, EHLO and ten NOOPs; how long each reply took, in seconds."""
+    lags = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for command in (b"", b"HELO lag.test\r\n", *[b"NOOP\r\n"] * 10, b"QUIT\r\n"):
+        began = time.perf_counter()
+        writer.write(command)
+        async with asyncio.timeout(30):
+            await reader.readline()
+        lags.append(time.perf_counter() - began)
+        await asyncio.sleep(0.01)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return lags
+
+
 def _large(given: Given) -> bool:
     return zlib.crc32(given.token.encode()) % 25 == 0

@@ -153,6 +153,15 @@ def processor_time(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def alive(pids: list[int]) -> bool:
+    """Whether any still runs. One that has ended stays in the table until PID 1 asks for it, which may take seconds."""
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                return True
+    return False
+
+
 @contextlib.asynccontextmanager
 async def running(folder: Path, *, plain: int = 0, **settings: Any) -> AsyncIterator[Relay]:
     """A relay that greets; killed at the end, whatever happens."""

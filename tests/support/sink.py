@@ -29,6 +29,8 @@ class Sink:
         self.on_taken: Callable[[int], None] | None = None
         """Called right after a 250 for a whole message was handed to the kernel, with the peer's port."""
         self.postponed: set[str] = set()
+        self.cut: list[str] = []
+        """Whose 250 may have been lost, as the connection was cut before the peer went on."""
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -37,10 +39,11 @@ class Sink:
         self._server = await loop.create_server(lambda: Connection(self), self.address, self.port, backlog=1000)
 
     async def stop(self) -> None:
+        """Refuse connections from now on, and cut those there are."""
         assert self._server is not None
         self._server.close()
         for connection in list(self.connections):
-            connection.transport.abort()
+            connection.cut()
         await self._server.wait_closed()
 
 
@@ -50,6 +53,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.transport: asyncio.Transport
+        self._unheard: list[str] = []
+        """Recipients of the last 250, until the peer goes on."""
+        self._storing: list[str] = []
+        """Recipients of a message whose 250 is still to come."""
         self._in = bytearray()
         self._recipients: list[str] = []
         self._content = False
@@ -67,6 +74,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._in += data
+        self._unheard = []
         while True:
             if self._content:
                 end = self._in.find(_END, max(0, self._searched - len(_END)))
@@ -119,8 +127,18 @@ class Connection(asyncio.Protocol):
         self._recipients.append(address)
         return b"250 2.1.5 ok\r\n"
 
+    def cut(self) -> None:
+        """End without a word, as a receiver that dies; every other message that it was storing it has stored."""
+        if self._storing and random.random() < 0.5:
+            for address in self._storing:
+                self.sink.ledger.hand(address, time.time(), self._opened)
+            self._unheard = self._storing
+        self.sink.cut += self._unheard
+        self.transport.abort()
+
     def _whole(self, content: bytes) -> None:
         recipients, self._recipients = self._recipients, []
+        self._storing = recipients
         if self.sink.delay:
             asyncio.get_running_loop().call_later(random.uniform(0, self.sink.delay), self._take, recipients, content)
         else:
@@ -129,12 +147,14 @@ class Connection(asyncio.Protocol):
     def _take(self, recipients: list[str], content: bytes) -> None:
         if self.transport.is_closing():
             return  # the peer died before it could be told: it will come again
+        self._storing = []
         now = time.time()
         for address in recipients:
             self.sink.ledger.hand(address, now, self._opened)
         if problem := _damage(content):
             self.sink.ledger.damaged.append(f"{recipients}: {problem}")
         self.sink.taken += 1
+        self._unheard = recipients
         self.transport.write(b"250 2.0.0 taken\r\n")
         if self.sink.on_taken is not None:
             self.sink.on_taken(self.transport.get_extra_info("peername")[1])

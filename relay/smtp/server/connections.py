@@ -40,6 +40,10 @@ class ByClient(Protocol):
         """Connections that the client has, at all workers together."""
         ...
 
+    def arrived(self, client: str) -> int:
+        """Count a connection that came; how many of the client did in the last minute, at all workers together."""
+        ...
+
 
 class Connections:
     """The open connections of a worker."""
@@ -94,6 +98,10 @@ class Connections:
                 return False
         self._by_client[client] = own + 1
         return True
+
+    def too_often(self, client: str, in_a_minute: int) -> bool:
+        """Count that a client came, whether it is let in or not. This bounds handshakes: 1 ms of the loop each."""
+        return self._everywhere is not None and self._everywhere.arrived(client) > in_a_minute
 
     def stressed(self, in_all: int) -> bool:
         """Whether the cap is near."""

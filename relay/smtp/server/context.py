@@ -5,14 +5,19 @@ A reload makes new contexts; sessions keep the one they started with. Must hold 
 
 import ipaddress
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from relay.smtp.server.connections import Connections
+from relay.smtp.server.connections import Connections, client_of
 from relay.smtp.server.handler import Handler
 from relay_config.schema import Limits, Listener, Settings
 
 _AUTH = "AUTH PLAIN LOGIN"
+
+
+def _nobody(_address: str) -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -30,6 +35,8 @@ class ServerContext:
     """The server's certificate; None where there is none, then STARTTLS is not offered."""
     connections: Connections = field(default_factory=Connections)
     """Survives reloads: pass the old one on."""
+    exempt: Callable[[str], bool] = _nobody
+    """Whether an address may connect as often as it likes."""
     handshake_timeout: float = 30.0
     """Seconds for a TLS handshake, and for the PROXY header."""
     rate_window: float = 60.0
@@ -44,6 +51,7 @@ class ServerContext:
         handler: Handler,
         tls: ssl.SSLContext | None,
         connections: Connections,
+        exempt: Callable[[str], bool] = _nobody,
     ) -> "ServerContext":
         """The context that the settings describe."""
         return cls(
@@ -55,7 +63,13 @@ class ServerContext:
             max_recipients=settings.submission.max_recipients,
             tls=tls if listener.tls != "none" else None,
             connections=connections,
+            exempt=exempt,
         )
+
+    def too_often(self, address: str) -> bool:
+        """Count that a client came; whether it came too often in the last minute."""
+        most = self.limits.connections_per_minute
+        return bool(most) and not self.exempt(address) and self.connections.too_often(client_of(address), most)
 
     @property
     def greeting(self) -> bytes:

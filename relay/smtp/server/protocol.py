@@ -59,6 +59,8 @@ class RelaySMTP(SMTP):
         """Count a connection that is still on its way to a session (None: by whom is not known yet)."""
         limits = self._context.limits
         self._client = "" if client is None else client_of(client)
+        if client is not None and self._context.too_often(client):
+            return False
         return self._context.connections.add(self, self._client, limits.connections, limits.connections_per_address)
 
     def release(self) -> None:
@@ -83,7 +85,10 @@ class RelaySMTP(SMTP):
         self._octets = 0
         self.release()
         address, port, local = self._addresses(wire)
-        self._client = client_of(address)
+        counted, self._client = bool(self._client), client_of(address)
+        if not counted and self._context.too_often(address):
+            self._turn_away(texts.TOO_OFTEN)
+            return
         limits, connections = context.limits, context.connections
         if not connections.add(self, self._client, limits.connections, limits.connections_per_address):
             self._turn_away(texts.TOO_MANY_CONNECTIONS)

@@ -93,6 +93,9 @@ TOO_MANY_IDLE_COMMANDS: Final = Canned(421, "4.7.0", "Too many commands without 
 NOT_SMTP: Final = Canned(421, "4.7.0", "This is an SMTP server; closing")
 TOO_MUCH: Final = Canned(421, "4.7.0", "Far more than SIZE of the EHLO reply allows; closing")
 TOO_MANY_CONNECTIONS: Final = Canned(421, "4.3.2", "Too many connections; try again later")
+TOO_OFTEN: Final = Canned(
+    421, "4.7.0", "Too many connections in a minute; send several messages in each, and try later"
+)
 SHUTTING_DOWN: Final = Canned(421, "4.3.2", "The server is shutting down; try again in a moment")
 IDLE: Final = Canned(421, "4.4.2", "No command for too long; closing")
 SESSION_OVER: Final = Canned(421, "4.4.2", "The session lasted too long; connect again")
