@@ -16,14 +16,9 @@ WINDOW_SECONDS = 10.0
 """A window holds what a rate allows in this time; the rest waits in the queue, where it can be seen and steered."""
 WINDOW_MOST = 1000
 """Transactions held in memory per lane, at most."""
+
 PAUSE_JITTER = 0.1
 """Part of a pause that is random."""
-
-_FOLLOW_SECONDS = 0.5
-"""Where transactions take longer on average, none goes out behind another: it would wait for the reply to that one."""
-_MEAN_OF = 8
-"""Transactions that make up the average, about."""
-
 _UNPROVEN_MOST = 2
 """Connections being opened at once to a site that has not yet taken one."""
 
@@ -45,7 +40,6 @@ class Slot:
     sent: int = 0
     """Transactions started on it."""
     idle_since: float = 0.0
-    busy_since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -65,7 +59,6 @@ class LanePlanner:
     __slots__ = (
         "_connection_pace",
         "_idle_timeout",
-        "_mean",
         "_pace",
         "cause",
         "failures",
@@ -85,8 +78,6 @@ class LanePlanner:
         self._idle_timeout = idle_timeout
         self._pace = Pace(limits.rate)
         self._connection_pace = Pace(limits.connection_rate)
-        self._mean = 1.0
-        """Seconds that a transaction takes, about."""
         self.ready: deque[Work] = deque()
         self.slots: set[Slot] = set()
         self.idle: list[Slot] = []
@@ -145,34 +136,11 @@ class LanePlanner:
     def finished(self, slot: Slot, now: float, *, reusable: bool) -> bool:
         """A transaction ended. Returns whether the connection is kept; if not it is closing."""
         assert slot.phase is Phase.BUSY, f"{slot.phase} slot cannot finish"
-        self.followed(slot, now)
         if reusable and slot.sent < self.limits.messages_per_connection:
             self._idle(slot, now)
             return True
         slot.phase = Phase.CLOSING
         return False
-
-    def follow(self, slot: Slot, now: float) -> Work | None:
-        """The work whose commands go out behind the message that a busy slot is sending; it counts as started.
-
-        What is ready while a slot is busy found no other: all of the lane's connections are in use.
-        """
-        if (
-            not self.ready
-            or not self.ready[0].may_follow
-            or self._mean > _FOLLOW_SECONDS
-            or slot.sent >= self.limits.messages_per_connection
-            or self.suspended is not None
-            or now < self.paused_until
-            or self._pace.ready_at(now) > now
-        ):
-            return None
-        return self._take(slot, now)
-
-    def followed(self, slot: Slot, now: float) -> None:
-        """A transaction ended, whose connection may be at the one that follows already."""
-        self._mean += (now - slot.busy_since - self._mean) / _MEAN_OF
-        slot.busy_since = now
 
     def closed(self, slot: Slot) -> None:
         """The slot's connection is gone, or never came up."""
@@ -202,11 +170,6 @@ class LanePlanner:
         slot.idle_since = now
         self.idle.append(slot)
 
-    def _take(self, slot: Slot, now: float) -> Work:
-        slot.sent += 1
-        self._pace.take(now)
-        return self.ready.popleft()
-
     def _assign(self, plan: Plan, now: float) -> None:
         while self.ready and self.idle:
             start_at = self._pace.ready_at(now)
@@ -215,8 +178,9 @@ class LanePlanner:
                 return
             slot = self.idle.pop()
             slot.phase = Phase.BUSY
-            slot.busy_since = now
-            plan.start.append((slot, self._take(slot, now)))
+            slot.sent += 1
+            self._pace.take(now)
+            plan.start.append((slot, self.ready.popleft()))
 
     def _open(self, plan: Plan, now: float) -> None:
         connecting = sum(slot.phase is Phase.CONNECTING for slot in self.slots) if self.ready else 0

@@ -6,7 +6,6 @@ connections, reads bodies and takes the outcomes.
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -30,10 +29,6 @@ class LaneHost(Protocol):
 
         What such a peer does not take in one transaction is handed in again.
         """
-        ...
-
-    def following(self, work: Work) -> Outgoing:
-        """The transaction for a work that may follow another."""
         ...
 
     def sent(self, lane: "LaneRunner", work: Work, result: Result) -> None:
@@ -83,8 +78,6 @@ class LaneRunner:
         self.claiming = False
         self.used_at = clock()
         self.stopping = False
-        self._may_chain = True
-        """No session at this site went wrong in a way that commands written ahead could have caused."""
         self._host = host
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -189,43 +182,17 @@ class LaneRunner:
             await connection.quit()
             return
         self.planner.connected(slot, self._clock())
-        behind: deque[tuple[Work, Outgoing]] = deque()
-        connection.follow = lambda: self._follow(slot, behind)
-        try:
-            await self._carry(slot, connection, behind)
-        finally:
-            connection.follow = None
-            for work, _ in behind:
-                self._host.interrupted(work)
-        if connection.usable:
-            await connection.quit()
-
-    async def _carry(self, slot: Slot, connection: Connection, behind: deque[tuple[Work, Outgoing]]) -> None:
-        """One work after the other, until the connection is of no more use."""
-        while (work := await self._next(slot, connection)) is not None:
+        while True:
+            work = await self._next(slot, connection)
+            if work is None:
+                break
             reusable = await self._transact(connection, work)
-            while behind:
-                self.planner.followed(slot, self._clock())
-                self._host.hungry(self)
-                reusable = await self._send(connection, *behind.popleft())
             keep = reusable and connection.usable and not self.stopping
             if not self.planner.finished(slot, self._clock(), reusable=keep):
-                return
+                break
             self._host.hungry(self)
-
-    def _follow(self, slot: Slot, behind: deque[tuple[Work, Outgoing]]) -> Outgoing | None:
-        """Called by the connection while it sends a message."""
-        work = None if self.stopping or not self._may_chain else self.planner.follow(slot, self._clock())
-        if work is None:
-            return None
-        self._host.started(work)
-        try:
-            outgoing = self._host.following(work)
-        except Exception as error:  # noqa: BLE001 - no memory: nothing was sent, and it must not stay in hand
-            self._unreadable(work, error)
-            return None
-        behind.append((work, outgoing))
-        return outgoing
+        if connection.usable:
+            await connection.quit()
 
     async def _next(self, slot: Slot, connection: Connection) -> Work | None:
         """Wait for the planner to assign a work; None: close."""
@@ -247,23 +214,15 @@ class LaneRunner:
         try:
             outgoing = await self._host.outgoing(self, work, connection.features)
         except Exception as error:  # noqa: BLE001 - no memory, no thread: nothing was sent, and it must not stay in hand
-            self._unreadable(work, error)
+            self._host.fault(error)
+            text = f"the stored message can't be read: {type(error).__name__}"
+            self._host.broken(self, work, SessionError(Stage.MAIL, "local", text))
             return connection.usable
         if outgoing is None:
             return connection.usable
-        return await self._send(connection, work, outgoing)
-
-    def _unreadable(self, work: Work, error: Exception) -> None:
-        self._host.fault(error)
-        text = f"the stored message can't be read: {type(error).__name__}"
-        self._host.broken(self, work, SessionError(Stage.MAIL, "local", text))
-
-    async def _send(self, connection: Connection, work: Work, outgoing: Outgoing) -> bool:
         try:
             result = await connection.send(outgoing)
         except SessionError as error:
-            if error.kind in ("protocol", "timeout"):
-                self._may_chain = False
             self._host.broken(self, work, error)
             return False
         except asyncio.CancelledError:

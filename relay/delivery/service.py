@@ -172,23 +172,15 @@ class Delivery:
         if over is not None:
             self._put_back(lane, over)
             lane.kick()
+        message = work.message
         body = work.body
         if body is None or body.file is not None:
             try:
-                body = await self._read(work.message, body)
+                body = await self._read(message, body)
             except BodyDamagedError as error:
                 self._quarantine(work, error)
                 return None
             work.body = body
-        return self._outgoing(work, body)
-
-    def following(self, work: Work) -> Outgoing:
-        """The transaction for a work whose message is in memory."""
-        assert work.body is not None, "only such works follow"
-        return self._outgoing(work, work.body)
-
-    def _outgoing(self, work: Work, body: Body) -> Outgoing:
-        message = work.message
         return Outgoing(
             message.sender,
             [OutgoingRecipient(r.address, r.notify, r.orcpt) for r in work.recipients],

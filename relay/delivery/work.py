@@ -19,14 +19,6 @@ class Work:
     """It was put back once because a reused connection turned out dead; not another time."""
 
     @property
-    def may_follow(self) -> bool:
-        """It can go out behind another without a look elsewhere: its whole message is in memory.
-
-        Not when that ended badly once.
-        """
-        return self.body is not None and self.body.file is None and not self.retried
-
-    @property
     def octets(self) -> int:
         """Memory that the body takes in the window."""
         return len(self.body.head) if self.body is not None else 0

@@ -328,8 +328,8 @@ async def test_no_tasks_timers_or_sockets_are_left():
         before = asyncio.all_tasks()
         connection = await dial(receiver, TlsPolicy.REQUIRED, timeouts=Timeouts(command=1000))
         await connection.send(outgoing())
-        assert connection._deadline._timer is not None
+        assert connection._timer is not None
         await connection.quit()
-        assert connection._deadline._timer is None
+        assert connection._timer is None
         await receiver.until(lambda: receiver.open == 0)
         assert {task for task in asyncio.all_tasks() if not task.done()} <= before

@@ -87,11 +87,6 @@ class Transaction:
         """Every recipient's fate is known, even if replies are outstanding."""
         return self._refusal is not None or None not in self.replies
 
-    @property
-    def refused_at_data(self) -> bool:
-        """Done, without its message being sent, though recipients were accepted."""
-        return self.done and self.stage is Stage.DATA and bool(self._accepted)
-
     def receive(self, reply: Reply) -> bytes | None:
         """The next reply. Returns what is to be written now, if anything. Raises `ViolationError`."""
         self.answered = True
