@@ -1,8 +1,10 @@
-"""Whether all line ends are CRLF: asked of every octet that comes in and, once more, of every octet that goes out."""
+"""Questions about lines that are asked of every octet that comes in, and once more of every octet that goes out."""
 
 import io
 
 _CLEAN = (None, "\r\n")
+_FEW = 50
+"""Dots that are looked at one by one: what a header has."""
 
 
 def only_crlf(octets: bytes) -> bool:
@@ -13,3 +15,18 @@ def only_crlf(octets: bytes) -> bool:
     decoder = io.IncrementalNewlineDecoder(None, translate=False)
     decoder.decode(octets.decode("latin-1"), final=True)
     return decoder.newlines in _CLEAN
+
+
+def dotted_line(octets: bytes) -> int:
+    """Where the first CRLF with a dot behind it is, or -1.
+
+    A single octet is found at many times the speed of three, and large messages are mostly base64, which has no dots.
+    """
+    dot = -1
+    for _ in range(_FEW):
+        dot = octets.find(b".", dot + 1)
+        if dot < 0:
+            return -1
+        if octets[max(0, dot - 2) : dot] == b"\r\n":
+            return dot - 2
+    return octets.find(b"\r\n.", dot - 1)

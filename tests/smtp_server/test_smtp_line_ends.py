@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.smtp.line_ends import only_crlf
+from relay.smtp.line_ends import dotted_line, only_crlf
 
 BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -36,3 +36,12 @@ def test_one_among_many(bare, lines):
     assert not only_crlf(line * lines + b"a" + bare + b"b" + line * lines)
     assert not only_crlf(bare + line * lines)
     assert not only_crlf(line * lines + b"a" + bare)
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"..", b".", b"x", b"\r\n.", b"a.b." * 60])).map(b"".join))
+@example(b".\r\n.")
+@example(b"." * 50 + b"\r\n.")
+@example(b"." * 49 + b"\r\n.")
+@example(b"." * 48 + b"\r\n.")
+def test_a_dotted_line_is_found_where_it_is(octets):
+    assert dotted_line(octets) == octets.find(b"\r\n.")

@@ -5,7 +5,7 @@ receiver that takes one for a line end would read commands of the message's auth
 refuses or mends them, so finding one here is a fault of ours and stops the message.
 """
 
-from relay.smtp.line_ends import only_crlf
+from relay.smtp.line_ends import dotted_line, only_crlf
 
 
 class BareNewlineError(Exception):
@@ -37,7 +37,7 @@ class Stuffer:
             return block
         if not checked and not only_crlf(block):
             raise BareNewlineError
-        stuffed = block.replace(b"\r\n.", b"\r\n..")
+        stuffed = block.replace(b"\r\n.", b"\r\n..") if dotted_line(block) >= 0 else block
         if self._line_start and block.startswith(b"."):
             stuffed = b"." + stuffed
         self._line_start = block.endswith(b"\n")

@@ -4,6 +4,7 @@ Only the octets CRLF.CRLF as received end a message (RFC 5321 §4.1.1.4, VU#3026
 search. Works on blocks of any cut with at most four octets carried over.
 """
 
+from relay.smtp.line_ends import dotted_line
 from relay.smtp.reply import Reply
 from relay.smtp.server import texts
 from relay.smtp.server.content import Content
@@ -30,7 +31,7 @@ class DataReader:
         held = self._held
         data = held + block
         # One search serves both questions: without a dot at a line's start there is no end, and nothing to unstuff.
-        dot = data.find(_DOT)
+        dot = dotted_line(data)
         if dot >= 0:
             end = data.find(_END, dot)
             if end >= 0:
