@@ -19,6 +19,8 @@ from relay_queue.sqlite import open_admin, open_queue
 _DOMAINS = 5000
 _BODY = 512
 _HOUR = 3600.0
+_DUE = _HOUR * 3
+"""Not within a run, and no later than a retry can be by the settings: what is later was set by a wrong clock."""
 _SHALLOW = 10_000
 _CLAIM = 100
 
@@ -87,7 +89,7 @@ def _deepen(relay: Relay, parent: Path, depth: int) -> None:
         print(f"  filling a queue with {depth:,} recipients", flush=True)
         made.mkdir(mode=0o700)
         open_admin(made).close()
-        fill(made, puts(depth, _DOMAINS, _BODY, first_due=_HOUR * 10))
+        fill(made, puts(depth, _DOMAINS, _BODY, first_due=_DUE))
     shutil.copytree(made, relay.data_dir, dirs_exist_ok=True)
     if (found := relay.waiting()) != depth:
         raise BenchError(f"the queue should hold {depth} recipients, but holds {found}")
@@ -116,7 +118,7 @@ def _shallow(folder: Path) -> Path:
     made.mkdir(mode=0o700)
     open_admin(made).close()
     # As many recipients a domain as in the deep one.
-    fill(made, puts(_SHALLOW, _DOMAINS * _SHALLOW // 1_000_000, _BODY, first_due=_HOUR * 10))
+    fill(made, puts(_SHALLOW, _DOMAINS * _SHALLOW // 1_000_000, _BODY, first_due=_DUE))
     return made
 
 

@@ -1,6 +1,9 @@
-"""Notices that the wall clock was set back: by NTP, an admin, a restored machine. Pure: times are handed in."""
+"""Notices that the wall clock was set back: by NTP, an admin, a restored machine. Times are handed in."""
 
+from pathlib import Path
 from typing import Final
+
+from relay_queue.sqlite.connect import FILE_NAME
 
 NOTICED_FROM: Final = 60.0
 """Seconds; by less no mail waits that long."""
@@ -22,3 +25,9 @@ class Clock:
             return 0.0
         self._ahead = ahead
         return max(0.0, back)
+
+
+def behind(data_dir: Path, wall: float) -> bool:
+    """Whether the clock was set back since the queue was written to last, as far as that can matter to due times."""
+    written = [path.stat().st_mtime for path in (data_dir / FILE_NAME, data_dir / f"{FILE_NAME}-wal") if path.exists()]
+    return max(written, default=wall) >= wall + NOTICED_FROM

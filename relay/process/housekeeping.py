@@ -35,14 +35,17 @@ class Housekeeping:
         slot: int,
         on_queue_failed: Callable[[], None],
         *,
+        hasten: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`hasten`: the clock may have been set back before this worker started."""
         self._settings = settings
         self._queue = queue
         self._log = log
         self._slot = slot
         self._marker = Path(settings.data_dir) / "run" / f"{MARKER}{slot}"
         self._on_queue_failed = on_queue_failed
+        self._hasten_first = hasten
         self._wall = wall
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -76,10 +79,9 @@ class Housekeeping:
         self._queue_failed(reason)
 
     async def _watch_clock(self) -> None:
-        """Hasten what waits for too long: at the start, and whenever the clock was set back."""
+        """Hasten what waits for too long whenever the clock was set back."""
         clock = Clock(self._wall(), time.monotonic())
-        # Each worker when it starts: what its predecessor had in hand came back with the due times it had.
-        wanted = True
+        wanted = self._hasten_first
         while self._queue.failed() is None:
             back = clock.set_back(self._wall(), time.monotonic())
             if back and self._slot == 0:

@@ -18,6 +18,7 @@ from pathlib import Path
 from relay.events.log import EventLog
 from relay.process import orphans, wake, worker
 from relay.process.clients import SharedClients
+from relay.process.clock import behind
 from relay.process.lock import AlreadyRunningError, Lock, acquire, lock_path
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
@@ -64,10 +65,11 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         materials = Materials(settings)
         wake.clear(data_dir)
         drop(settings.user)
+        hasten = {0} if behind(data_dir, time.time()) else set[int]()
         asyncio.run(_recover(data_dir))
         # What clients did is counted for all workers, and outlives a worker that dies.
         clients = SharedClients(workers, settings.limits.connections)
-        setup = Setup(settings, materials, Shared(workers), clients, workers, reload)
+        setup = Setup(settings, materials, Shared(workers), clients, workers, reload, hasten)
         children = [_worker(setup, slot, sockets[slot]) for slot in range(workers)]
         if settings.sandbox.receiver is not None:
             from relay.process.receiver import main as receiver
@@ -89,7 +91,12 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
 def _worker(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]]) -> Child:
     pulse = Pulse()
     main = partial(worker.main, setup, slot, sockets, pulse)
-    return Child(f"worker {slot}", main, partial(setup.clients.forget, slot), pulse=pulse)
+    return Child(f"worker {slot}", main, partial(_died, setup, slot), pulse=pulse)
+
+
+def _died(setup: Setup, slot: int) -> None:
+    setup.clients.forget(slot)
+    setup.hasten.add(slot)  # what it had in hand comes back with the due times it had
 
 
 def _reload(setup: Setup, log: EventLog) -> None:

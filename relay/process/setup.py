@@ -4,7 +4,7 @@ The supervisor keeps its own copy up to date, so that a worker started after a r
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.process.clients import SharedClients
 from relay.process.materials import Materials
@@ -23,6 +23,8 @@ class Setup:
     workers: int
     load: Callable[[], Settings]
     """Reads and checks the settings file anew; `SettingsError` when it is bad."""
+    hasten: set[int] = field(default_factory=set)
+    """Workers that begin with a look for mail that waits for a time by a clock that was set back since."""
 
     def reload(self) -> None:
         """Take new settings, certificate and keys; `SettingsError` or `MaterialError` leaves all as it was."""

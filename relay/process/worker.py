@@ -99,7 +99,9 @@ class Worker:
         self._handler = SubmissionHandler(
             settings, self.queue, self.delivery, self.log, keys=materials.keys, shared=setup.shared, slot=slot
         )
-        self._housekeeping = Housekeeping(settings, self.queue, self.log, slot, self.delivery.halt)
+        self._housekeeping = Housekeeping(
+            settings, self.queue, self.log, slot, self.delivery.halt, hasten=slot in setup.hasten
+        )
         self._connections = Connections(setup.clients.column(slot))
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()

@@ -203,6 +203,7 @@ async def _jumps(folder: Path, rounds: int, seed: int, seconds: int, *, stopped:
             "FAKETIME_TIMESTAMP_FILE": str(clock),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",  # files keep the time at which they were written
         }
         await on.begin(retry={"schedule": ["10s"], "expire_after": "2d"})
         offset = 0

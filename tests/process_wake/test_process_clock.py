@@ -1,12 +1,13 @@
 """A clock that is set back is noticed, and what waits for a time that lies too far ahead by it is hastened."""
 
 import asyncio
+import os
 import time
 
 import pytest
 
 from relay.process import housekeeping
-from relay.process.clock import Clock
+from relay.process.clock import Clock, behind
 from relay.process.housekeeping import Housekeeping
 from relay_config.schema import Settings
 from relay_queue.model import Selection
@@ -40,7 +41,7 @@ def test_the_clock_tells_once_by_how_much_it_was_set_back(steps, told):
 class Kept:
     """Housekeeping of a worker by a clock that can be set."""
 
-    def __init__(self, queue, folder, slot=0):
+    def __init__(self, queue, folder, slot=0, **more):
         self.set_back = 0.0
         self.log = RememberingRecorder()
         began = time.monotonic()
@@ -51,6 +52,7 @@ class Kept:
             slot,
             lambda: None,
             wall=lambda: NOW + time.monotonic() - began - self.set_back,
+            **more,
         )
 
     @property
@@ -70,10 +72,30 @@ def waits(pair):
     return [recipient.due_at - NOW for entry in pair.admin.select(Selection()) for recipient in entry.recipients]
 
 
-async def test_at_the_start_nothing_waits_for_a_time_that_no_schedule_sets(pair, tmp_path):
+def test_a_queue_written_in_the_future_tells_that_the_clock_was_set_back(tmp_path):
+    assert not behind(tmp_path, NOW), "a new queue"
+    for name in ("queue.db", "queue.db-wal"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (NOW, NOW))
+        assert not behind(tmp_path, NOW - 59)
+        assert behind(tmp_path, NOW - 61)
+        assert not behind(tmp_path, NOW + 61)
+        os.utime(tmp_path / name, (NOW - DAY, NOW - DAY))
+
+
+async def test_a_start_without_doubt_about_the_clock_looks_for_nothing(pair, tmp_path):
+    await pair.queue.put(a_put(recipient={"due_at": NOW + DAY, "attempts": 3}))
+    kept = Kept(pair.queue, tmp_path)
+    kept.keeping.start()
+    await asyncio.sleep(0.1)
+    assert waits(pair) == [DAY]
+    await kept.keeping.stop()
+
+
+async def test_a_start_with_doubt_lets_nothing_wait_for_a_time_that_no_schedule_sets(pair, tmp_path):
     await pair.queue.put(a_put(recipient={"due_at": NOW + DAY, "attempts": 3}))
     await pair.queue.put(a_put(recipient={"due_at": NOW + 30_000, "attempts": 3}))
-    kept = Kept(pair.queue, tmp_path, slot=1)
+    kept = Kept(pair.queue, tmp_path, slot=1, hasten=True)
     kept.keeping.start()
     await asyncio.sleep(0.1)
     assert waits(pair) == [pytest.approx(0, abs=1), 30_000]
