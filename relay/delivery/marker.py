@@ -15,6 +15,9 @@ from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
 from relay_queue.protocol import BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
+_AGAIN = 60.0
+"""Seconds after which recipients are tried again whose outcome could not be recorded for want of the message."""
+
 
 class DsnBuilder(Protocol):
     """Builds a DSN about some recipients of a message, or None where nobody wants one."""
@@ -142,6 +145,11 @@ class Marker:
         except BodyDamagedError as error:
             self._recorder.problem("dsn", error)
             body = Body(b"\r\n")
+        except QueueError as error:
+            # What they came to can't be told now, and they must not stay in hand: they are asked again.
+            self._recorder.problem("dsn", error)
+            self.release([work], due_at=self._wall() + _AGAIN)
+            return
         self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, body, now))
 
     def _notices(

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from relay.delivery import gathering
-from relay_queue.protocol import QueueFailedError
+from relay.delivery import gathering, marker
+from relay_queue.protocol import QueueError, QueueFailedError
 from relay_queue.states import State
 from tests.support.answers import Delay
 from tests.support.delivering import delivering
@@ -48,6 +48,24 @@ async def test_one_recipient_a_transaction_and_all_refused_is_one_dsn(pair, monk
         assert calls[0] == (["failed"] * 5, 1), "one transaction"
         (notice,) = await receiver.wait(1)
         assert [f"Final-Recipient: rfc822;{address}".encode() in notice.content for address in FIVE] == [True] * 5
+        assert told(bench) == 1
+
+
+async def test_failures_whose_message_cannot_be_read_are_asked_again(pair, monkeypatch):
+    monkeypatch.setattr(marker, "_AGAIN", 0.2)
+    head, failures = pair.queue.head, [QueueError("no descriptor is left")]
+
+    async def at_the_second_time(message_id):
+        if failures:
+            raise failures.pop()
+        return await head(message_id)
+
+    monkeypatch.setattr(pair.queue, "head", at_the_second_time)
+    async with delivering(pair, extra=ONE_EACH, rcpt=dict.fromkeys(FIVE, REFUSED)) as (bench, _):
+        put = await bench.accept(*FIVE, sender="s@other.test")
+        await bench.until(lambda: len(ends(pair, put)) == 5)
+        assert not failures
+        assert ends(pair, put) == [(address, State.FAILED) for address in FIVE]
         assert told(bench) == 1
 
 

@@ -168,7 +168,7 @@ class Stage:
             while len(self.ledger.answered()) <= before:
                 await asyncio.sleep(0.02)
 
-    async def settle(self, seconds: float = 120) -> Score:
+    async def settle(self, seconds: float = 90) -> Score:
         """Stop the load, let the queue run dry, compare."""
         await self.load.stop()
         waiting = await self._dry(seconds)
