@@ -29,6 +29,8 @@ from relay_queue.protocol import Action, BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
 _SWEEP_EVERY = 60.0
+_AGAIN = 5.0
+"""Seconds after which the suspensions are read again when they could not be."""
 _WISHES = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State.FAILED}
 _WISH_REPLIES = {
     Action.HOLD: "held by an administrator",
@@ -145,11 +147,15 @@ class Delivery:
 
     async def _resume(self, at: float) -> None:
         """Let mail go on when a suspension has ended by the wall clock."""
-        await asyncio.sleep(min(at - self._wall(), _SWEEP_EVERY))  # in steps, as that clock may jump
-        try:
-            await self.reload_suspensions()
-        except QueueError as error:
-            self._recorder.problem("suspensions", error)
+        while True:
+            await asyncio.sleep(min(at - self._wall(), _SWEEP_EVERY))  # in steps, as that clock may jump
+            try:
+                await self.reload_suspensions()
+            except QueueError as error:
+                self._recorder.problem("suspensions", error)
+                at = self._wall() + _AGAIN
+            else:
+                return
 
     async def withdraw(self) -> None:
         """Carry out what admins want of recipients in hand; those on the wire end first."""

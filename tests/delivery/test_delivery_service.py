@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.delivery import intake
+from relay.delivery import intake, service
 from relay_queue.model import Body, Put, Selection
-from relay_queue.protocol import Action
+from relay_queue.protocol import Action, QueueError
 from relay_queue.states import State
 from tests.support.answers import Close, Delay, Hang
 from tests.support.delivering import BODY, Bench, delivering
@@ -133,8 +133,13 @@ async def test_a_suspension_gives_waiting_mail_back_and_its_end_resumes(pair):
         await receiver.wait(2)
 
 
+async def _fail(failures: list[Exception]):
+    raise failures.pop()
+
+
 @pytest.mark.parametrize(("kind", "value"), [("domain", "example.test"), ("site", "mx.test"), ("user", "app")])
-async def test_a_suspension_ends_in_time(pair, kind, value):
+async def test_a_suspension_ends_in_time(pair, kind, value, monkeypatch):
+    suspensions = pair.queue.suspensions
     async with delivering(pair) as (bench, receiver):
         pair.admin.suspend(kind, value, "gone already", time.time() - 1, time.time())
         await bench.delivery.reload_suspensions()
@@ -142,6 +147,9 @@ async def test_a_suspension_ends_in_time(pair, kind, value):
         await receiver.wait(1)
         pair.admin.suspend(kind, value, "for a moment", time.time() + 0.5, time.time())
         await bench.delivery.reload_suspensions()
+        failures = [QueueError("no descriptor is left")]
+        monkeypatch.setattr(service, "_AGAIN", 0.1)
+        monkeypatch.setattr(pair.queue, "suspensions", lambda: _fail(failures) if failures else suspensions())
         await bench.accept("b@example.test", user="app")
         await bench.until(lambda: bench.states() == ["queued"])
         await receiver.wait(2)
