@@ -35,8 +35,9 @@ class Gathering:
         self._held: dict[str, _Held] = {}
 
     def expect(self, message_id: str, count: int) -> None:
-        """So many recipients were taken in hand. One that is alone need not be told."""
-        self._in_hand[message_id] = self._in_hand.get(message_id, 0) + count
+        """So many recipients were taken in hand, or none. One that is alone need not be told."""
+        if count:
+            self._in_hand[message_id] = self._in_hand.get(message_id, 0) + count
 
     def ended(self, message_id: str, count: int) -> bool:
         """So many have their outcome. Whether others of the message are in hand still."""

@@ -1,6 +1,7 @@
 """Failures of one message in one run of delivery share a DSN, which is stored with their marks."""
 
 import asyncio
+import time
 
 from relay.delivery import gathering, marker
 from relay_queue.protocol import QueueError, QueueFailedError
@@ -49,6 +50,16 @@ async def test_one_recipient_a_transaction_and_all_refused_is_one_dsn(pair, monk
         (notice,) = await receiver.wait(1)
         assert [f"Final-Recipient: rfc822;{address}".encode() in notice.content for address in FIVE] == [True] * 5
         assert told(bench) == 1
+
+
+async def test_nothing_is_remembered_of_a_message_that_is_not_in_hand(pair):
+    async with delivering(pair) as (bench, _):
+        pair.admin.suspend("domain", "example.test", "maintenance", None, time.time())
+        await bench.delivery.reload_suspensions()
+        await bench.router.route("example.test")
+        await bench.accept(*FIVE)
+        assert bench.states() == ["queued"] * 5
+        assert not bench.delivery.marker._gathering._in_hand
 
 
 async def test_failures_whose_message_cannot_be_read_are_asked_again(pair, monkeypatch):
