@@ -66,6 +66,15 @@ async def fill(relay: Whole, source: str, attempts: int) -> list[RawClient]:
     return let_in
 
 
+async def filled_up(relay, address: str, clients: list) -> list:
+    """Until there are ten, as many as may be."""
+    async with asyncio.timeout(HANG):
+        while len(clients) < 10:
+            clients += await fill(relay, address, 1)
+    assert await fill(relay, address, 20) == []
+    return clients
+
+
 async def still_open(clients: list[RawClient]) -> list[RawClient]:
     """Those that are still served; the others are closed."""
     answers = await asyncio.gather(*(client.code("NOOP") for client in clients), return_exceptions=True)
@@ -86,11 +95,7 @@ async def test_an_address_has_one_cap_over_all_workers(tmp_path: Path):
         for client in clients[:4]:
             assert await client.code("QUIT") == 221
             await client.close()
-        async with asyncio.timeout(HANG):
-            clients = clients[4:]
-            while len(clients) < 10:
-                clients += await fill(relay, "127.0.0.92", 1)
-        assert await fill(relay, "127.0.0.92", 20) == []
+        clients = await filled_up(relay, "127.0.0.92", clients[4:])
         for client in clients:
             await client.close()
 
@@ -105,11 +110,7 @@ async def test_the_connections_of_a_killed_worker_are_not_counted_any_more(tmp_p
                 while pid in relay.workers() or len(relay.workers()) < 2:
                     await asyncio.sleep(0.02)
             await relay.greeted()
-            clients = await still_open(clients)
-            async with asyncio.timeout(HANG):
-                while len(clients) < 10:
-                    clients += await fill(relay, "127.0.0.94", 1)
-            assert await fill(relay, "127.0.0.94", 20) == []
+            clients = await filled_up(relay, "127.0.0.94", await still_open(clients))
         for client in clients:
             await client.close()
 

@@ -104,6 +104,18 @@ def test_counts_do_not_overflow_into_the_time():
     assert counts.since("a", 0) == []
 
 
+def _at_once(child, go: int) -> list[int]:
+    """Run `child` in four processes that begin when all are there; what each returns."""
+    children = []
+    for slot in range(4):
+        pid = os.fork()
+        if not pid:
+            os._exit(child(slot))
+        children.append(pid)
+    os.write(go, b"1234")
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+
+
 def test_processes_that_count_at_once_never_pass_a_limit_together():
     """Counting first and looking at after, each lets through what it may; all together at most the limit."""
     shared = shared_usage(4)
@@ -121,14 +133,7 @@ def test_processes_that_count_at_once_never_pass_a_limit_together():
                 passed += 1
         return passed
 
-    children = []
-    for slot in range(4):
-        pid = os.fork()
-        if not pid:
-            os._exit(child(slot))
-        children.append(pid)
-    os.write(go, b"1234")
-    passed = sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children)
+    passed = sum(_at_once(child, go))
     os.close(ready)
     os.close(go)
     # Refused is only what finds 100 with at most three others in between.
@@ -168,14 +173,7 @@ def test_connections_taken_at_once_by_several_workers_never_pass_the_cap_of_a_cl
                 connections.remove(connection, "192.0.2.1")
         return sum(connections.add(Idle(), "192.0.2.1", 1000, 60) for _ in range(40))
 
-    children = []
-    for slot in range(4):
-        pid = os.fork()
-        if not pid:
-            os._exit(child(slot))
-        children.append(pid)
-    os.write(go, b"1234")
-    taken = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    taken = _at_once(child, go)
     os.close(ready)
     os.close(go)
     # A refusal may come a little early, where others look at the same moment; never too late.
