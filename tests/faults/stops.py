@@ -226,7 +226,9 @@ async def _jumps(folder: Path, rounds: int, seed: int, seconds: int, *, stopped:
             if (now := await _cpu_of(on)) > 2 * usual + 0.3:
                 on.wrong.append(f"a busy loop after the jump: {now:.0%} of a processor, {usual:.0%} before")
             await on.answering()
-        score = await on.settle(60)
+        score = (
+            await on.settle()
+        )  # a look-up that failed in the jump is remembered for a minute, a retry waits 10 s more
         if waiting := on._live():
             score.wrong.append(f"{len(waiting)} recipients wait although all could be delivered: {waiting[:3]}")
         return score
