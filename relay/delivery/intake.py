@@ -30,7 +30,9 @@ _SCAN_PAGE = 500
 _SCAN_EVERY = 1.0
 """Seconds between scans when nothing wakes the scanner; due times are met this closely at worst."""
 _SCAN_SHARE = 20
-"""A scan is followed by a pause of this many times its duration, so that it never takes more than 5 % of a core."""
+"""A scan is followed by a pause of this many times its duration, so that it never takes more than 5 % of a core …"""
+_SCAN_REST_MOST = 10.0
+"""… but of this many seconds at most: a scan is also long when the machine stood still, and then much is due."""
 _USER_SUSPENDED_FOR = 300.0
 
 
@@ -320,7 +322,8 @@ class Intake:
                 self._recorder.problem("scan", error)
                 soonest = None
             rest = _SCAN_EVERY if soonest is None else min(_SCAN_EVERY, soonest - self._wall())
-            rest = max(rest, 0.01, (self._loop.time() - began) * _SCAN_SHARE)
+            took = self._loop.time() - began
+            rest = max(rest, 0.01, min(took * _SCAN_SHARE, _SCAN_REST_MOST))
             try:
                 async with asyncio.timeout(rest):
                     await self._awake.wait()

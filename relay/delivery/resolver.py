@@ -8,6 +8,7 @@ lists are never used: mail for `example` must not go to `example.corp.internal`.
 import asyncio
 import os
 import socket
+import time
 from itertools import islice
 from typing import Any, Final
 
@@ -65,12 +66,28 @@ class DnsResolver(Lookups):
             return Failed("no name server is configured on this machine", local=True)
         try:
             async with self._slots:
-                answer = await resolver.resolve(asked, kind, search=False, raise_on_no_answer=False)
+                answer = await _resolved(resolver, asked, kind)
         except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
             return _mapped(error)
         if len(answer.chaining_result.cnames) > _MAX_ALIASES:
             return Failed(f"more than {_MAX_ALIASES} aliases (CNAME) follow each other")
         return answer
+
+
+async def _resolved(
+    resolver: dns.asyncresolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType
+) -> dns.resolver.Answer:
+    """An answer, or an exception of dnspython's; asked twice where the clock was set meanwhile.
+
+    dnspython tells its time limit by the wall clock: a jump looks like a name server that did not answer.
+    """
+    began = time.monotonic()
+    try:
+        return await resolver.resolve(name, kind, search=False, raise_on_no_answer=False)
+    except dns.resolver.LifetimeTimeout:
+        if time.monotonic() - began > resolver.lifetime / 2:
+            raise
+    return await resolver.resolve(name, kind, search=False, raise_on_no_answer=False)
 
 
 def _mapped(error: Exception) -> Absent | Failed:

@@ -4,6 +4,7 @@ Never sleeps, reads no clock and no random source: both are handed in.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from relay.delivery.lane import PAUSE_JITTER
 from relay_config.schema import Retry, Settings
@@ -26,19 +27,27 @@ def decide(retry: Retry, *, attempts: int, received_at: float, now: float, rando
     """Decide after the `attempts`-th attempt (from 1) failed temporarily; `random` lies in [0, 1).
 
     The last attempt is made at the moment of expiry, so a message is never given up on a stale failure. Expiry also
-    takes as many attempts as the schedule has entries: after a long outage of the relay itself, or a clock that jumped
-    ahead, mail is still tried in earnest before it is returned.
+    takes as many attempts as the schedule has for it until then: after a long outage of the relay itself, or a clock
+    that jumped ahead, mail is still tried in earnest before it is returned.
     """
     age = now - received_at
-    tried_enough = attempts >= len(retry.schedule)
-    if age >= retry.expire_after and tried_enough:
+    if age >= retry.expire_after and attempts >= _attempts_before_expiry(retry):
         return Decision(due_at=None, delay_notice=False)
     wait = retry.schedule[min(attempts, len(retry.schedule)) - 1] * (1 + retry.jitter * (2 * random - 1))
     due_at = now + wait
     expires_at = received_at + retry.expire_after
-    if now < expires_at < due_at and tried_enough:
+    if now < expires_at < due_at:
         due_at = expires_at
     return Decision(due_at=due_at, delay_notice=age >= retry.delay_notice_after)
+
+
+def _attempts_before_expiry(retry: Retry) -> int:
+    """The first one and one after each wait of the schedule, as far as they surely fit; two at least.
+
+    An attempt may have begun before the clock jumped: the first one never is the last.
+    """
+    longest = accumulate(wait * (1 + retry.jitter) for wait in retry.schedule)
+    return max(2, 1 + sum(1 for age in longest if age <= retry.expire_after))
 
 
 def expires_at(retry: Retry, received_at: float) -> float:

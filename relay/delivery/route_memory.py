@@ -40,10 +40,14 @@ class _Entry(Generic[T]):
 
 
 class Memory(Generic[T]):
-    """A dict with expiry, a size, and shared questions. `stale`: seconds that a lasting value outlives failures."""
+    """A dict with expiry, a size, and shared questions. `stale`: seconds that a lasting value outlives failures.
+
+    Failures are remembered for `failed_most` seconds at most, whatever their terms.
+    """
 
     def __init__(self, size: int, clock: Callable[[], float], *, stale: float = 0.0) -> None:
         self.size = size
+        self.failed_most = float("inf")
         self._clock = clock
         self._stale = stale
         self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
@@ -108,7 +112,8 @@ class Memory(Generic[T]):
             elif value == old.value:
                 # The same object again: whoever holds on to it sees that nothing changed.
                 value = old.value
-        entries[key] = _Entry(value, now - _SKEW, now + learned.ttl, confirmed, lasts)
+        ttl = min(learned.ttl, self.failed_most) if learned.failed else learned.ttl
+        entries[key] = _Entry(value, now - _SKEW, now + ttl, confirmed, lasts)
         entries.move_to_end(key)
         while len(entries) > self.size:
             entries.popitem(last=False)

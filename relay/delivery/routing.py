@@ -40,7 +40,7 @@ _TTL_ZERO: Final = 5.0
 """Seconds for TTL 0 ("do not cache"): still one look-up for a burst of mail."""
 _TTL_NEGATIVE_MOST: Final = 900.0
 _TTL_FAILED: Final = 60.0
-"""Seconds after a failed look-up; below the shortest sensible retry."""
+"""Seconds after a failed look-up; half the shortest wait of `retry.schedule` if that is less: a retry asks anew."""
 _TTL_LOCAL: Final = 1.0
 """Seconds after a look-up that failed for a reason of our own, which may be over at any moment."""
 _STALE: Final = 86_400.0
@@ -84,9 +84,8 @@ class Router:
 
     def reload(self, settings: Settings) -> None:
         """Take new settings; everything is looked up anew."""
-        for memory in (self._routes, self._hosts):
-            memory.clear()
-            memory.size = settings.dns.cache_size
+        self._routes.clear()
+        self._hosts.clear()
         self._take(settings)
 
     def cached(self, domain: str, now: float) -> Route | RouteError | None:
@@ -111,6 +110,9 @@ class Router:
         await self._hosts.aclose()
 
     def _take(self, settings: Settings) -> None:
+        for memory in (self._routes, self._hosts):
+            memory.size = settings.dns.cache_size
+            memory.failed_most = min(settings.retry.schedule) / 2
         self._policy = Policy(settings)
         self._lookups = self._make_lookups(settings)
 

@@ -38,7 +38,21 @@ def test_an_old_message_that_was_hardly_tried_is_not_expired():
     """As after five days of outage, or a clock that jumped ahead."""
     assert at(1, 5 * 86_400).due_at == 1000.0 + 5 * 86_400 + 60
     assert at(2, 5 * 86_400).due_at == 1000.0 + 5 * 86_400 + 600
-    assert at(3, 5 * 86_400).due_at is None
+    assert at(3, 5 * 86_400).due_at == 1000.0 + 5 * 86_400 + 3600
+    assert at(4, 5 * 86_400).due_at is None
+
+
+@pytest.mark.parametrize("wait", [10, 7200])
+def test_a_first_attempt_during_which_the_clock_jumped_is_not_the_last(wait):
+    retry = Retry(schedule=(Duration(wait),), expire_after=Duration(7200), jitter=0.1)
+    assert at(1, 5 * 86_400, retry).due_at == 1000.0 + 5 * 86_400 + wait
+    assert at(2, 5 * 86_400, retry).due_at is None
+
+
+def test_waits_that_come_after_expiry_are_no_reason_to_go_on():
+    retry = Retry(schedule=(Duration(60), Duration(600), Duration(3600)), expire_after=Duration(900), jitter=0.0)
+    assert at(2, 660, retry).due_at == 1900.0
+    assert at(3, 900, retry).due_at is None
 
 
 def test_a_clock_that_went_back_neither_expires_nor_hurries():

@@ -39,6 +39,25 @@ async def test_the_scanner_finds_it_without_being_told(pair):
         await receiver.wait(1, 5)
 
 
+async def test_a_scan_during_which_the_machine_stood_still_is_not_followed_by_a_long_pause(pair, monkeypatch):
+    monkeypatch.setattr(intake, "_SCAN_REST_MOST", 0.1)
+    due, scans = pair.queue.due, 0
+
+    async def slow(*arguments):
+        nonlocal scans
+        scans += 1
+        if scans == 1:
+            await asyncio.sleep(0.5)
+        return await due(*arguments)
+
+    monkeypatch.setattr(pair.queue, "due", slow)
+    async with delivering(pair) as (_, receiver):
+        await asyncio.sleep(0.3)
+        put = a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": time.time() + 0.5})
+        await pair.queue.put(put)
+        await receiver.wait(1, 5)
+
+
 async def test_more_than_a_window_overflows_into_the_queue_and_still_arrives(pair, monkeypatch):
     monkeypatch.setattr("relay.delivery.lane.WINDOW_MOST", 3)
     async with delivering(pair, content=Delay(0.01)) as (bench, receiver):

@@ -205,11 +205,13 @@ async def _jumps(folder: Path, rounds: int, seed: int, seconds: int, *, stopped:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",  # files keep the time at which they were written
         }
-        await on.begin(retry={"schedule": ["10s"], "expire_after": "2d"})
+        # Nothing but the clock is wrong here: on a machine that stands still for seconds no name server is late.
+        patient = {"dns": {"timeout": "30s"}, "delivery": {"connect_timeout": "30s"}}
+        await on.begin(retry={"schedule": ["10s"], "expire_after": "2d"}, **patient)
         offset = 0
         for _ in range(rounds):
             await on.answering()
-            await asyncio.sleep(1)  # all routes are known: a failed look-up is remembered for a minute
+            await asyncio.sleep(1)
             usual = await _cpu_of(on)
             await until(lambda: not on.sink.postponed.isdisjoint(on._live()))
             offset += seconds
@@ -223,12 +225,11 @@ async def _jumps(folder: Path, rounds: int, seed: int, seconds: int, *, stopped:
                 await on.relay.start()
                 await on.answering()
             await asyncio.sleep(1.5)
-            if (now := await _cpu_of(on)) > 2 * usual + 0.3:
+            # A busy loop does not end; a backlog does.
+            if (now := min([await _cpu_of(on) for _ in range(3)])) > 2 * usual + 0.3:
                 on.wrong.append(f"a busy loop after the jump: {now:.0%} of a processor, {usual:.0%} before")
             await on.answering()
-        score = (
-            await on.settle()
-        )  # a look-up that failed in the jump is remembered for a minute, a retry waits 10 s more
+        score = await on.settle()
         if waiting := on._live():
             score.wrong.append(f"{len(waiting)} recipients wait although all could be delivered: {waiting[:3]}")
         return score
@@ -236,6 +237,6 @@ async def _jumps(folder: Path, rounds: int, seed: int, seconds: int, *, stopped:
 
 async def _cpu_of(on: Stage) -> float:
     """The worker's share of a processor over a second."""
-    before = processor_time(on.workers()[0])
+    began, before = time.monotonic(), processor_time(on.workers()[0])
     await asyncio.sleep(1)
-    return processor_time(on.workers()[0]) - before
+    return (processor_time(on.workers()[0]) - before) / (time.monotonic() - began)

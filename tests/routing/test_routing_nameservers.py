@@ -1,6 +1,9 @@
 """Name servers that fail, lie or are not there, and look-ups that we cannot make ourselves."""
 
 import asyncio
+import itertools
+import time
+from types import SimpleNamespace
 
 import dns.resolver
 import pytest
@@ -21,6 +24,15 @@ async def test_name_servers_that_fail_are_temporary(router_for, server, kind):
     server.faults["example.org"] = Fault(kind)
     router = router_for(dns=Dns(nameservers=(server.address,), timeout=Duration(0.3)))
     assert await refused(router, "example.org") == (False, "4.4.3")
+
+
+@pytest.mark.parametrize("jump", [5 * 86_400, -86_400])
+async def test_a_clock_that_is_set_during_a_look_up_is_no_time_out(router_for, monkeypatch, jump):
+    asks = itertools.count()
+    wall = SimpleNamespace(time=lambda: time.time() + (jump if next(asks) == 0 else 0))
+    monkeypatch.setattr(dns.resolver, "time", wall)
+    assert len(await found(router_for(), "example.org")) == 3
+    assert next(asks) > 1
 
 
 @pytest.mark.parametrize("domain", ["example.org", "bare.example"])

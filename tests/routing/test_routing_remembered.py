@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from relay_config.schema import Dns, Settings
+from relay_config.schema import Dns, Retry, Settings
 from relay_config.schema import Route as Smarthost
+from relay_config.words import Duration
 from tests.support.dns import Fault
-from tests.support.zones import found, refused
+from tests.support.zones import found, learn, refused
 
 
 async def test_a_route_is_asked_for_once_and_remembered(router_for, server, clock):
@@ -42,6 +43,20 @@ async def test_errors_are_remembered_too(router_for, server, clock):
     assert server.queries["example.org", "MX"] == server.queries["missing.test", "MX"] == 1
     clock.now += 61
     assert len(await found(router, "example.org")) == 3
+
+
+@pytest.mark.parametrize("domain", ["example.org", "bare.example"])
+async def test_a_retry_asks_anew_however_soon_it_comes(router_for, server, clock, domain):
+    server.faults[domain] = Fault("servfail")
+    router = router_for(retry=Retry(schedule=(Duration(300), Duration(10))))
+    assert await refused(router, domain) == (False, "4.4.3")
+    asked = sum(server.queries.values())
+    clock.now += 4.9
+    assert await refused(router, domain) == (False, "4.4.3")
+    assert sum(server.queries.values()) == asked
+    del server.faults[domain]
+    clock.now += 0.2
+    assert isinstance(await learn(router, domain), list)
 
 
 async def test_a_route_outlives_its_name_servers_for_a_day(router_for, server, clock):
