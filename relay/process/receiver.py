@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from relay.process.supervisor import CHILD_UNBLOCKS
+from relay.process.supervisor import CHILD_UNBLOCKS, close_ears
 from relay.sandbox.serve import run_receiver
 from relay_config.schema import Settings
 
@@ -25,5 +25,6 @@ async def _run(settings: Settings, lifeline: int) -> None:
     loop.add_reader(lifeline, receiving.cancel)
     await asyncio.wait([receiving])
     loop.remove_reader(lifeline)
+    close_ears()
     if not receiving.cancelled() and (error := receiving.exception()) is not None:
         raise error

@@ -31,6 +31,11 @@ UNRESPONSIVE_AFTER = 30.0
 than clients wait for a reply. The event loop beats: a disk that takes minutes for an fsync does not stop it."""
 
 
+def close_ears() -> None:
+    """A child needs no signals any more: its event loop closes, and one that came then would be written to nowhere."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
 @dataclass(slots=True)
 class Child:
     """One process to keep running."""

@@ -19,7 +19,7 @@ from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError
 from relay.process.pulse import Pulse
 from relay.process.setup import Setup
-from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE
+from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE, close_ears
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
 from relay.submission.handler import SubmissionHandler
 from relay.submission.networks import Networks
@@ -68,6 +68,7 @@ async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.soc
     grace = await stop
     loop.remove_reader(lifeline)
     await worker.stop(grace)
+    close_ears()
     return 0
 
 

@@ -1,6 +1,7 @@
 """Processes: restarts, signals, a second start, and many messages without loss."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answers import Delay
-from tests.support.running import Relay, until
+from tests.support.running import Relay, free_port, until
 from tests.support.world import World, message
 
 
@@ -67,6 +68,22 @@ async def test_restart_in_the_middle_loses_nothing(world: World):
     await relay.start()
     await world.drained(60)
     assert Counter(mx.recipients()) == Counter(taken), "an orderly stop doubles nothing either"
+
+
+async def test_signals_that_go_on_while_it_stops_are_not_noticed(world: World):
+    """As from an impatient service manager. Each child's loop closes at its own time: several stops, to meet it."""
+    for _ in range(4):
+        relay = await world.start(sandbox={"receiver": f"127.0.0.1:{free_port()}"})
+        children = children_of(relay)
+        assert len(children) == 2
+        stopping = asyncio.create_task(relay.stop(signal.SIGTERM))
+        while not stopping.done():
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            await asyncio.sleep(0.0001)
+        assert await stopping == 0
+    assert "Exception" not in relay.log
 
 
 async def test_kill_9_in_the_middle_loses_nothing(world: World):
