@@ -22,6 +22,7 @@ from relay.process.clock import behind
 from relay.process.lock import AlreadyRunningError, Lock, acquire, lock_path
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
+from relay.process.processors import available
 from relay.process.pulse import Pulse
 from relay.process.setup import Setup
 from relay.process.sockets import BindError, bind
@@ -55,7 +56,7 @@ def serve(settings_path: Path, environ: Mapping[str, str]) -> int:
 
 
 def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
-    workers = settings.workers or os.cpu_count() or 1
+    workers = settings.workers or len(available())
     data_dir = Path(settings.data_dir)
     _prepare_data_dir(settings, data_dir)
     lock, killed = _lock(data_dir)

@@ -14,7 +14,7 @@ from relay.delivery.service import Delivery
 from relay.events import diagnostics
 from relay.events.log import EventLog
 from relay.message.dsn import DsnFactory
-from relay.process import wake
+from relay.process import processors, wake
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError
 from relay.process.pulse import Pulse
@@ -36,9 +36,10 @@ def main(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]],
     # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
+    cpu = processors.stay(slot, setup.workers) if setup.settings.pin_workers else None
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         pulse.keep_beating(runner.get_loop())
-        return runner.run(_run(setup, slot, sockets, lifeline))
+        return runner.run(_run(setup, slot, sockets, lifeline, cpu))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -49,7 +50,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
+async def _run(
+    setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int, cpu: int | None
+) -> int:
     worker = Worker(setup, slot)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
@@ -65,6 +68,7 @@ async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.soc
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_UNBLOCKS)
     loop.add_reader(lifeline, ask_to_stop, _ORPHAN_GRACE)
     await worker.start(sockets)
+    worker.log.process("worker ready", pid=os.getpid(), **({} if cpu is None else {"cpu": cpu}))
     grace = await stop
     loop.remove_reader(lifeline)
     await worker.stop(grace)
@@ -116,7 +120,6 @@ class Worker:
         self._housekeeping.start()
         for listener, sock in sockets:
             self._servers.append(await serve(sock, self._context(listener)))
-        self.log.process("worker ready", pid=os.getpid())
 
     async def stop(self, grace: float) -> None:
         """Stop accepting; transactions on either side get `grace` seconds; the rest stays in the queue."""

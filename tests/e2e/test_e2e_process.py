@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.process.processors import available
 from tests.support.answers import Delay
 from tests.support.running import Relay, free_port, until
 from tests.support.world import World, message
@@ -120,6 +121,23 @@ async def test_a_second_start_refuses_and_names_the_first(world: World):
     assert second.returncode == 1
     assert str(relay.process.pid) in second.stderr.decode()
     await relay.greeted()
+
+
+@pytest.mark.skipif(len(available()) < 2, reason="there is only one CPU")
+@pytest.mark.parametrize("pin", [True, False])
+async def test_each_worker_stays_on_a_cpu_of_its_own(world: World, pin: bool):
+    cpus = available()
+    await world.mx("example.test")
+    relay = await world.start(workers=len(cpus), pin_workers=pin)
+    await world.send("someone@example.test")
+    workers = [
+        {frozenset(os.sched_getaffinity(int(thread.name))) for thread in Path(f"/proc/{pid}/task").iterdir()}
+        for pid in children_of(relay)
+    ]
+    expected = [{frozenset({cpu})} for cpu in cpus] if pin else [{frozenset(cpus)}] * len(cpus)
+    assert sorted(map(str, workers)) == sorted(map(str, expected))
+    assert relay.process is not None
+    assert os.sched_getaffinity(relay.process.pid) == set(cpus)
 
 
 async def test_reload_takes_good_settings_and_refuses_bad_ones(world: World):
