@@ -22,6 +22,11 @@ def children_of(relay: Relay) -> list[int]:
     return [int(pid) for pid in path.read_text().split()]
 
 
+def cpus_of(pid: int) -> set[frozenset[int]]:
+    """Where its threads may run."""
+    return {frozenset(os.sched_getaffinity(int(thread.name))) for thread in Path(f"/proc/{pid}/task").iterdir()}
+
+
 async def announces(relay: Relay, size: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
     writer.write(b"EHLO c.test\r\nQUIT\r\n")
@@ -130,10 +135,7 @@ async def test_each_worker_stays_on_a_cpu_of_its_own(world: World, pin: bool):
     await world.mx("example.test")
     relay = await world.start(workers=len(cpus), pin_workers=pin)
     await world.send("someone@example.test")
-    workers = [
-        {frozenset(os.sched_getaffinity(int(thread.name))) for thread in Path(f"/proc/{pid}/task").iterdir()}
-        for pid in children_of(relay)
-    ]
+    workers = [cpus_of(pid) for pid in children_of(relay)]
     expected = [{frozenset({cpu})} for cpu in cpus] if pin else [{frozenset(cpus)}] * len(cpus)
     assert sorted(map(str, workers)) == sorted(map(str, expected))
     assert relay.process is not None

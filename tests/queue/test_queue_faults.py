@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,8 @@ import pytest
 from relay_queue.durable import Disk
 from relay_queue.model import Body, Put, Selection
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError, QueueFullError
-from relay_queue.sqlite import open_admin, open_queue
+from relay_queue.sqlite import open_admin, open_queue, pace
 from relay_queue.sqlite.connect import FILE_NAME
-from relay_queue.sqlite.writer import _BURST, _INTERVAL
 from relay_queue.states import State
 from tests.support.queues import NOW, a_mark, a_put, exists, in_hand
 
@@ -131,13 +129,34 @@ async def test_a_mark_that_an_admin_crossed_does_not_touch_the_others_of_its_bat
     assert [end.message_id for end in admin.ended()] == [plain.entry.message.id]
 
 
-async def test_commits_that_follow_each_other_closely_wait_for_company(sqlite_pair):
+async def test_outcomes_wait_for_the_next_message_and_share_its_commit(sqlite_pair, monkeypatch):
+    monkeypatch.setattr(pace, "INTERVAL", 60.0)
     queue = sqlite_pair.queue
-    before, began = queue.writer.commits, time.monotonic()
-    for _ in range(100):
-        await queue.put(a_put())
-    most = (time.monotonic() - began) / _INTERVAL + _BURST + 2
-    assert queue.writer.commits - before <= most
+    puts = [in_hand() for _ in range(5)]
+    for put in puts:
+        await queue.put(put)
+    before = queue.writer.commits
+    marking = [queue.mark([a_mark(put, State.DELIVERED)]) for put in puts]
+    await asyncio.sleep(0.05)
+    assert queue.writer.commits == before
+    await queue.put(a_put())
+    assert [await each for each in marking] == [[]] * 5
+    assert queue.writer.commits == before + 1
+
+
+async def test_outcomes_alone_are_written_soon_and_all_at_the_end(sqlite_pair, monkeypatch):
+    queue = sqlite_pair.queue
+    put, last = in_hand(), in_hand()
+    await queue.put(put)
+    await queue.put(last)
+    assert await queue.mark([a_mark(put, State.DELIVERED)]) == []
+    monkeypatch.setattr(pace, "INTERVAL", 60.0)
+    marking = queue.mark([a_mark(last, State.DELIVERED)])
+    await asyncio.sleep(0.05)
+    assert not marking.done()
+    async with asyncio.timeout(10):
+        await queue.aclose()
+    assert await marking == []
 
 
 async def test_what_gathers_during_a_commit_is_one_transaction(sqlite_pair):

@@ -1,17 +1,15 @@
 """The writer thread: commits whatever operations have gathered, in one transaction, and tells the loop once.
 
-No minimum: an operation on an idle queue is committed at once. Under load the next batch gathers while the last one is
-fsynced (group commit), and for a few milliseconds more where commits would follow each other too closely. Must not
-decide what an operation means; that is `apply` and the operations' own.
+What a client waits for is committed at once on an idle queue. Under load the next batch gathers while the last one is
+fsynced (group commit), and for a few milliseconds more where commits would follow each other too closely (`pace`). Must
+not decide what an operation means; that is `apply` and the operations' own.
 """
 
 import asyncio
 import contextlib
 import logging
-import select
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -23,6 +21,7 @@ from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of, for_want_of_room
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
+from relay_queue.sqlite.pace import Pace
 from relay_queue.sqlite.rows import mark_row, put_rows
 from relay_queue.sqlite.sql import queries
 
@@ -32,13 +31,6 @@ _BATCH_OPERATIONS = 256
 _BATCH_OCTETS = 8 << 20
 _RETRY_SECONDS = 0.25
 """Pause before marks that found no room are tried again; a new operation does not wait for it."""
-
-_INTERVAL = 0.003
-"""Seconds between commits of a writer that has been busy: each costs as much CPU as storing several messages."""
-_BURST = 3
-"""Commits that need not keep the interval, saved up while there was little to do: then nothing waits."""
-_ENOUGH = 64
-"""Operations that do not wait for more."""
 
 Outcome = tuple[asyncio.Future[Any], Any, QueueError | None]
 
@@ -59,8 +51,7 @@ class Writer:
         self._unlink: list[str] = []
         """Body files to be removed now."""
         self._closing = False
-        self._next_at = 0.0
-        """When the next commit would be on time (`_pace`)."""
+        self._pace = Pace()
         self.failure: str | None = None
         self.commits = 0
         """Transactions committed so far; tests count them."""
@@ -74,10 +65,13 @@ class Writer:
     def submit(self, operation: Operation) -> None:
         """Hand in an operation; its future resolves on its loop after the commit."""
         self._inbox.put(operation)
+        if not isinstance(operation, MarkOperation):
+            self._pace.came()
 
     def close(self) -> None:
         """Commit what was handed in and stop; blocks until done."""
         self._inbox.put(None)
+        self._pace.end()
         self._thread.join()
 
     def _run(self) -> None:
@@ -94,26 +88,18 @@ class Writer:
         """Take what has gathered and commit it. False when the thread is to end."""
         self._batch = self._gather()
         if self._batch:
-            self._pace()
+            in_time = self._pace.wait(_awaited(self._batch), len(self._batch))
             ready = self._durable_files(self._batch)
             with self._turn:
                 # What came in while others had their turn shares this commit, instead of waiting for one more turn.
-                outcomes = self._commit(ready + self._latecomers())
+                ready += self._latecomers()
+                self._pace.learn(_awaited(self._batch), in_time=in_time)
+                outcomes = self._commit(ready)
             self._tell(outcomes)
             self._batch = []
             self._remove_files()
             self._shorten_log()
         return self.failure is None and not (self._closing and self._inbox.empty() and not self._next)
-
-    def _pace(self) -> None:
-        """Let more gather while commits follow each other closely (GCRA, as a lane's rate); see `_latecomers`."""
-        now = time.monotonic()
-        early = self._next_at - _BURST * _INTERVAL - now
-        if early > 0 and len(self._batch) < _ENOUGH and not self._closing:
-            # Not time.sleep, which since Python 3.11 waits for an absolute time: libfaketime refuses that (EINVAL).
-            select.select((), (), (), early)
-            now += early
-        self._next_at = max(self._next_at, now) + _INTERVAL
 
     def _gather(self) -> list[Operation]:
         batch = self._kept + self._next
@@ -345,6 +331,10 @@ class Writer:
         self._tell(self._refused(rest, error))
         self._connection.close()
         self._turn.close()
+
+
+def _awaited(batch: Sequence[Operation]) -> int:
+    return sum(1 for operation in batch if not isinstance(operation, MarkOperation))
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:
