@@ -324,7 +324,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Annotated[str, _doc("Folder of queue, users and events.", check="folder")] = "/var/lib/relay"
     workers: Annotated[int, _doc("Worker processes; 0: one per CPU."), msgspec.Meta(ge=0, le=256)] = 0
     pin_workers: Annotated[
-        bool, _doc("Keep each worker on a CPU of its own when there are at least as many workers as CPUs.")
+        bool, _doc("Keep each busy worker on a CPU of its own if there are at least as many workers as CPUs.")
     ] = True
     user: Annotated[
         str | None,

@@ -1,12 +1,24 @@
-"""Which CPU a worker runs on: one of its own, where the workers are as many as the CPUs.
+"""Which CPU a busy worker runs on: one of its own, where the workers are as many as the CPUs.
 
 A worker's threads share the interpreter's lock, so two of them hardly ever run at once; they hand it to and fro some
 times a message. Where they are on two CPUs, each time one CPU has to wake the other, which costs more than a switch on
-the same. With a worker for each CPU, moving about gains nothing; with fewer, a worker's threads may use two.
+the same. An idle worker moves about, so that what it is woken for begins on whichever CPU is free.
 """
 
+import asyncio
+import contextlib
 import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+_BUSY: Final = 0.4
+_EASY: Final = 0.15
+"""Parts of a CPU from which, and below which, a worker is kept on its own or let go."""
+_LOOK_EVERY: Final = 0.25
+_IDLE_EVERY: Final = 0.5
+"""Seconds from look to look; the second while there is next to nothing to do."""
 
 
 def available() -> list[int]:
@@ -21,16 +33,49 @@ def place(slot: int, workers: int, cpus: Sequence[int]) -> int | None:
     return cpus[slot % len(cpus)] if 1 < len(cpus) <= workers else None
 
 
-def stay(slot: int, workers: int) -> int | None:
-    """Keep the calling thread, and all threads that it starts, on the slot's CPU. None: they may move.
+class Keeper:
+    """Keeps all threads of this process on the slot's CPU while they are busy. For the event loop's thread."""
 
-    So also where the system does not allow it.
-    """
-    cpu = place(slot, workers, available())
-    if cpu is None or not hasattr(os, "sched_setaffinity"):
-        return None
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError:
-        return None
-    return cpu
+    def __init__(self, slot: int, workers: int) -> None:
+        self._cpus = available()
+        self._own = place(slot, workers, self._cpus) if hasattr(os, "sched_setaffinity") else None
+        self._at, self._used = time.monotonic(), time.process_time()
+        self._timer: asyncio.TimerHandle | None = None
+        self.kept = False
+        """All threads are on the slot's CPU."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look again and again, where there is a CPU for the slot."""
+        if self._own is not None:
+            self._timer = loop.call_later(_IDLE_EVERY, self._tick, loop)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def look(self, now: float, used: float) -> float:
+        """Act on how much was `used` (seconds of CPU so far) by `now` (monotonic); returns seconds to the next look."""
+        share = (used - self._used) / max(now - self._at, 1e-9)
+        self._at, self._used = now, used
+        if self._own is not None and share >= _BUSY and not self.kept:
+            self._move({self._own})
+        elif self.kept and share < _EASY:
+            self._move(set(self._cpus))
+        return _IDLE_EVERY if share < _EASY else _LOOK_EVERY
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        delay = self.look(time.monotonic(), time.process_time())
+        if self._own is not None:
+            self._timer = loop.call_later(delay, self._tick, loop)
+
+    def _move(self, cpus: set[int]) -> None:
+        try:
+            for thread in Path("/proc/self/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.sched_setaffinity(int(thread.name), cpus)
+        except OSError:
+            # Not permitted here (a filter of system calls), or the CPU is gone: the kernel knows best.
+            self._own, self.kept = None, False
+        else:
+            self.kept = len(cpus) == 1

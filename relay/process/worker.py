@@ -36,10 +36,9 @@ def main(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]],
     # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
     # nothing of what a message leaves behind is cyclic.
     gc.set_threshold(50_000, 20, 50)
-    cpu = processors.stay(slot, setup.workers) if setup.settings.pin_workers else None
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         pulse.keep_beating(runner.get_loop())
-        return runner.run(_run(setup, slot, sockets, lifeline, cpu))
+        return runner.run(_run(setup, slot, sockets, lifeline))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -50,9 +49,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(
-    setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int, cpu: int | None
-) -> int:
+async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
     worker = Worker(setup, slot)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
@@ -68,9 +65,12 @@ async def _run(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_UNBLOCKS)
     loop.add_reader(lifeline, ask_to_stop, _ORPHAN_GRACE)
     await worker.start(sockets)
-    worker.log.process("worker ready", pid=os.getpid(), **({} if cpu is None else {"cpu": cpu}))
+    keeper = processors.Keeper(slot, setup.workers)
+    if setup.settings.pin_workers:
+        keeper.start(loop)
     grace = await stop
     loop.remove_reader(lifeline)
+    keeper.stop()
     await worker.stop(grace)
     close_ears()
     return 0
@@ -120,6 +120,7 @@ class Worker:
         self._housekeeping.start()
         for listener, sock in sockets:
             self._servers.append(await serve(sock, self._context(listener)))
+        self.log.process("worker ready", pid=os.getpid())
 
     async def stop(self, grace: float) -> None:
         """Stop accepting; transactions on either side get `grace` seconds; the rest stays in the queue."""

@@ -130,16 +130,31 @@ async def test_a_second_start_refuses_and_names_the_first(world: World):
 
 @pytest.mark.skipif(len(available()) < 2, reason="there is only one CPU")
 @pytest.mark.parametrize("pin", [True, False])
-async def test_each_worker_stays_on_a_cpu_of_its_own(world: World, pin: bool):
+async def test_a_busy_worker_stays_on_a_cpu_of_its_own(world: World, pin: bool):
     cpus = available()
-    await world.mx("example.test")
-    relay = await world.start(workers=len(cpus), pin_workers=pin)
-    await world.send("someone@example.test")
-    workers = [cpus_of(pid) for pid in children_of(relay)]
-    expected = [{frozenset({cpu})} for cpu in cpus] if pin else [{frozenset(cpus)}] * len(cpus)
-    assert sorted(map(str, workers)) == sorted(map(str, expected))
-    assert relay.process is not None
-    assert os.sched_getaffinity(relay.process.pid) == set(cpus)
+    anywhere = {frozenset(cpus)}
+    relay = await world.start(
+        workers=len(cpus), pin_workers=pin, submission={"trusted_networks": ["127.0.0.0/8"], "max_message_size": "1GiB"}
+    )
+    workers = children_of(relay)
+    assert [cpus_of(pid) for pid in workers] == [anywhere] * len(cpus)
+    _, writer = await asyncio.open_connection("127.0.0.1", relay.plain)
+    writer.write(b"EHLO c.test\r\nMAIL FROM:<a@sender.test>\r\nRCPT TO:<b@example.test>\r\n")
+    await asyncio.sleep(0.5)
+    writer.write(b"DATA\r\n")
+    await asyncio.sleep(0.5)
+    writer.write(b"Subject: long\r\n\r\n")
+    seen: set[frozenset[int]] = set()
+    for _ in range(150):
+        writer.write(b"some words of a long message\r\n" * 100_000)
+        await writer.drain()
+        seen |= set().union(*(cpus_of(pid) for pid in workers))
+        if pin and seen > anywhere:
+            break
+    writer.close()
+    assert seen - anywhere <= {frozenset({cpu}) for cpu in cpus}
+    assert bool(seen - anywhere) is pin
+    await until(lambda: all(cpus_of(pid) == anywhere for pid in workers))
 
 
 async def test_reload_takes_good_settings_and_refuses_bad_ones(world: World):
