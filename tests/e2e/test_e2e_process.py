@@ -103,7 +103,8 @@ async def test_kill_9_in_the_middle_loses_nothing(world: World):
     await world.drained(60)
     got = Counter(mx.recipients())
     assert taken <= set(got), "every 250 is kept"
-    assert sum(got.values()) - len(got) <= 4, "doubled at most what was on the wire"
+    # Four connections that take 5 ms each time; outcomes wait up to 6 ms, and for the commit before theirs.
+    assert sum(got.values()) - len(got) <= 4 * 5, "doubled at most what was on the wire or waited for its mark"
 
 
 async def test_a_worker_that_dies_is_replaced_and_its_mail_goes_on(world: World):
