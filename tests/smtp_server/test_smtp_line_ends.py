@@ -44,4 +44,5 @@ def test_one_among_many(bare, lines):
 @example(b"." * 49 + b"\r\n.")
 @example(b"." * 48 + b"\r\n.")
 def test_a_dotted_line_is_found_where_it_is(octets):
-    assert dotted_line(octets) == octets.find(b"\r\n.")
+    for piece in (octets, octets + b"x" * 9_000, b"x" * 9_000 + octets):
+        assert dotted_line(piece) == piece.find(b"\r\n.")
