@@ -37,8 +37,9 @@ class Keeper:
     """Keeps all threads of this process on the slot's CPU while they are busy. For the event loop's thread."""
 
     def __init__(self, slot: int, workers: int) -> None:
+        self._slot, self._workers = slot, workers
         self._cpus = available()
-        self._own = place(slot, workers, self._cpus) if hasattr(os, "sched_setaffinity") else None
+        self._may = hasattr(os, "sched_setaffinity")
         self._at, self._used = time.monotonic(), time.process_time()
         self._timer: asyncio.TimerHandle | None = None
         self.kept = False
@@ -46,7 +47,7 @@ class Keeper:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look again and again, where there is a CPU for the slot."""
-        if self._own is not None:
+        if self._may and place(self._slot, self._workers, self._cpus) is not None:
             self._timer = loop.call_later(_IDLE_EVERY, self._tick, loop)
 
     def stop(self) -> None:
@@ -58,15 +59,18 @@ class Keeper:
         """Act on how much was `used` (seconds of CPU so far) by `now` (monotonic); returns seconds to the next look."""
         share = (used - self._used) / max(now - self._at, 1e-9)
         self._at, self._used = now, used
-        if self._own is not None and share >= _BUSY and not self.kept:
-            self._move({self._own})
+        if self._may and share >= _BUSY and not self.kept:
+            self._cpus = available()  # again, as `taskset` may have changed it
+            own = place(self._slot, self._workers, self._cpus)
+            if own is not None:
+                self._move({own})
         elif self.kept and share < _EASY:
             self._move(set(self._cpus))
         return _IDLE_EVERY if share < _EASY else _LOOK_EVERY
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         delay = self.look(time.monotonic(), time.process_time())
-        if self._own is not None:
+        if self._may:
             self._timer = loop.call_later(delay, self._tick, loop)
 
     def _move(self, cpus: set[int]) -> None:
@@ -76,6 +80,6 @@ class Keeper:
                     os.sched_setaffinity(int(thread.name), cpus)
         except OSError:
             # Not permitted here (a filter of system calls), or the CPU is gone: the kernel knows best.
-            self._own, self.kept = None, False
+            self._may = self.kept = False
         else:
             self.kept = len(cpus) == 1

@@ -5,6 +5,7 @@ message after the other wait for each, and must not wait for company that never 
 learned. One thread waits here and another tells what came.
 """
 
+import contextlib
 import math
 import threading
 import time
@@ -53,7 +54,9 @@ class Pace:
 
     def _call(self) -> None:
         if self._called.locked():
-            self._called.release()
+            # The event loop and whoever closes the queue may both call.
+            with contextlib.suppress(RuntimeError):
+                self._called.release()
 
     def wait(self, awaited: int, operations: int) -> bool:
         """Wait before a commit of so many operations, so many of them awaited. False: in vain."""
