@@ -23,7 +23,8 @@ to be set.
 
 `relay check` reads the file as `relay serve` would and reports everything that is wrong at once, one line each: file,
 key, what was found, what to do. Unknown keys are errors. A running relay rereads the file on SIGHUP and keeps its
-settings when the new ones are bad.
+settings when the new ones are bad. `workers`, `pin_workers`, `user`, `data_dir` and the addresses of listeners take a
+restart.
 
 ## Words
 

@@ -188,7 +188,9 @@ class Retry(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Duration(14400),
         Duration(28800),
     )
-    expire_after: Annotated[Duration, _doc("Age at which a message is given up and returned.")] = Duration(172_800)
+    expire_after: Annotated[
+        Duration, _doc("Age at which a message is given up and returned, once tried as often as `schedule` says.")
+    ] = Duration(172_800)
     delay_notice_after: Annotated[
         Duration, _doc("Age at which a sender who asked for NOTIFY=DELAY is told of a delay.")
     ] = Duration(14_400)

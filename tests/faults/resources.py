@@ -77,7 +77,7 @@ async def no_inodes(folder: Path, rounds: int, seed: int) -> Score:
 @row("60 descriptors, 200 clients that hold on", rounds=2, segment=2, alone=True)
 async def descriptors(folder: Path, rounds: int, seed: int) -> Score:
     async with stage(folder, seed=seed) as on:
-        # Straight to an address: a look-up that finds no descriptor is remembered as failed for a minute.
+        # Straight to an address: the row is about connections and files, not about look-ups.
         await on.begin(route=[{"domains": ["*"], "relay_host": f"{on.sink.address}:{on.sink.port}", "tls": "none"}])
         shares = []
         for _ in range(rounds):

@@ -63,7 +63,7 @@ class Pace:
         most, missing = self.plan(time.monotonic(), awaited, operations)
         in_time = True
         if missing:
-            self._called.acquire(blocking=False)
+            self._called.acquire(blocking=False)  # of a call that was too late for the last wait nothing is left
             self._goal = self._come + missing
             # Not time.sleep, which since Python 3.11 waits for an absolute time: libfaketime refuses that (EINVAL).
             in_time = self._ended or self._called.acquire(timeout=most)
