@@ -85,14 +85,16 @@ def test_octets_come_singly():
 
 def test_notices_bare_newlines():
     with Receiver().in_thread() as receiver:
-        with socket.create_connection((receiver.address, receiver.port), timeout=10) as client:
+        address = receiver.address, receiver.port
+        with socket.create_connection(address, timeout=10) as client, client.makefile("rb") as replies:
+            assert replies.readline().startswith(b"220 ")
             lines = [b"EHLO c.test", b"MAIL FROM:<s@ext.test>", b"RCPT TO:<a@y.test>", b"DATA"]
             for line in lines:
                 client.sendall(line + b"\r\n")
-                while client.recv(4096).split(b"\r\n")[-2][3:4] != b" ":
+                while replies.readline()[3:4] != b" ":
                     pass
             client.sendall(b"bad\nline\r\n.\r\n")
-            assert client.recv(4096).startswith(b"250")
+            assert replies.readline().startswith(b"250")
         assert len(receiver.problems) == 1
         assert "bare" in receiver.problems[0]
 
