@@ -5,13 +5,12 @@ are text (domains lower-case A-labels). Every backend stores exactly these field
 schema with a migration.
 """
 
-from dataclasses import dataclass, field
+import msgspec
 
 from relay_queue.states import State
 
 
-@dataclass(slots=True, kw_only=True)
-class Message:
+class Message(msgspec.Struct, kw_only=True):
     """What all recipients of one submission share."""
 
     id: str
@@ -36,8 +35,7 @@ class Message:
     """The message needs SMTPUTF8 of the next server (RFC 6531 §3.4)."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Recipient:
+class Recipient(msgspec.Struct, kw_only=True):
     """One forward-path of one message: the unit of delivery."""
 
     message_id: str
@@ -70,8 +68,7 @@ class Recipient:
     """When it entered this state, or the last attempt ended."""
 
 
-@dataclass(slots=True, frozen=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A message's octets, as they go on the wire before dot-stuffing.
 
     Small messages are all in `head`. Of a large one `head` is the header block with its blank line, and `file` names
@@ -86,24 +83,21 @@ class Body:
     """CRC-32 of the octets in `file`; known once the body was read back from the queue, not needed for `put`."""
 
 
-@dataclass(slots=True, frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A message with all or some of its recipients: what is put, claimed and listed."""
 
     message: Message
     recipients: list[Recipient]
 
 
-@dataclass(slots=True, frozen=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """A message to be stored with its body (`Recipient.state` QUEUED or, already in hand, ACTIVE with an owner)."""
 
     entry: Entry
     body: Body
 
 
-@dataclass(slots=True, kw_only=True)
-class Mark:
+class Mark(msgspec.Struct, kw_only=True):
     """What became of one recipient in hand. Refused quietly when the recipient is no longer ACTIVE with `owner`."""
 
     message_id: str
@@ -123,8 +117,7 @@ class Mark:
     delay_notified: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Ended:
+class Ended(msgspec.Struct, kw_only=True):
     """One recipient's end, kept in the history for `history.keep`."""
 
     message_id: str
@@ -144,8 +137,7 @@ class Ended:
     remote: str | None
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which live recipients an admin means. Fields combine with AND; the tuple fields are OR within. Empty: all."""
 
     ids: tuple[str, ...] = ()
@@ -164,8 +156,7 @@ class Selection:
     """Text contained in the last reply, any case."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Summary:
+class Summary(msgspec.Struct, kw_only=True):
     """Counts for one domain."""
 
     domain: str
@@ -178,8 +169,7 @@ class Summary:
     next_due: float | None = None
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Suspension:
+class Suspension(msgspec.Struct, frozen=True, kw_only=True):
     """A stop of deliveries by an admin or the relay: for a recipient domain, a site (lane name pattern) or a user."""
 
     id: int
@@ -192,13 +182,12 @@ class Suspension:
     """None: until removed."""
 
 
-@dataclass(slots=True)
-class Steered:
+class Steered(msgspec.Struct):
     """What an admin's action touched."""
 
     recipients: int = 0
     messages: int = 0
     requested: int = 0
     """Of the recipients, those in a worker's hands: it carries the wish out when their attempt ends."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = msgspec.field(default_factory=list)
     """The recipients that were changed (on a dry run: would be touched), of the first 1,000 messages."""

@@ -6,7 +6,8 @@ of a lane live here (see `ownership`), so they are exact without any locking.
 
 import enum
 from collections import deque
-from dataclasses import dataclass, field
+
+import msgspec
 
 from relay.delivery.pace import Pace
 from relay.delivery.work import Work
@@ -32,8 +33,7 @@ class Phase(enum.Enum):
     CLOSING = 3
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
+class Slot(msgspec.Struct, eq=False):
     """One connection as the planner sees it; the runner keeps the real one beside it."""
 
     phase: Phase = Phase.CONNECTING
@@ -42,13 +42,12 @@ class Slot:
     idle_since: float = 0.0
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What to do now."""
 
-    start: list[tuple[Slot, Work]] = field(default_factory=list)
-    open: list[Slot] = field(default_factory=list)
-    close: list[Slot] = field(default_factory=list)
+    start: list[tuple[Slot, Work]] = msgspec.field(default_factory=list)
+    open: list[Slot] = msgspec.field(default_factory=list)
+    close: list[Slot] = msgspec.field(default_factory=list)
     wake_at: float | None = None
     """When to plan again if nothing happens before."""
 
@@ -61,6 +60,7 @@ class LanePlanner:
         "_idle_timeout",
         "_pace",
         "cause",
+        "connecting",
         "failures",
         "idle",
         "limits",
@@ -80,6 +80,8 @@ class LanePlanner:
         self._connection_pace = Pace(limits.connection_rate)
         self.ready: deque[Work] = deque()
         self.slots: set[Slot] = set()
+        self.connecting = 0
+        """How many of the slots are."""
         self.idle: list[Slot] = []
         """Idle slots, the longest idle first; the last one is reused first, so that a surplus can age and close."""
         self.failures = 0
@@ -131,6 +133,7 @@ class LanePlanner:
         """The slot's connection is up."""
         assert slot.phase is Phase.CONNECTING, f"{slot.phase} slot cannot become connected"
         self.proven = True
+        self.connecting -= 1
         self._idle(slot, now)
 
     def finished(self, slot: Slot, now: float, *, reusable: bool) -> bool:
@@ -147,6 +150,8 @@ class LanePlanner:
         self.slots.discard(slot)
         if slot.phase is Phase.IDLE:
             self.idle.remove(slot)
+        elif slot.phase is Phase.CONNECTING:
+            self.connecting -= 1
         slot.phase = Phase.CLOSING
 
     def succeeded(self) -> None:
@@ -183,10 +188,9 @@ class LanePlanner:
             plan.start.append((slot, self.ready.popleft()))
 
     def _open(self, plan: Plan, now: float) -> None:
-        connecting = sum(slot.phase is Phase.CONNECTING for slot in self.slots) if self.ready else 0
-        wanted = len(self.ready) - connecting - len(self.idle)
+        connecting = self.connecting
         most = 1 if self.failures else self.limits.max_connections
-        count = min(wanted, most - len(self.slots))
+        count = min(len(self.ready) - connecting - len(self.idle), most - len(self.slots))
         if not self.proven:
             count = min(count, _UNPROVEN_MOST - connecting)
         if count <= 0:
@@ -204,6 +208,7 @@ class LanePlanner:
             self._connection_pace.take(now)
             slot = Slot()
             self.slots.add(slot)
+            self.connecting += 1
             plan.open.append(slot)
 
     def _close_idle(self, plan: Plan, now: float) -> None:

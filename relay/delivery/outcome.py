@@ -13,8 +13,9 @@ Exceptions, each towards trying again (docs/decisions/0004-what-a-refusal-means.
 """
 
 import enum
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from relay.delivery.phrases import CODES, ENHANCED, PHRASES, TELLING, TEMPORARY_PHRASES
 from relay.delivery.routes import RouteError
@@ -70,8 +71,7 @@ class Disposition(enum.Enum):
     """Refused for good."""
 
 
-@dataclass(slots=True, frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What an attempt means for one recipient."""
 
     disposition: Disposition

@@ -5,7 +5,8 @@ The recipients' records are brought up to date as well, since DSNs and events ar
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from relay.delivery.outcome import Disposition, Outcome
 from relay.delivery.retry import decide
@@ -15,21 +16,19 @@ from relay_queue.model import Mark, Recipient
 from relay_queue.states import State
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(msgspec.Struct):
     """What to record and whom to tell."""
 
-    marks: list[Mark] = field(default_factory=list)
-    failed: list[Recipient] = field(default_factory=list)
+    marks: list[Mark] = msgspec.field(default_factory=list)
+    failed: list[Recipient] = msgspec.field(default_factory=list)
     """Ended without delivery (FAILED or EXPIRED): a failure DSN where wanted."""
-    delayed: list[Recipient] = field(default_factory=list)
+    delayed: list[Recipient] = msgspec.field(default_factory=list)
     """Deferred and late, not told before: a delay DSN where wanted."""
-    relayed: list[Recipient] = field(default_factory=list)
+    relayed: list[Recipient] = msgspec.field(default_factory=list)
     """Delivered to a server that takes no DSN requests on: a success DSN where wanted."""
 
 
-@dataclass(slots=True, frozen=True)
-class Circumstances:
+class Circumstances(msgspec.Struct, frozen=True):
     """What all recipients of an attempt share."""
 
     owner: int

@@ -1,14 +1,14 @@
 """What a lane works on: one message for some of its recipients, one transaction."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from relay.smtp.client.features import Features
 from relay_queue.model import Body, Message, Recipient
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """One transaction to be made, in a lane's window (all recipients ACTIVE and ours)."""
 
     message: Message

@@ -6,7 +6,8 @@ tricked (RFC 6376 §8.15); they are refused rather than mended, since only the s
 """
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from relay.message.date import stamp
 from relay.message.headers import Header
@@ -19,8 +20,7 @@ _SINGLE_NAMES = {name: name.decode().title().replace("-Id", "-ID") for name in _
 _BLANK_FOLD = re.compile(rb"(?:\r\n[ \t]++)+(?=\r\n)")
 
 
-@dataclass(slots=True, frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What the fixes need to know."""
 
     id: str
@@ -33,8 +33,7 @@ class Facts:
     """Most Received fields (`limits.received_fields`)."""
 
 
-@dataclass(slots=True, frozen=True)
-class Fixed:
+class Fixed(msgspec.Struct, frozen=True):
     """An accepted header."""
 
     header: Header

@@ -5,7 +5,7 @@ spammers' relays do. The user's name is never named. Whatever a client chose (HE
 octets, so that no field, line or comment can be forged through it.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from relay.message.date import stamp
 
@@ -17,8 +17,7 @@ _CIPHER_TABLE = bytes(octet if octet in _CIPHER_OCTETS else ord("?") for octet i
 _PATH_MAX = 254
 
 
-@dataclass(slots=True, frozen=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """The facts of one receipt."""
 
     helo: str

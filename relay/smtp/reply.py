@@ -1,10 +1,9 @@
 """SMTP replies as values (RFC 5321 §4.2, enhanced codes RFC 2034 and RFC 3463)."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(slots=True, frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """One reply, ours or a peer's."""
 
     code: int
@@ -32,6 +31,8 @@ class Reply:
     def encode(self) -> bytes:
         """The octets sent: every line with the code, and the enhanced code where there is one."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
+        if "\n" not in self.text:
+            return f"{self.code} {prefix}{self.text}\r\n".encode()
         lines = self.text.split("\n")
         out = [f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1]]
         out.append(f"{self.code} {prefix}{lines[-1]}\r\n")
@@ -39,4 +40,6 @@ class Reply:
 
     def __str__(self) -> str:
         """One line, as logged and shown: codes and text, lines joined by `/`."""
-        return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " / ")) if part)
+        codes = f"{self.code} {self.enhanced}" if self.enhanced else str(self.code)
+        text = self.text.replace("\n", " / ")
+        return f"{codes} {text}" if text else codes

@@ -4,8 +4,9 @@ Signing is apart (`Draft.sign`), because it may be slow enough for a thread.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePath
+
+import msgspec
 
 from relay.message.dkim.canonical import BodyHash
 from relay.message.dkim.sign import DomainSigner
@@ -17,8 +18,7 @@ from relay.smtp.server.handler import Peer, Transaction
 from relay_queue.model import Body, Entry, Message, Put, Recipient
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """An accepted message that is not yet signed."""
 
     header: Header

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from relay.message.headers import Header
 from relay.message.received import Hop, protocol, received

@@ -1,8 +1,7 @@
 """The shell's face: the same tests on every backend."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from relay_queue.model import Selection
 from relay_queue.protocol import Action

@@ -4,12 +4,12 @@ import asyncio
 import itertools
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from msgspec.structs import replace
 
 from relay_queue.decide import MARKABLE
 from relay_queue.model import Entry, Put, Selection

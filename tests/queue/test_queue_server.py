@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay_queue.model import Body, Put, Selection
 from relay_queue.protocol import Action, BodyDamagedError, QueueError

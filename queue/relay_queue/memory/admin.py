@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from relay_queue.decide import check_put, steered, wished
 from relay_queue.matching import matches

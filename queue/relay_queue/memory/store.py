@@ -4,8 +4,9 @@ import itertools
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from relay_queue.bodies import Bodies, SpoolFile
 from relay_queue.decide import settle

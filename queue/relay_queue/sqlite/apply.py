@@ -7,10 +7,11 @@ whose triggers do the work, and a batch is one INSERT into it. Must not commit, 
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import Final
+
+from msgspec.structs import replace
 
 from relay_queue.decide import settle
 from relay_queue.model import Mark, Put

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from relay_queue.bodies import SpoolFile
 from relay_queue.model import Mark, Put
 from relay_queue.sqlite.apply import Changes
 
 
-@dataclass(slots=True, eq=False)
-class PutOperation:
+class PutOperation(msgspec.Struct, eq=False):
     """Store a message."""
 
     put: Put
@@ -21,18 +21,16 @@ class PutOperation:
     file_crc: int | None = None
 
 
-@dataclass(slots=True, eq=False)
-class MarkOperation:
+class MarkOperation(msgspec.Struct, eq=False):
     """Record outcomes with the DSNs they cause: all or nothing."""
 
     marks: Sequence[Mark]
     notices: Sequence[Put]
     future: asyncio.Future[list[Mark]]
-    refused: list[Mark] = field(default_factory=list)
+    refused: list[Mark] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
-class CallOperation:
+class CallOperation(msgspec.Struct, eq=False):
     """Anything rarer that writes: a function of the connection, run inside the batch's transaction."""
 
     run: Callable[[Changes], Any]

@@ -5,7 +5,8 @@ What is not in a worker's hands is changed at once; what is gets a wish that its
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from relay_queue.bodies import Bodies
 from relay_queue.decide import steered, wished

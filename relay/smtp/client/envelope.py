@@ -6,7 +6,8 @@ would be a second command (RFC 5321 §4.1.1), whichever way it got into the queu
 """
 
 import re
-from dataclasses import dataclass, field
+
+import msgspec
 
 from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient
@@ -22,15 +23,14 @@ _BAD_SENDER = Reply(553, "5.1.7", "The sender's address can't be written as an S
 _BAD_RECIPIENT = Reply(553, "5.1.3", "The recipient's address can't be written as an SMTP path")
 
 
-@dataclass(slots=True)
-class Envelope:
+class Envelope(msgspec.Struct):
     """The commands of one transaction."""
 
     mail: bytes = b""
-    rcpts: list[bytes] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
+    rcpts: list[bytes] = msgspec.field(default_factory=list)
+    indices: list[int] = msgspec.field(default_factory=list)
     """Which of the outgoing recipients each command in `rcpts` stands for."""
-    replies: list[Reply | None] = field(default_factory=list)
+    replies: list[Reply | None] = msgspec.field(default_factory=list)
     """For each outgoing recipient: a refusal of ours, or None where the peer is to be asked."""
 
 

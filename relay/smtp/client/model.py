@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
+import msgspec
+
 from relay.smtp.reply import Reply
 from relay_config.schema import Delivery
 
@@ -77,8 +79,7 @@ class Timeouts:
         )
 
 
-@dataclass(slots=True, frozen=True)
-class OutgoingRecipient:
+class OutgoingRecipient(msgspec.Struct, frozen=True):
     """One RCPT."""
 
     address: str
@@ -86,8 +87,7 @@ class OutgoingRecipient:
     orcpt: str | None = None
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct):
     """One transaction to be made."""
 
     sender: str
@@ -106,8 +106,7 @@ class Outgoing:
     """The file holds what was checked on acceptance, and proves it: line ends need not be counted again."""
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct):
     """What the peer said to a transaction."""
 
     replies: list[Reply]
@@ -124,6 +123,8 @@ class Result:
 
 class Stage(enum.Enum):
     """How far a session got before it broke."""
+
+    __hash__ = object.__hash__  # each is one object; Enum's own hash is a call of a Python function
 
     CONNECT = "connect"
     GREETING = "greeting"

@@ -5,15 +5,15 @@ protocol's tests with a handler that remembers. The synchronous calls must be qu
 """
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from relay.message.incoming import Incoming
 from relay.smtp.reply import Reply
 
 
-@dataclass(slots=True, frozen=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Who a client proved to be."""
 
     user: str
@@ -21,8 +21,7 @@ class Identity:
     """Sender addresses or domains the user may use: `a@example.org`, `example.org`, or `*`."""
 
 
-@dataclass(slots=True)
-class Peer:
+class Peer(msgspec.Struct):
     """The client's end of a session, as far as policy and trace fields need it."""
 
     address: str
@@ -42,8 +41,7 @@ class Peer:
     """The address lies in `submission.trusted_networks`; set by `Handler.connected`."""
 
 
-@dataclass(slots=True)
-class RecipientPath:
+class RecipientPath(msgspec.Struct):
     """One accepted RCPT."""
 
     address: str
@@ -53,8 +51,7 @@ class RecipientPath:
     orcpt: str | None = None
 
 
-@dataclass(slots=True)
-class Transaction:
+class Transaction(msgspec.Struct):
     """One mail transaction: MAIL, its RCPTs, its content."""
 
     sender: str
@@ -66,7 +63,7 @@ class Transaction:
     smtputf8: bool = False
     ret: str | None = None
     envid: str | None = None
-    recipients: list[RecipientPath] = field(default_factory=list)
+    recipients: list[RecipientPath] = msgspec.field(default_factory=list)
 
 
 class Handler(Protocol):
