@@ -256,15 +256,26 @@ async def test_http_is_shown_the_door_later_too():
     assert d.closed
 
 
-async def test_a_half_closed_client_gets_its_replies():
+@pytest.mark.parametrize(
+    ("last", "codes"), [(b"QUIT\r\n", ["250", "221"]), (b"NOOP\r\n", ["250", "250"]), (b"", ["250"])]
+)
+async def test_a_half_closed_client_gets_its_replies(last, codes):
     async with listening(RememberingHandler(manual=True)) as server:
         client = await server.connect()
         await client.envelope()
-        client.send(b"A: b\r\n\r\nx\r\n.\r\nQUIT\r\n")
+        client.send(b"A: b\r\n\r\nx\r\n.\r\n" + last)
         client.writer.write_eof()
         while not server.handler.pending:
             await client.writer.drain()
             other = await server.connect()
             await other.code("NOOP")
         server.handler.pending[0].set_result(Reply(250, "2.0.0", "Queued"))
-        assert [line[:3] for line in (await client.rest()).splitlines()] == ["250", "221"]
+        assert [line[:3] for line in (await client.rest()).splitlines()] == codes
+
+
+async def test_a_client_that_closes_at_once_gets_its_replies():
+    async with listening() as server:
+        client = await server.connect()
+        client.send(b"EHLO c.test\r\nNOOP\r\n")
+        client.writer.write_eof()
+        assert (await client.rest()).splitlines()[-1].startswith("250 2.0.0 ")

@@ -9,15 +9,16 @@ import asyncio
 import ssl
 from typing import Any, Final, cast
 
-from aiosmtpd.proxy_protocol import V2_CMD, ProxyData
+from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as AiosmtpdSession
 
 from relay.smtp.server import texts
 from relay.smtp.server.connections import client_of
-from relay.smtp.server.context import ServerContext, is_loopback
+from relay.smtp.server.context import ServerContext
 from relay.smtp.server.engine import Engine
 from relay.smtp.server.handler import Peer
+from relay.smtp.server.proxy import client_address
 from relay.smtp.server.session import Phase, Session, log
 from relay.smtp.server.texts import Canned, encode
 from relay.smtp.server.timers import Timers
@@ -45,6 +46,8 @@ class RelaySMTP(SMTP):
         self._client = ""
         self._blocked = False
         self._reading = True
+        self._writing = False
+        """Replies wait in the outbox."""
         self._scheduled = False
         self._eof = False
         self._lingering = False
@@ -84,7 +87,7 @@ class RelaySMTP(SMTP):
         self._wire = wire
         self._octets = 0
         self.release()
-        address, port, local = self._addresses(wire)
+        address, port, local = client_address(wire.get_extra_info("peername"), self.proxy)
         counted, self._client = bool(self._client), client_of(address)
         if not counted and self._context.too_often(address):
             self._turn_away(texts.TOO_OFTEN)
@@ -128,6 +131,7 @@ class RelaySMTP(SMTP):
     def eof_received(self) -> bool:
         """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
         self._eof = True
+        self._write()
         if self._engine is None or self._lingering or self._state.peer.tls is not None:
             return False
         return self._state.busy or self._blocked or self._scheduled
@@ -201,16 +205,27 @@ class RelaySMTP(SMTP):
             self._close(linger=False)
 
     def _flush(self, *, linger: bool = True) -> None:
-        """Write the replies gathered, in one piece, and follow the session where it went."""
+        """See that the replies gathered are written, and follow the session where it went."""
         session = self._state
-        out = session.out
-        if out and self._wire is not None:
+        phase = session.phase
+        if phase is Phase.CLOSED:
+            self._close(linger=linger and not session.quit)
+        elif phase is Phase.TLS and self._handshake is None:
+            self._write()
+            self._start_handshake()
+        elif session.out and not self._writing:
+            self._writing = True
+            self._context.outbox.add(self._write)
+
+    def _write(self) -> None:
+        """Write the replies gathered, in one piece."""
+        self._writing = False
+        if self._engine is None or self._wire is None:
+            return
+        out = self._state.out
+        if out:
             self._wire.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
-        if session.phase is Phase.CLOSED:
-            self._close(linger=linger and not session.quit)
-        elif session.phase is Phase.TLS and self._handshake is None:
-            self._start_handshake()
 
     def _schedule(self) -> None:
         """Run again after others had their turn."""
@@ -321,6 +336,7 @@ class RelaySMTP(SMTP):
         transport = self._wire
         if transport is None or self._lingering:
             return
+        self._write()
         self._lingering = True
         if self._timer is not None:
             self._timer.cancel()
@@ -347,22 +363,6 @@ class RelaySMTP(SMTP):
         session.wake = _nothing
         session.close()
         session.handler.disconnected(session.peer)
-
-    def _addresses(self, transport: asyncio.Transport) -> tuple[str, int, bool]:
-        """The client's address and port, and whether it is on this machine, whoever it claims to be."""
-        name: Any = transport.get_extra_info("peername") or ("", 0)
-        address, port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("127.0.0.1", 0)
-        local = is_loopback(address)
-        proxy = self.proxy
-        # A LOCAL header is the proxy's own health check: what it says of addresses is to be ignored (PROXY §2.2).
-        if (
-            proxy is not None
-            and proxy.command != V2_CMD.LOCAL
-            and not isinstance(proxy.src_addr, (str, bytes, type(None)))
-        ):
-            address, port = str(proxy.src_addr), proxy.src_port or 0
-            local = local and is_loopback(address)
-        return address, port, local
 
     # -- aiosmtpd's view -----------------------------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
-"""The PROXY protocol, versions 1 and 2: read from the bare socket before it becomes a session.
+"""Who a client is: its address, or what the PROXY protocol, versions 1 and 2, says in front of the session.
 
-Reads exactly the header, so that a TLS handshake right behind it is left to the transport. The grammar is aiosmtpd's.
+The header is read from the bare socket, and no octet more, so that a TLS handshake right behind it is left to the
+transport. The grammar is aiosmtpd's.
 """
 
 import asyncio
 import socket
+from typing import Any
 
-from aiosmtpd.proxy_protocol import ProxyData, get_proxy
+from aiosmtpd.proxy_protocol import V2_CMD, ProxyData, get_proxy
+
+from relay.smtp.server.context import is_loopback
 
 _MAX_V1 = 107
 """Octets of a version 1 header with its CRLF (PROXY protocol §2.1)."""
@@ -51,3 +55,18 @@ async def read_proxy(loop: asyncio.AbstractEventLoop, sock: socket.socket, timeo
     except (TimeoutError, OSError, asyncio.IncompleteReadError):
         return None
     return found if found.valid else None
+
+
+def client_address(peername: Any, proxy: ProxyData | None) -> tuple[str, int, bool]:
+    """The client's address and port, and whether it is on this machine, whoever it claims to be.
+
+    `peername` as the socket has it; anything but a tuple of host and port counts as this machine.
+    """
+    name = peername or ("", 0)
+    address, port = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("127.0.0.1", 0)
+    local = is_loopback(address)
+    # A LOCAL header is the proxy's own health check: what it says of addresses is to be ignored (PROXY §2.2).
+    if proxy is not None and proxy.command != V2_CMD.LOCAL and not isinstance(proxy.src_addr, (str, bytes, type(None))):
+        address, port = str(proxy.src_addr), proxy.src_port or 0
+        local = local and is_loopback(address)
+    return address, port, local
