@@ -273,6 +273,17 @@ async def test_a_half_closed_client_gets_its_replies(last, codes):
         assert [line[:3] for line in (await client.rest()).splitlines()] == codes
 
 
+async def test_a_message_that_came_whole_is_taken_though_its_client_has_gone():
+    async with listening() as server:
+        client = await server.connect()
+        await client.envelope()
+        (protocol,) = server.server.context.connections.open
+        protocol.data_received(b"A: b\r\n\r\nx\r\n.\r\n")
+        protocol.connection_lost(ConnectionResetError())
+        assert [message.octets for message in server.handler.messages] == [b"A: b\r\n\r\nx\r\n"]
+        protocol.abort()
+
+
 async def test_a_client_that_closes_at_once_gets_its_replies():
     async with listening() as server:
         client = await server.connect()

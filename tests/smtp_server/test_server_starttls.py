@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+from relay.smtp.server.session import Phase
 from tests.support.certificates import client_context, server_context
 from tests.support.raw_smtp import HANG, listening
 
@@ -53,12 +54,23 @@ async def test_nothing_may_follow_starttls(injected):
         assert (await client.rest()).startswith("554 5.5.0 ")
 
 
+async def test_nothing_may_follow_starttls_in_a_packet_of_its_own():
+    async with listening(tls=server_context()) as server:
+        client = await server.connect()
+        (protocol,) = server.server.context.connections.open
+        protocol.data_received(b"STARTTLS\r\n")
+        protocol.data_received(b"EHLO evil.test\r\n")
+        assert (await client.rest()).startswith("554 5.5.0 ")
+
+
 async def test_plaintext_that_comes_before_the_handshake_ends_the_session():
     """However it got past the stop of reading."""
     async with listening(tls=server_context()) as server:
         client = await server.connect()
         (protocol,) = server.server.context.connections.open
         protocol.data_received(b"STARTTLS\r\n")
+        await asyncio.sleep(0)
+        assert protocol._state.phase is Phase.TLS
         protocol.data_received(b"EHLO evil.test\r\n")
         assert (await client.reply()).startswith("220 ")
         with pytest.raises((ConnectionError, ssl.SSLError)):
@@ -70,6 +82,7 @@ async def test_nothing_is_read_between_220_and_the_handshake():
         client = await server.connect()
         (protocol,) = server.server.context.connections.open
         protocol.data_received(b"STARTTLS\r\n")
+        await asyncio.sleep(0)
         assert not protocol._wire.is_reading()
         assert (await client.reply()).startswith("220 ")
         await client.starttls(client_context())

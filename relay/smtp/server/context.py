@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from relay.smtp.server.connections import Connections, client_of
 from relay.smtp.server.handler import Handler
-from relay.smtp.server.outbox import Outbox
+from relay.smtp.server.rounds import Rounds
 from relay_config.schema import Limits, Listener, Settings
 
 _AUTH = "AUTH PLAIN LOGIN"
@@ -36,7 +36,7 @@ class ServerContext:
     """The server's certificate; None where there is none, then STARTTLS is not offered."""
     connections: Connections = field(default_factory=Connections)
     """Survives reloads: pass the old one on."""
-    outbox: Outbox = field(default_factory=Outbox)
+    rounds: Rounds = field(default_factory=Rounds)
     exempt: Callable[[str], bool] = _nobody
     """Whether an address may connect as often as it likes."""
     handshake_timeout: float = 30.0

@@ -25,6 +25,8 @@ from relay.smtp.server.timers import Timers
 
 _MAX_WAITING: Final = 1 << 16
 """Octets that may wait while the session is stopped, before reading stops too."""
+_LARGE: Final = 1 << 15
+"""Octets in one piece that are worked on at once: of a large message there should be little in memory."""
 _LINGER: Final = 3.0
 """Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
 
@@ -47,7 +49,7 @@ class RelaySMTP(SMTP):
         self._blocked = False
         self._reading = True
         self._writing = False
-        """Replies wait in the outbox."""
+        """Replies wait for the end of the round."""
         self._scheduled = False
         self._eof = False
         self._lingering = False
@@ -123,13 +125,18 @@ class RelaySMTP(SMTP):
         self._octets += len(data)
         engine.feed(data)
         if not self._scheduled:
-            self._run()
+            if len(data) < _LARGE:
+                self._schedule()
+            else:
+                self._run()
         elif not self._may_read(engine):
             # uvloop reads 32 times before it lets anybody else run.
             self._set_reading(wanted=False)
 
     def eof_received(self) -> bool:
         """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
+        if self._scheduled:
+            self._run()
         self._eof = True
         self._write()
         if self._engine is None or self._lingering or self._state.peer.tls is not None:
@@ -139,6 +146,10 @@ class RelaySMTP(SMTP):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         del exc  # a reset is as good an end as any
+        self._wire = None
+        if self._scheduled:
+            # A message that came whole is taken, even though nobody waits for the answer any more.
+            self._run()
         self._end()
 
     def pause_writing(self) -> None:
@@ -215,7 +226,7 @@ class RelaySMTP(SMTP):
             self._start_handshake()
         elif session.out and not self._writing:
             self._writing = True
-            self._context.outbox.add(self._write)
+            self._context.rounds.write(self._write)
 
     def _write(self) -> None:
         """Write the replies gathered, in one piece."""
@@ -228,10 +239,10 @@ class RelaySMTP(SMTP):
             out.clear()
 
     def _schedule(self) -> None:
-        """Run again after others had their turn."""
+        """Run when others had their turn."""
         if not self._scheduled and self._engine is not None:
             self._scheduled = True
-            self.loop.call_soon(self._run)
+            self._context.rounds.work(self._run)
 
     def _woken(self) -> None:
         """The handler has decided."""
