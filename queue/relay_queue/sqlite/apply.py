@@ -16,14 +16,13 @@ from msgspec.structs import replace
 from relay_queue.decide import settle
 from relay_queue.model import Mark, Put
 from relay_queue.protocol import Action
-from relay_queue.sqlite.rows import CHANGE_COLUMNS, Row, mark_row, put_rows
+from relay_queue.sqlite.rows import NO_CHANGE, Row, mark_row, put_rows
 from relay_queue.sqlite.sql import queries, repeated
 from relay_queue.states import State
 
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Rows a statement, the last ones empty: few, so that all stay in the connection's cache of prepared statements."""
 MOST_ROWS: Final = _SIZES[-1]
-_NO_CHANGE: Final = (None,) * CHANGE_COLUMNS
 _SQL = queries("changes")
 _MET = queries("server")["met"]
 
@@ -43,7 +42,7 @@ class Changes:
         for start in range(0, len(rows), MOST_ROWS):
             some = rows[start : start + MOST_ROWS]
             size = next(size for size in _SIZES if size >= len(some))
-            empty = [_NO_CHANGE] * (size - len(some))
+            empty = [NO_CHANGE] * (size - len(some))
             self.connection.execute(_sized(size), tuple(chain.from_iterable((*some, *empty))))
 
     def put(self, put: Put, file_crc: int | None = None) -> None:

@@ -1,7 +1,7 @@
 -- All that changes messages and their recipients, as triggers of one view: so that a whole batch of puts and marks is one
 -- statement, whatever it holds, and as a statement outside BEGIN and COMMIT also its own transaction. A row of the view is
 -- one change; `what` says which: 0 a message with its first recipient, 1 a further recipient, 2 a recipient's end, 3 any
--- other outcome. NULL is no change: it fills a statement up to one of the few lengths that are kept prepared.
+-- other outcome. 4 is no change: it fills a statement up to one of the few lengths that are kept prepared.
 -- tests/queue/test_queue_plans.py asks SQLite for the plan of each statement below.
 
 -- name: view
