@@ -16,6 +16,7 @@ _TAIL_BITS = 74
 _TAIL_END = 1 << _TAIL_BITS
 _RAND_B = (1 << 62) - 1
 _STEP_MASK = (1 << 32) - 1
+_LOW_HALF = (1 << 70) - 1
 
 _DRAW = 10
 _POOL = 100 * _DRAW
@@ -66,19 +67,11 @@ def is_id(text: str) -> bool:
 
 
 def _encode(value: int) -> str:
-    pairs = _PAIRS
+    # In two halves, as ints of more than 60 bits are slow.
+    pairs, high, low = _PAIRS, value >> 70, value & _LOW_HALF
     return (
-        pairs[value >> 120]
-        + pairs[value >> 110 & 1023]
-        + pairs[value >> 100 & 1023]
-        + pairs[value >> 90 & 1023]
-        + pairs[value >> 80 & 1023]
-        + pairs[value >> 70 & 1023]
-        + pairs[value >> 60 & 1023]
-        + pairs[value >> 50 & 1023]
-        + pairs[value >> 40 & 1023]
-        + pairs[value >> 30 & 1023]
-        + pairs[value >> 20 & 1023]
-        + pairs[value >> 10 & 1023]
-        + pairs[value & 1023]
+        f"{pairs[high >> 50]}{pairs[high >> 40 & 1023]}{pairs[high >> 30 & 1023]}{pairs[high >> 20 & 1023]}"
+        f"{pairs[high >> 10 & 1023]}{pairs[high & 1023]}{pairs[low >> 60]}{pairs[low >> 50 & 1023]}"
+        f"{pairs[low >> 40 & 1023]}{pairs[low >> 30 & 1023]}{pairs[low >> 20 & 1023]}{pairs[low >> 10 & 1023]}"
+        f"{pairs[low & 1023]}"
     )

@@ -61,7 +61,8 @@ class Marker:
         """Record a verdict; DSNs where wanted. Failures wait a moment for those of the message's other recipients."""
         message = work.message
         others = self._gathering.ended(message.id, len(work.recipients))
-        told = message.sender and any(_may_want("failure", recipient) for recipient in verdict.failed)
+        failed = verdict.failed
+        told = failed and message.sender and any(_may_want("failure", recipient) for recipient in failed)
         if told and (others or self._gathering.holds(message.id)):
             work, verdict = self._gathering.hold(work, verdict)
         if verdict.marks:
@@ -78,6 +79,9 @@ class Marker:
 
     def _record(self, work: Work, verdict: Verdict, now: float) -> None:
         """Reads the original from the queue only if a DSN needs it and it is not at hand."""
+        if not (verdict.failed or verdict.delayed or verdict.relayed):
+            self._mark(work.message, work.recipients, verdict.marks, ())
+            return
         wanted = [
             (kind, recipients)
             for kind, recipients in (

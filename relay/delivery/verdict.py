@@ -25,7 +25,7 @@ class Verdict(msgspec.Struct):
     delayed: list[Recipient] = msgspec.field(default_factory=list)
     """Deferred and late, not told before: a delay DSN where wanted."""
     relayed: list[Recipient] = msgspec.field(default_factory=list)
-    """Delivered to a server that takes no DSN requests on: a success DSN where wanted."""
+    """Delivered, with a NOTIFY, to a server that takes no DSN requests on: a success DSN where wanted."""
 
 
 class Circumstances(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def judge(work: Work, outcomes: list[Outcome], around: Circumstances) -> Verdict
         due_at = 0.0
         if outcome.disposition is Disposition.DELIVERED:
             recipient.state, recipient.failure = State.DELIVERED, None
-            if not around.peer_reports:
+            if recipient.notify is not None and not around.peer_reports:
                 verdict.relayed.append(recipient)
         elif outcome.disposition is Disposition.PERMANENT:
             recipient.state, recipient.failure = State.FAILED, outcome.failure

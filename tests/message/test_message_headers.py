@@ -86,3 +86,29 @@ def test_any_octets_are_read_and_good_ones_are_kept(block):
         head, blank, _ = block.partition(b"\r\n\r\n")
         kept = head + b"\r\n" if blank or not head.endswith(b"\r\n") else head
         assert header.to_bytes() == ((kept + b"\r\n") if block else b"\r\n")
+
+
+_LINE = st.sampled_from(
+    [b"A: b", b"SUBJECT:x", b" fold", b"\tfold", b"A", b":x", b"A : b", b"", b"a\rb: c", b"\xe9: x", b"A:\0"]
+)
+_BREAK = st.sampled_from([b"\r\n"] * 8 + [b"\n", b"\r", b"\r\r\n"])
+
+
+@given(
+    st.lists(st.tuples(_LINE, _BREAK), max_size=8).map(lambda lines: b"".join(a + b for a, b in lines)),
+    st.sampled_from([b"", b"\r\n", b"\r\n\r\n"]),
+    st.integers(1, 4),
+)
+def test_good_blocks_are_read_in_one_go_as_they_are_by_line(lines, end, limit):
+    quick, slow = Header(), Header()
+    slow._take_by_line(lines + end, limit)
+    if quick._take_well_formed(lines + end, limit):
+        assert (slow.problem, slow.overflow) == (None, False)
+        assert (quick.names, quick.fields) == (slow.names, slow.fields)
+    else:
+        assert (quick.names, quick.fields) == ([], [])
+
+
+def test_ordinary_blocks_are_read_in_one_go():
+    assert Header()._take_well_formed(PLAIN, 1000)
+    assert not Header()._take_well_formed(PLAIN, 3)

@@ -73,8 +73,11 @@ def _header(head: bytes) -> bytes:
 
 def _needs_utf8(outgoing: Outgoing) -> bool:
     """Whether MAIL must say SMTPUTF8. Not for a message that was declared so and is ASCII where it matters."""
-    if not outgoing.sender.isascii() or any(not r.address.isascii() for r in outgoing.recipients):
+    if not outgoing.sender.isascii():
         return True
+    for recipient in outgoing.recipients:
+        if not recipient.address.isascii():
+            return True
     return outgoing.smtputf8 and not _header(outgoing.head).isascii()
 
 

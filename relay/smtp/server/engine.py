@@ -100,6 +100,8 @@ class Engine:
             session.close(texts.SHUTTING_DOWN)
             return False
         buffer, start = self._buffer, self._position
+        if start == len(buffer):
+            return False
         end = buffer.find(b"\r\n", start)
         if end < 0:
             return self._partial()
@@ -168,10 +170,8 @@ class Engine:
     def _partial(self) -> bool:
         """What is here of a command line without its CRLF: refuse at once what can never become right."""
         session = self.session
-        waiting = self.waiting
-        if not waiting:
-            return False
         buffer, start = self._buffer, self._position
+        waiting = len(buffer) - start
         if session.commands == 0 and _is_foreign(buffer[start : start + 512]):
             session.line = ""
             session.close(texts.NOT_SMTP)
