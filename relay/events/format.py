@@ -65,14 +65,15 @@ def logfmt_fields(event: Event) -> str:
     for prefix, value in zip(plan[1], plan[0](event), strict=True):
         if value is None:
             continue
-        if type(value) is str:
+        kind = type(value)
+        if kind is str:
             # Hosts, users and replies come again and again; to look them up costs a fifth of judging them.
             if value:
-                line += prefix + (known.get(value) or _remember(value))
-        elif type(value) is int:
-            line += f"{prefix}{value}"
-        elif type(value) is float:
-            line += f"{prefix}{value:.3f}"
+                line = f"{line}{prefix}{known.get(value) or _remember(value)}"
+        elif kind is int:
+            line = f"{line}{prefix}{value}"
+        elif kind is float:
+            line = f"{line}{prefix}{value:.3f}"
         else:
             line += _compound(prefix, value)
     return line

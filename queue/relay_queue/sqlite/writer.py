@@ -334,7 +334,7 @@ class Writer:
 
 
 def _awaited(batch: Sequence[Operation]) -> int:
-    return sum(1 for operation in batch if not isinstance(operation, MarkOperation))
+    return len(batch) - list(map(type, batch)).count(MarkOperation)
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:
