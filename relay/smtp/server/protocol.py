@@ -7,13 +7,14 @@ passed over. `tests/smtp_server/test_server_aiosmtpd.py` notices when a new rele
 
 import asyncio
 import ssl
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as AiosmtpdSession
 
 from relay.smtp.server import texts
+from relay.smtp.server.aiosmtpd_view import envelope_view, session_view
 from relay.smtp.server.connections import client_of
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.engine import Engine
@@ -128,7 +129,7 @@ class RelaySMTP(SMTP):
             if len(data) < _LARGE:
                 self._schedule()
             else:
-                self._run()
+                self.take_turn()
         elif not self._may_read(engine):
             # uvloop reads 32 times before it lets anybody else run.
             self._set_reading(wanted=False)
@@ -136,9 +137,9 @@ class RelaySMTP(SMTP):
     def eof_received(self) -> bool:
         """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
         if self._scheduled:
-            self._run()
+            self.take_turn()
         self._eof = True
-        self._write()
+        self.send_replies()
         if self._engine is None or self._lingering or self._state.peer.tls is not None:
             return False
         return self._state.busy or self._blocked or self._scheduled
@@ -149,7 +150,7 @@ class RelaySMTP(SMTP):
         self._wire = None
         if self._scheduled:
             # A message that came whole is taken, even though nobody waits for the answer any more.
-            self._run()
+            self.take_turn()
         self._end()
 
     def pause_writing(self) -> None:
@@ -185,7 +186,7 @@ class RelaySMTP(SMTP):
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def take_turn(self) -> None:
         """Let the engine work on what is here, write its replies, note the time."""
         self._scheduled = False
         engine = self._engine
@@ -222,13 +223,13 @@ class RelaySMTP(SMTP):
         if phase is Phase.CLOSED:
             self._close(linger=linger and not session.quit)
         elif phase is Phase.TLS and self._handshake is None:
-            self._write()
+            self.send_replies()
             self._start_handshake()
         elif session.out and not self._writing:
             self._writing = True
-            self._context.rounds.write(self._write)
+            self._context.rounds.has_replies(self)
 
-    def _write(self) -> None:
+    def send_replies(self) -> None:
         """Write the replies gathered, in one piece."""
         self._writing = False
         if self._engine is None or self._wire is None:
@@ -242,7 +243,7 @@ class RelaySMTP(SMTP):
         """Run when others had their turn."""
         if not self._scheduled and self._engine is not None:
             self._scheduled = True
-            self._context.rounds.work(self._run)
+            self._context.rounds.arrived(self)
 
     def _woken(self) -> None:
         """The handler has decided."""
@@ -251,7 +252,7 @@ class RelaySMTP(SMTP):
         self._timers.active_at = self.loop.time()
         self._flush()
         if self._pending():
-            self._run()
+            self.take_turn()
         elif self._state.draining:
             self.shut_down()
 
@@ -332,7 +333,7 @@ class RelaySMTP(SMTP):
         self._blocked = False  # said of the plain transport, which now answers to the TLS layer
         self._state.secured(_describe(secured) or "TLS")
         self._timers.active_at = self.loop.time()
-        self._run()
+        self.take_turn()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -347,7 +348,7 @@ class RelaySMTP(SMTP):
         transport = self._wire
         if transport is None or self._lingering:
             return
-        self._write()
+        self.send_replies()
         self._lingering = True
         if self._timer is not None:
             self._timer.cancel()
@@ -379,26 +380,11 @@ class RelaySMTP(SMTP):
 
     def aiosmtpd_session(self) -> AiosmtpdSession:
         """The session as aiosmtpd's handlers know it."""
-        view: Any = AiosmtpdSession(self.loop)
-        peer = self._state.peer
-        view.peer = (peer.address, peer.port)
-        view.host_name = peer.helo or None
-        view.extended_smtp = peer.extended
-        view.authenticated = peer.identity is not None
-        view.auth_data = peer.identity
-        view.proxy_data = self.proxy
-        found: AiosmtpdSession = view
-        return found
+        return session_view(self.loop, self._state.peer, self.proxy)
 
     def aiosmtpd_envelope(self) -> Envelope:
         """The transaction as aiosmtpd's handlers know it, without content."""
-        view = Envelope()
-        transaction = self._state.transaction
-        if transaction is not None:
-            view.mail_from = transaction.sender
-            view.smtp_utf8 = transaction.smtputf8
-            view.rcpt_tos = [recipient.address for recipient in transaction.recipients]
-        return view
+        return envelope_view(self._state.transaction)
 
 
 def _describe(transport: asyncio.BaseTransport) -> str | None:

@@ -8,7 +8,7 @@ needs a tenth less CPU for a message; where one client comes alone, nothing wait
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 _MOST: Final = 32
 """Clients in a round, at most: a hundredth of a second of work at the utmost."""
@@ -16,50 +16,67 @@ _MOST: Final = 32
 _log = logging.getLogger(__name__)
 
 
+class Member(Protocol):
+    """A connection, as far as rounds are concerned."""
+
+    def take_turn(self) -> None:
+        """Work on what has arrived."""
+        ...
+
+    def send_replies(self) -> None:
+        """Write the replies gathered."""
+        ...
+
+    def abort(self) -> None:
+        """End now: one of the above has failed."""
+        ...
+
+
 class Rounds:
     """Who has something to do in this round."""
 
-    __slots__ = ("_working", "_works", "_writes")
+    __slots__ = ("_arrived", "_replies", "_working")
 
     def __init__(self) -> None:
-        self._works: list[Callable[[], None]] = []
-        self._writes: list[Callable[[], None]] = []
+        self._arrived: list[Member] = []
+        self._replies: list[Member] = []
         self._working = False
 
-    def work(self, call: Callable[[], None]) -> None:
-        """Octets came: have `call` called when all were read that are there."""
-        works = self._works
-        works.append(call)
-        if len(works) == 1:
+    def arrived(self, member: Member) -> None:
+        """Octets came: it is the member's turn when all was read that is there."""
+        arrived = self._arrived
+        arrived.append(member)
+        if len(arrived) == 1:
             asyncio.get_running_loop().call_soon(self._round)
-        elif len(works) == _MOST and not self._working:
+        elif len(arrived) == _MOST and not self._working:
             self._round()
 
-    def write(self, call: Callable[[], None]) -> None:
-        """There are replies: have `call` called when the round's work is done."""
-        writes = self._writes
-        writes.append(call)
+    def has_replies(self, member: Member) -> None:
+        """There are replies: they go out when the round's work is done."""
+        replies = self._replies
+        replies.append(member)
         if self._working:
             return
-        if len(writes) == 1:
+        if len(replies) == 1:
             asyncio.get_running_loop().call_soon(self._round)
-        elif len(writes) == _MOST:
+        elif len(replies) == _MOST:
             self._round()
 
     def _round(self) -> None:
-        works, self._works = self._works, []
+        arrived, self._arrived = self._arrived, []
         self._working = True
-        for call in works:
-            _try(call)
+        for member in arrived:
+            _guarded(member, member.take_turn)
         self._working = False
-        writes, self._writes = self._writes, []
-        for call in writes:
-            _try(call)
+        replies, self._replies = self._replies, []
+        for member in replies:
+            _guarded(member, member.send_replies)
 
 
-def _try(call: Callable[[], None]) -> None:
-    """One connection's fault must not keep the others waiting."""
+def _guarded(member: Member, call: Callable[[], None]) -> None:
+    """One connection's fault ends that one, and keeps no other waiting."""
     try:
         call()
     except Exception:  # noqa: BLE001 - whatever it was, it is one connection's
         _log.exception("internal error in a connection")
+        member.abort()

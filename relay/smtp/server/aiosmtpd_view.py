@@ -1,0 +1,32 @@
+"""A session and a transaction of ours as the types that aiosmtpd's handlers know."""
+
+import asyncio
+from typing import Any
+
+from aiosmtpd.proxy_protocol import ProxyData
+from aiosmtpd.smtp import Envelope, Session
+
+from relay.smtp.server.handler import Peer, Transaction
+
+
+def session_view(loop: asyncio.AbstractEventLoop, peer: Peer, proxy: ProxyData | None) -> Session:
+    """The session with a client."""
+    view: Any = Session(loop)
+    view.peer = (peer.address, peer.port)
+    view.host_name = peer.helo or None
+    view.extended_smtp = peer.extended
+    view.authenticated = peer.identity is not None
+    view.auth_data = peer.identity
+    view.proxy_data = proxy
+    found: Session = view
+    return found
+
+
+def envelope_view(transaction: Transaction | None) -> Envelope:
+    """The transaction, without content; an empty envelope where there is none."""
+    view = Envelope()
+    if transaction is not None:
+        view.mail_from = transaction.sender
+        view.smtp_utf8 = transaction.smtputf8
+        view.rcpt_tos = [recipient.address for recipient in transaction.recipients]
+    return view
