@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 _MOST: Final = 32
-"""Clients in a round, at most: a hundredth of a second of work at the utmost."""
+"""Clients in a round, at most: a few milliseconds of ordinary work."""
 
 _log = logging.getLogger(__name__)
 
