@@ -79,18 +79,7 @@ class Marker:
 
     def _record(self, work: Work, verdict: Verdict, now: float) -> None:
         """Reads the original from the queue only if a DSN needs it and it is not at hand."""
-        if not (verdict.failed or verdict.delayed or verdict.relayed):
-            self._mark(work.message, work.recipients, verdict.marks, ())
-            return
-        wanted = [
-            (kind, recipients)
-            for kind, recipients in (
-                ("failure", verdict.failed),
-                ("delay", verdict.delayed),
-                ("success", verdict.relayed),
-            )
-            if recipients and work.message.sender and any(_may_want(kind, r) for r in recipients)
-        ]
+        wanted = _wanted(work.message, verdict)
         if not wanted:
             self._mark(work.message, work.recipients, verdict.marks, ())
         elif work.body is not None:
@@ -219,6 +208,14 @@ class Marker:
         self._settled.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._recorder.problem("mark", error)
+
+
+def _wanted(message: Message, verdict: Verdict) -> list[tuple[str, list[Recipient]]]:
+    """The kinds of DSN that may be wanted, each with whom it is about."""
+    if not (message.sender and (verdict.failed or verdict.delayed or verdict.relayed)):
+        return []
+    kinds = (("failure", verdict.failed), ("delay", verdict.delayed), ("success", verdict.relayed))
+    return [(kind, about) for kind, about in kinds if any(_may_want(kind, recipient) for recipient in about)]
 
 
 def _may_want(kind: str, recipient: Recipient) -> bool:

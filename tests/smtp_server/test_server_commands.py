@@ -3,6 +3,7 @@
 import pytest
 
 from relay.smtp.reply import Reply
+from relay.smtp.server.engine import Engine
 from tests.support.raw_smtp import listening
 from tests.support.remembering_handler import RememberingHandler
 from tests.support.sans_io import Dialog
@@ -282,6 +283,18 @@ async def test_a_message_that_came_whole_is_taken_though_its_client_has_gone():
         protocol.connection_lost(ConnectionResetError())
         assert [message.octets for message in server.handler.messages] == [b"A: b\r\n\r\nx\r\n"]
         protocol.abort()
+
+
+async def test_a_fault_in_the_last_turn_leaves_no_connection_counted(monkeypatch):
+    async with listening() as server:
+        await server.connect()
+        connections = server.server.context.connections
+        (protocol,) = connections.open
+        monkeypatch.setattr(Engine, "pump", lambda _: 1 // 0)
+        protocol.data_received(b"NOOP\r\n")
+        with pytest.raises(ZeroDivisionError):
+            protocol.connection_lost(None)
+        assert not connections.open
 
 
 async def test_a_client_that_closes_at_once_gets_its_replies():

@@ -37,6 +37,7 @@ class ServerContext:
     connections: Connections = field(default_factory=Connections)
     """Survives reloads: pass the old one on."""
     rounds: Rounds = field(default_factory=Rounds)
+    """The turns that its sessions take."""
     exempt: Callable[[str], bool] = _nobody
     """Whether an address may connect as often as it likes."""
     handshake_timeout: float = 30.0

@@ -148,10 +148,12 @@ class RelaySMTP(SMTP):
         """The connection is gone."""
         del exc  # a reset is as good an end as any
         self._wire = None
-        if self._scheduled:
-            # A message that came whole is taken, even though nobody waits for the answer any more.
-            self.take_turn()
-        self._end()
+        try:
+            if self._scheduled:
+                # A message that came whole is taken, even though nobody waits for the answer any more.
+                self.take_turn()
+        finally:
+            self._end()
 
     def pause_writing(self) -> None:
         """The client does not take our replies: run and read nothing until it does."""

@@ -1,8 +1,8 @@
 """The rounds of one event loop: first read from all clients that sent something, then work, then write to all.
 
 A loop left alone does all three for one client before it looks at the next. Then each step finds the processor's caches
-full of another's, and each reply wakes a client that takes the processor for one line. In rounds a worker beside others
-needs a tenth less CPU for a message; where one client comes alone, nothing waits. Must not know what is done.
+full of another's, and each reply wakes a client that takes the processor for one line. Rounds save some per cent of the
+CPU (docs/decisions/0010); where one client comes alone, nothing waits. Must not know what is done.
 """
 
 import asyncio
