@@ -44,7 +44,7 @@ def parse_host_port(text: str, default_port: int | None = None) -> Endpoint:
     if port == 0:
         raise BadNameError("use a port from 1 to 65535")
     if not is_address(host):
-        check_domain(host)
+        check_domain(host, underscores=True)
     return Endpoint(host.lower(), port)
 
 

@@ -1,11 +1,14 @@
-"""Domain names as settings hold them: letters, digits and hyphens in dotted labels (RFC 1123 §2.1, RFC 5890)."""
+"""Domain names as settings hold them: letters, digits and hyphens in dotted labels (RFC 1123 §2.1, RFC 5890).
+
+Names of others may have underscores as well: the DNS permits them (RFC 2181 §11), and containers are called `web_1`.
+"""
 
 import ipaddress
 import re
 from typing import Final
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_SELECTOR_LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LABEL_OF_OTHERS: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST: Final = 253
 """Octets of a name in text (RFC 1035 §2.3.4: 255 on the wire)."""
 
@@ -14,7 +17,7 @@ class BadNameError(ValueError):
     """A text is no domain name, endpoint or network; the message says what to write instead."""
 
 
-def check_domain(name: str) -> None:
+def check_domain(name: str, *, underscores: bool = False) -> None:
     """Raise `BadNameError` unless `name` is a domain name in ASCII, without a final dot."""
     if not name.isascii():
         label = _a_label(name)
@@ -24,7 +27,8 @@ def check_domain(name: str) -> None:
     if is_address(name):
         raise BadNameError("write a name, not an address")
     labels = name.split(".")
-    if len(name) > _LONGEST or not all(_LABEL.fullmatch(label) for label in labels):
+    grammar = _LABEL_OF_OTHERS if underscores else _LABEL
+    if len(name) > _LONGEST or not all(grammar.fullmatch(label) for label in labels):
         raise BadNameError("write a domain name: labels of letters, digits and hyphens, like mail.example.com")
     if labels[-1].isdecimal():
         raise BadNameError("write a domain name; its last label cannot be a number")
@@ -32,7 +36,7 @@ def check_domain(name: str) -> None:
 
 def check_selector(name: str) -> None:
     """Raise `BadNameError` unless `name` can stand before `._domainkey` (RFC 6376 §3.1)."""
-    if len(name) > _LONGEST or not all(_SELECTOR_LABEL.fullmatch(label) for label in name.split(".")):
+    if len(name) > _LONGEST or not all(_LABEL_OF_OTHERS.fullmatch(label) for label in name.split(".")):
         raise BadNameError('write letters, digits, hyphens and dots, like "relay" or "2026.mail"')
 
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 def check_pattern(pattern: str) -> None:
     """Raise `BadNameError` unless the text is a pattern."""
     if pattern != "*":
-        check_domain(pattern.removeprefix("*."))
+        check_domain(pattern.removeprefix("*."), underscores=True)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -98,7 +98,14 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth_failures_per_minute: Annotated[
         int, _doc("Failed AUTH attempts per minute and client address, and per user."), msgspec.Meta(ge=1)
     ] = 10
-    errors: Annotated[int, _doc("Refused commands per session."), msgspec.Meta(ge=1)] = 10
+    errors: Annotated[
+        int,
+        _doc(
+            "Refused commands per session. Temporary refusals (4xx) count once there were 100 of them since the last "
+            "message, or four times `submission.max_recipients` if that is more."
+        ),
+        msgspec.Meta(ge=1),
+    ] = 10
     unknown_commands: Annotated[int, _doc("Unknown commands per session."), msgspec.Meta(ge=1)] = 5
     idle_timeout: Annotated[Duration, _doc("Longest wait for a client's next command.")] = Duration(300)
     session_timeout: Annotated[

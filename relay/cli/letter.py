@@ -13,6 +13,8 @@ from email.policy import SMTP, SMTPUTF8
 from relay.cli.exits import FailureError
 from relay.message.headers import Header
 from relay.message.mailboxes import MailboxError, parse
+from relay.smtp.address import Path, parse_address
+from relay.smtp.server.handler import RecipientPath
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LONGEST_LINE = 998
@@ -27,12 +29,14 @@ class Letter:
 
     sender: str
     recipients: tuple[str, ...]
+    """Each once."""
     octets: bytes
     """With CRLF line ends; the header block ends with a blank line."""
 
 
 def composed(sender: str, recipients: tuple[str, ...], subject: str, body: str) -> Letter:
     """A plain text message."""
+    sender, recipients = _one_form(sender), _each_once(recipients)
     message = EmailMessage(policy=SMTP if all(map(str.isascii, (sender, *recipients))) else SMTPUTF8)
     try:
         message["From"] = sender
@@ -61,8 +65,26 @@ def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> 
     if sender is None:
         sender = _addresses(header, (b"from",))[0]
     if not recipients:
-        recipients = tuple(dict.fromkeys(_addresses(header, _ADDRESSED)))
-    return Letter(sender, recipients, octets)
+        recipients = tuple(_addresses(header, _ADDRESSED))
+    return Letter(_one_form(sender), _each_once(recipients), octets)
+
+
+def _one_form(address: str) -> str:
+    """An address as it is sent; what is no address stays as it is, and is refused later."""
+    path = parse_address(address)
+    return path.address if isinstance(path, Path) else address
+
+
+def _each_once(recipients: tuple[str, ...]) -> tuple[str, ...]:
+    """The recipients without repetitions, in the order in which they were first named."""
+    found: dict[str, str] = {}
+    for recipient in recipients:
+        path = parse_address(recipient)
+        if isinstance(path, Path):
+            found.setdefault(RecipientPath(path.address, path.domain).mailbox, path.address)
+        else:
+            found.setdefault(recipient, recipient)
+    return tuple(found.values())
 
 
 def _checked(octets: bytes) -> bytes:

@@ -139,7 +139,15 @@ def domain_name(text: str) -> str:
 
 
 def address_name(text: str) -> str:
-    """An address as the queue stores it: outside ASCII its domain is in its one form; anything else as it is."""
+    """An address as the queue stores it: quoted only where it must be, outside ASCII with its domain in its one form.
+
+    What is no address is searched for as it is.
+    """
+    from relay.smtp.address import Path, parse_address
+
+    path = parse_address(text)
+    if isinstance(path, Path):
+        return path.address
     local, at, domain = text.rpartition("@")
     return text if domain.isascii() else f"{local}{at}{domain_name(domain)}"
 

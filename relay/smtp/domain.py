@@ -3,6 +3,9 @@
 The one form is the lower-case A-label name (RFC 5890), or an address literal in canonical spelling with its brackets.
 Everything that compares domains relies on it, so a trick of spelling (case, full-width dots, homoglyphs) never makes
 two domains look the same or one look like two. Must not resolve anything.
+
+Underscores are allowed in names. Host names must not contain them (RFC 1123 §2.1), but the DNS permits them (RFC 2181
+§11) and they are in use: containers are called `web_1`, and mail is sent to such domains.
 """
 
 import ipaddress
@@ -10,9 +13,11 @@ import re
 
 import idna
 
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*({_LABEL})")
 _A_LABEL = re.compile(r"(?:^|\.)xn--([a-z0-9-]*)")
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+"""What separates labels (RFC 3490 §3.1)."""
 
 _CACHE_SIZE = 20_000
 _cache: dict[str, str | None] = {}
@@ -47,8 +52,7 @@ def _name(domain: str) -> str | None:
         return None
     else:
         try:
-            # UTS 46 maps case and width as browsers and mail clients do; the result is checked again below.
-            name = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
+            name = _a_labels(domain)
         except (idna.IDNAError, UnicodeError):
             return None
     match = _NAME.fullmatch(name)
@@ -58,6 +62,20 @@ def _name(domain: str) -> str | None:
     if "xn--" in name and not all(_decodes(label) for label in _A_LABEL.findall(name)):
         return None
     return name
+
+
+def _a_labels(domain: str) -> str:
+    """A name with labels outside ASCII, in A-labels. Raises IDNAError or UnicodeError; the result is checked again.
+
+    UTS 46 maps case and width as browsers and mail clients do. Labels in ASCII are left out of it where the name has an
+    underscore, which IDNA does not permit.
+    """
+    if "_" not in domain:
+        return idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
+    return ".".join(
+        label.lower() if label.isascii() else idna.encode(label, uts46=True, std3_rules=True).decode("ascii")
+        for label in _DOTS.split(domain)
+    )
 
 
 def _decodes(encoded: str) -> bool:

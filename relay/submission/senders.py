@@ -3,6 +3,8 @@
 from functools import lru_cache
 from typing import Final
 
+from relay.smtp.address import canonical_local
+
 _KELVIN: Final = "\u212a"
 """The one letter outside ASCII that is ASCII in lower case."""
 
@@ -15,20 +17,27 @@ class SenderPolicy:
     def __init__(self, senders: tuple[str, ...]) -> None:
         self.any = "*" in senders
         """Every sender is allowed."""
-        lowered = [_lower(sender) for sender in senders]
-        self._addresses = frozenset(sender for sender in lowered if "@" in sender)
-        self._domains = frozenset(sender for sender in lowered if "@" not in sender)
+        self._addresses = frozenset(
+            _mailbox(local, _lower(domain))
+            for local, at, domain in (sender.rpartition("@") for sender in senders)
+            if at
+        )
+        self._domains = frozenset(_lower(sender) for sender in senders if "@" not in sender)
 
     def allows(self, address: str, domain: str) -> bool:
         """Whether the user may be `address`, whose domain in lower-case A-labels is `domain`.
 
         A domain stands for itself, not for those below it. Case makes no difference: `Alice@` and `alice@` are one
-        mailbox everywhere that matters. The address is compared by its domain's one form, never by its spelling.
+        mailbox everywhere that matters. The address is compared by the one form of its local part and of its domain,
+        never by their spelling.
         """
         if self.any or domain in self._domains:
             return True
-        local = _lower(address.rpartition("@")[0])
-        return f"{local}@{domain}" in self._addresses
+        return _mailbox(address.rpartition("@")[0], domain) in self._addresses
+
+
+def _mailbox(local: str, domain: str) -> str:
+    return f"{_lower(canonical_local(local))}@{domain}"
 
 
 def _lower(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from relay.smtp.address import parse_address
 from relay.submission.passwords import Credential
 from relay_config.names import BadNameError, check_domain
 from relay_queue.durable import Disk
@@ -23,7 +24,6 @@ FILE: Final = "users.json"
 """Name of the file in the data folder."""
 _VERSION: Final = 1
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._+@-]{0,126}[a-z0-9])?")
-_LOCAL_PART: Final = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]{1,64}")
 _MODE: Final = 0o600
 
 
@@ -133,17 +133,20 @@ def check_name(name: str) -> str:
 
 
 def check_sender(sender: str) -> str:
-    """An allowed sender as stored: `*`, a domain, or an address with its domain in lower case; raises ValueError."""
+    """An allowed sender as stored: `*`, a domain, or an address in its one form; raises ValueError."""
     if sender == "*":
         return sender
     local, at, domain = sender.rpartition("@")
     try:
-        check_domain(domain)
+        check_domain(domain, underscores=True)
     except BadNameError as error:
         raise ValueError(f"{domain!r} is no domain: {error}.") from error
-    if at and not _LOCAL_PART.fullmatch(local):
-        raise ValueError(f"{sender!r} is no address; write one like ann@example.org, a domain, or *.")
-    return f"{local}{at}{domain.lower()}"
+    if not at:
+        return domain.lower()
+    found = parse_address(f"{local}@{domain.lower()}")
+    if not isinstance(found, str):
+        return found.address
+    raise ValueError(f"{sender!r} is no address; write one like ann@example.org, a domain, or *.")
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int] | None:

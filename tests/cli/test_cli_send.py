@@ -206,3 +206,31 @@ def test_refusals_of_a_server_are_sentences(shell):
     ran = shell.run("send", *COMPOSE, "--server", server)
     assert ran.code == 1
     assert server in ran.err
+
+
+TWICE = ["you@x.test", "you@X.TEST", '"you"@x.test', "You@x.test", "a..b@y_1.test", '"a..b"@y_1.test']
+ONCE = ["you@x.test", "You@x.test", '"a..b"@y_1.test']
+
+
+def test_each_recipient_is_sent_to_once(tmp_path):
+    shell = Shell(tmp_path, SETTINGS + "[submission]\nmax_recipients = 3\n")
+    arguments = [word for address in TWICE for word in ("--to", address)]
+    assert shell.run("send", "--from", ".ann@x.test", *arguments, stdin=MESSAGE).code == 0
+    entry, _ = queued(shell)
+    assert [recipient.address for recipient in entry.recipients] == ONCE
+    assert entry.message.sender == '".ann"@x.test'
+
+
+def test_each_recipient_of_the_header_is_sent_to_once(shell):
+    stdin = b"From: ann@x.test\nTo: you@x.test\nCc: you@X.TEST, You@x.test\nBcc: you@x.test\n\nHello\n"
+    assert shell.run("send", stdin=stdin).code == 0
+    entry, _ = queued(shell)
+    assert [recipient.address for recipient in entry.recipients] == ["you@x.test", "You@x.test"]
+
+
+def test_a_composed_message_names_each_recipient_once():
+    letter = composed("a..b@x.test", tuple(TWICE), "x", "x")
+    assert (letter.sender, list(letter.recipients)) == ('"a..b"@x.test', ONCE)
+    head = letter.octets.replace(b"\r\n ", b" ")
+    assert b'From: "a..b"@x.test\r\n' in head
+    assert b'To: you@x.test, You@x.test, "a..b"@y_1.test\r\n' in head

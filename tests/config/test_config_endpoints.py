@@ -129,6 +129,14 @@ def test_what_is_no_domain_is_refused(name):
         check_domain(name)
 
 
+def test_names_of_others_may_have_underscores():
+    check_domain("dept_a.example.org", underscores=True)
+    assert parse_host_port("mail_out:2525") == ("mail_out", 2525)
+    for bad in ("a_b.c", "_a.b"):
+        with pytest.raises(BadNameError):
+            check_domain(bad)
+
+
 def test_an_international_name_is_shown_in_ascii():
     with pytest.raises(BadNameError, match=r'"xn--bcher-kva\.example"'):
         check_domain("bücher.example")
@@ -166,7 +174,7 @@ def test_patterns_match(pattern, name, expected):
 
 
 def test_patterns_are_checked():
-    for pattern in ("*", "*.example.org", "example.org"):
+    for pattern in ("*", "*.example.org", "example.org", "dept_a.example.org", "*._tcp.example.org"):
         check_pattern(pattern)
     for pattern in ("*.", "**", "*.*.org", "a.*.org", "*org", ""):
         with pytest.raises(BadNameError):

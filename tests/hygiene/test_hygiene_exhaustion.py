@@ -18,8 +18,8 @@ MIB = 1 << 20
 
 @pytest.fixture(name="bounded", scope="module")
 def _bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    """A relay that nobody else uses, so that its memory can be watched."""
-    with whole(tmp_path_factory.mktemp("bounded")) as running:
+    """A relay that nobody else uses, so that its memory can be watched. Repeated recipients have no limit there."""
+    with whole(tmp_path_factory.mktemp("bounded"), submission={"max_recipients": 1_000_000_000}) as running:
         yield running
         assert "Traceback" not in running.log, running.log
 
@@ -159,6 +159,16 @@ async def test_five_thousand_recipients(relay: Whole):
         assert await client.code("RSET") == 250
 
 
+async def test_whoever_goes_on_behind_the_limit_of_recipients_is_sent_away(relay: Whole):
+    token = relay.token()
+    async with relay.client("open") as client:
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("MAIL FROM:<a@ext.test>") == 250
+        client.send(b"".join(f"RCPT TO:<{token}@d{n}.rcpt.test>\r\n".encode() for n in range(6000)))
+        codes = [line[:9] for line in (await client.rest()).splitlines()]
+    assert codes == ["250 2.1.5"] * 1000 + ["452 4.5.3"] * 4010 + ["421 4.7.0"]
+
+
 async def grown(relay: Whole, before: int) -> int:
     """By how much the worker's memory has grown, after a moment in which it may shrink."""
     await asyncio.sleep(0.1)
@@ -239,7 +249,7 @@ def opened(port: int, *, tls: bool) -> socket.socket:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_a_client_that_pipelines_and_never_reads(bounded: Whole, tls: bool):
-    """Refused recipients are no errors to be counted, so this could go on for ever."""
+    """A recipient that is named again is accepted again, so this could go on for ever."""
 
     def push(most: int) -> tuple[int, int]:
         """Octets sent, and the worker's memory while the client is still there."""

@@ -303,3 +303,56 @@ async def test_a_client_that_closes_at_once_gets_its_replies():
         client.send(b"EHLO c.test\r\nNOOP\r\n")
         client.writer.write_eof()
         assert (await client.rest()).splitlines()[-1].startswith("250 2.0.0 ")
+
+
+@pytest.mark.parametrize("line", ["MAIL FROM:a@b.test", "MAIL FROM: a@b.test size=10"])
+async def test_addresses_without_brackets_are_for_our_own_clients(line: str):
+    assert Dialog().hello().code(line) == 501
+    assert Dialog(RememberingHandler(trusted=True)).hello().code(line) == 250
+    d = Dialog(auth="optional").hello()
+    assert d.code("AUTH PLAIN AHVzZXIAcGFzcw==") == 235
+    assert d.code(line) == 250
+    assert d.code(line.replace("MAIL FROM", "RCPT TO").replace(" size=10", "")) == 250
+    assert d.code("DATA") == 354
+    assert d.code(b"x\r\n.\r\n") == 250
+    (taken,) = d.handler.messages
+    assert (taken.transaction.sender, taken.recipients) == ("a@b.test", ["a@b.test"])
+
+
+def test_a_recipient_that_is_named_twice_is_one_recipient():
+    d = Dialog().hello()
+    assert d.code("MAIL FROM:<s@ext.test>") == 250
+    for line in (
+        "<a@b.test>",
+        "<a@B.TEST> NOTIFY=NEVER",
+        '<"a"@b.test>',
+        "<A@b.test>",
+        "<postmaster>",
+        "<postmaster@MX.test>",
+    ):
+        assert d.say(f"RCPT TO:{line}") == "250 2.1.5 Recipient OK"
+    assert d.code("RCPT TO:<a@b.test> FOO=1") == 555
+    transaction = d.session.transaction
+    assert transaction is not None
+    assert [path.address for path in transaction.recipients] == ["a@b.test", "A@b.test", "postmaster@mx.test"]
+    assert transaction.recipients[0].notify is None, "that of the first RCPT"
+    assert d.codes("RSET\r\nMAIL FROM:<s@ext.test>\r\nRCPT TO:<a@b.test>") == [250, 250, 250]
+    assert d.session.transaction is not None
+    assert len(d.session.transaction.recipients) == 1
+
+
+def test_repetitions_take_nobody_s_place_and_come_to_an_end():
+    d = Dialog(max_recipients=3).hello()
+    assert d.code("MAIL FROM:<s@ext.test>") == 250
+    same = "RCPT TO:<a@b.test>"
+    assert [d.code(same) for _ in range(4)] == [250] * 4
+    assert d.codes("RCPT TO:<c@b.test>\r\nRCPT TO:<d@b.test>\r\nRCPT TO:<e@b.test>") == [250, 250, 452]
+    assert d.code(same) == 452
+    assert d.code("DATA") == 354
+
+
+def test_the_handler_is_not_asked_twice_about_a_recipient():
+    asked: list[str] = []
+    d = Dialog(RememberingHandler(rcpt_reply=lambda path: asked.append(path.address))).hello()
+    assert d.codes("MAIL FROM:<s@ext.test>\r\nRCPT TO:<a@b.test>\r\nRCPT TO:<a@b.test>") == [250] * 3
+    assert asked == ["a@b.test"]

@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 
+from relay.smtp.reply import Reply
 from relay.smtp.server.context import is_loopback
 from relay_config.schema import Limits
 from relay_config.words import Duration
@@ -49,13 +50,46 @@ async def test_recipients_beyond_the_limit_are_deferred_not_held_against():
 async def test_a_flood_of_deferrals_does_not_bury_other_events():
     d = Dialog(max_recipients=1).hello()
     assert d.code("MAIL FROM:<s@ext.test>") == 250
-    codes = [d.code("RCPT TO:<u@local.test>") for _ in range(1000)]
-    assert codes == [250] + [452] * 999
+    codes = [d.code(f"RCPT TO:<u{n}@local.test>") for n in range(106)]
+    assert codes == [250] + [452] * 105
     assert len(d.handler.refusals) == 100
     assert d.code("DATA") == 354
     assert d.code(b"A: b\r\n\r\nx\r\n.\r\n") == 250
     assert d.code("RCPT TO:<u@local.test>") == 503
     assert len(d.handler.refusals) == 101, "with the next message it begins anew"
+
+
+@pytest.mark.parametrize(("limit", "free"), [(1, 100), (25, 100), (26, 104), (100, 400)])
+async def test_whoever_goes_on_behind_the_limit_of_recipients_is_sent_away(limit: int, free: int):
+    d = Dialog(max_recipients=limit).hello()
+    assert d.code("MAIL FROM:<s@ext.test>") == 250
+    codes = d.codes(b"".join(b"RCPT TO:<u%d@local.test>\r\n" % n for n in range(limit + free + 20)))
+    assert codes == [250] * limit + [452] * (free + 10) + [421]
+    assert d.closed
+
+
+async def test_a_list_pipelined_beyond_the_limit_still_becomes_a_message():
+    d = Dialog().hello()
+    assert d.code("MAIL FROM:<s@ext.test>") == 250
+    codes = d.codes(b"".join(b"RCPT TO:<u%d@local.test>\r\n" % n for n in range(1200)) + b"DATA\r\n")
+    assert codes == [250] * 1000 + [452] * 200 + [354]
+    assert d.code(b"A: b\r\n\r\nx\r\n.\r\n") == 250
+    assert len(d.handler.messages[0].recipients) == 1000
+
+
+async def test_a_message_clears_the_deferrals_before_it():
+    d = Dialog(max_recipients=1).hello()
+    for _ in range(5):
+        assert d.code("MAIL FROM:<s@ext.test>") == 250
+        assert d.codes(b"".join(b"RCPT TO:<u%d@local.test>\r\n" % n for n in range(101))) == [250] + [452] * 100
+        assert d.code("DATA") == 354
+        assert d.code(b"A: b\r\n\r\nx\r\n.\r\n") == 250
+
+
+async def test_other_temporary_refusals_count_as_well():
+    d = Dialog(RememberingHandler(mail_reply=lambda _: Reply(452, "4.3.1", "disk")), max_recipients=1).hello()
+    codes = [d.code("MAIL FROM:<s@ext.test>") for _ in range(111)]
+    assert codes == [452] * 110 + [421]
 
 
 async def test_refused_commands_end_the_session():

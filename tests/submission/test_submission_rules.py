@@ -220,3 +220,13 @@ def test_the_disk_is_looked_at_once_a_second(tmp_path):
     now += 0.2
     with pytest.raises(OSError, match="No such file"):
         space.room()
+
+
+def test_a_local_part_is_compared_by_its_one_form():
+    policy = SenderPolicy(("first..second.@example.org", '"a.b"@example.net', "<odd>@web_1.app"))
+    for spelling in ("first..second.", '"first..second."', '"First..\\Second."'):
+        assert policy.allows(f"{spelling}@example.org", "example.org")
+    assert policy.allows("a.b@example.net", "example.net")
+    assert policy.allows('"\\a.b"@example.net', "example.net")
+    assert not policy.allows("first.second@example.org", "example.org")
+    assert not policy.allows('"a.b@example.net"@example.org', "example.org")

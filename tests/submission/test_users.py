@@ -219,10 +219,20 @@ def test_senders_are_checked():
         "example.org",
         "Ann@example.org",
     ]
+    assert [
+        check_sender(sender) for sender in ("a..b.@x.test", '"a.b"@x.test', "a@WEB_1.app", "l" * 90 + "@x.test")
+    ] == [
+        '"a..b."@x.test',
+        "a.b@x.test",
+        "a@web_1.app",
+        "l" * 90 + "@x.test",
+    ]
     for bad in (
         "",
         "@",
         "@example.org",
+        '"a@example.org',
+        "l" * 250 + "@x.test",
         "a b@example.org",
         "a@b@example.org",
         "ann@",

@@ -35,23 +35,35 @@ def rcpt(session: Session, argument: str) -> None:
     if argument[:3].upper() != "TO:":
         session.refuse(texts.RCPT_SYNTAX)
         return
-    path = parse_path(argument[3:].lstrip(" "))
+    path = parse_path(argument[3:].lstrip(" "), lenient=session.lenient)
     if isinstance(path, str) or not path.address:
         session.answer(Reply(501, "5.1.3", path if isinstance(path, str) else "A recipient cannot be empty"))
         return
     recipient = _recipient(session, transaction, path)
-    if not isinstance(recipient, RecipientPath):
-        session.refuse_any(recipient)
-        return
-    if len(transaction.recipients) >= session.context.max_recipients:
-        session.refuse(texts.TOO_MANY_RECIPIENTS)
-        return
+    refusal = _add(session, transaction, recipient) if isinstance(recipient, RecipientPath) else recipient
+    if refusal is None:
+        session.say(texts.RECIPIENT_OK)
+    else:
+        session.refuse_any(refusal)
+
+
+def _add(session: Session, transaction: Transaction, recipient: RecipientPath) -> Canned | Reply | None:
+    """Add a recipient to the transaction, or say why not."""
+    most = session.context.max_recipients
+    mailbox = recipient.mailbox
+    if mailbox in transaction.mailboxes:
+        # Accepted already, and delivered once. The NOTIFY and ORCPT of the first RCPT remain in force: RFC 3461 does
+        # not say how to merge two, and the later one has no better claim. Counted apart, so that repetitions never use
+        # up the places of other recipients, and cannot go on for ever either.
+        transaction.repeated += 1
+        return None if transaction.repeated <= most else texts.TOO_MANY_RECIPIENTS
+    if len(transaction.recipients) >= most:
+        return texts.TOO_MANY_RECIPIENTS
     reply = session.handler.rcpt(session.peer, transaction, recipient)
-    if reply is not None:
-        session.answer(reply)
-        return
-    transaction.recipients.append(recipient)
-    session.say(texts.RECIPIENT_OK)
+    if reply is None:
+        transaction.recipients.append(recipient)
+        transaction.mailboxes.add(mailbox)
+    return reply
 
 
 def _mail_order(session: Session) -> Canned | None:
@@ -71,10 +83,10 @@ def _transaction(session: Session, argument: str) -> Transaction | Canned | Repl
     fault = _mail_order(session)
     if fault is not None:
         return fault
-    # A blank after the colon is wrong (RFC 5321 §3.3) and common.
-    path = parse_path(argument[5:].lstrip(" ")) if argument[:5].upper() == "FROM:" else None
-    if path is None:
+    if argument[:5].upper() != "FROM:":
         return texts.MAIL_SYNTAX
+    # A blank after the colon is wrong (RFC 5321 §3.3) and common.
+    path = parse_path(argument[5:].lstrip(" "), lenient=session.lenient)
     if isinstance(path, str):
         return Reply(501, "5.1.7", path)
     parameters = mail_parameters(path.rest) if path.rest else _NO_MAIL_PARAMETERS

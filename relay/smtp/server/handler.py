@@ -50,6 +50,14 @@ class RecipientPath(msgspec.Struct):
     notify: str | None = None
     orcpt: str | None = None
 
+    @property
+    def mailbox(self) -> str:
+        """The address for comparing: the same for two that differ only in how their domain is spelled.
+
+        The case of the local part makes a difference (RFC 5321 §2.4).
+        """
+        return f"{self.address.rpartition('@')[0]}@{self.domain}"
+
 
 class Transaction(msgspec.Struct):
     """One mail transaction: MAIL, its RCPTs, its content."""
@@ -64,6 +72,11 @@ class Transaction(msgspec.Struct):
     ret: str | None = None
     envid: str | None = None
     recipients: list[RecipientPath] = msgspec.field(default_factory=list)
+    """Each once, in the order of their first RCPT."""
+    mailboxes: set[str] = msgspec.field(default_factory=set)
+    """`RecipientPath.mailbox` of each."""
+    repeated: int = 0
+    """RCPTs that named one of them again."""
 
 
 class Handler(Protocol):

@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 
 _TOLD = 100
 """Refusals between two messages that the handler is told of: they become events, and must not bury those of others."""
+_DEFERRALS = 100
+"""Temporary refusals (4xx) between two messages that are never held against a client."""
+_DEFERRALS_PER_PLACE = 4
+"""For each recipient that a message may have: more than `_DEFERRALS` where that is many. Whoever pipelines a list has
+sent all of it before the first 452 arrives (RFC 5321 §4.5.3.1.10; compare smtpd_recipient_overshoot_limit of Postfix).
+"""
 _IDLE_COMMANDS = 100
 """Commands that achieve nothing (NOOP, RSET, EHLO …) between two messages; Postfix's smtpd_junk_command_limit."""
 
@@ -65,6 +71,7 @@ class Session:
         "commands",
         "content",
         "context",
+        "deferrals",
         "draining",
         "errors",
         "handler",
@@ -122,6 +129,8 @@ class Session:
         self.auth_user = ""
         self.auth_failures = 0
         self.errors = 0
+        self.deferrals = 0
+        """Temporary refusals since the last message."""
         self.refusals = 0
         """Since the last message."""
         self.unknown = 0
@@ -229,7 +238,7 @@ class Session:
             return
         reply = future.result()
         if reply.code < 400:
-            self.idle_commands = self.refusals = 0
+            self.idle_commands = self.refusals = self.deferrals = 0
             if self.peer.identity is not None or self.peer.trusted:
                 # A pool's session carries many messages; what was refused in an earlier one is not held against it.
                 self.errors = 0
@@ -250,7 +259,7 @@ class Session:
 
     @property
     def lenient(self) -> bool:
-        """Line ends are mended instead of refused: the client is one of ours."""
+        """Line ends are fixed and addresses without brackets accepted instead of refused: the client is one of ours."""
         return self.peer.identity is not None or self.peer.trusted
 
     def _count(self, reply: Reply, wire: bytes) -> None:
@@ -258,13 +267,20 @@ class Session:
         self.refusals += 1
         if self.refusals <= _TOLD:
             self.handler.refused(self.peer, self.line, reply)
-        if reply.code >= 500:
-            # 4xx are not held against a client: it is meant to come again, and a long list may be deferred in part.
+        if reply.code >= 500 or self._deferred_too_often():
             self.errors += 1
             if self.errors > self.context.limits.errors:
                 self.close(texts.TOO_MANY_ERRORS)
                 return
         self.out.append(wire)
+
+    def _deferred_too_often(self) -> bool:
+        """Count a temporary refusal; whether it is to be counted as an error.
+
+        The first ones are not: the client is meant to come again, and a long list may be deferred in part.
+        """
+        self.deferrals += 1
+        return self.deferrals > max(_DEFERRALS, _DEFERRALS_PER_PLACE * self.context.max_recipients)
 
 
 def _retrieve(future: "asyncio.Future[Any]") -> BaseException | None:
