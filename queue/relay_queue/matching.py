@@ -19,6 +19,12 @@ def lane_glob(pattern: str) -> str:
     return pattern.lower().replace("[", "[[]")
 
 
+def header_ids(text: str) -> tuple[str, str]:
+    """How a Message-ID given with or without its angle brackets may stand in a message: as it is, or in brackets."""
+    bare = text.strip().removeprefix("<").removesuffix(">")
+    return bare, f"<{bare}>"
+
+
 def _message_matches(selection: Selection, message: Message) -> bool:
     sender = message.sender.lower()
     return not (
@@ -27,6 +33,7 @@ def _message_matches(selection: Selection, message: Message) -> bool:
         or (selection.user is not None and message.user != selection.user)
         or (selection.received_before is not None and message.received_at >= selection.received_before)
         or (selection.larger_than is not None and message.size <= selection.larger_than)
+        or (selection.header_id is not None and message.header_id not in header_ids(selection.header_id))
     )
 
 

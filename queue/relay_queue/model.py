@@ -33,6 +33,9 @@ class Message(msgspec.Struct, kw_only=True):
     """BODY=8BITMIME was declared or the content has octets above 127 (RFC 6152)."""
     smtputf8: bool = False
     """The message needs SMTPUTF8 of the next server (RFC 6531 §3.4)."""
+    header_id: str | None = None
+    """The Message-ID of its header, usually with angle brackets, at most 998 characters (RFC 5322 §3.6.4). Not unique:
+    whoever wrote the message chose it. None where it is not known."""
 
 
 class Recipient(msgspec.Struct, kw_only=True):
@@ -135,6 +138,8 @@ class Ended(msgspec.Struct, kw_only=True):
     failure: str | None
     lane: str | None
     remote: str | None
+    header_id: str | None = None
+    """As in `Message`."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +159,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     larger_than: int | None = None
     error: str | None = None
     """Text contained in the last reply, any case."""
+    header_id: str | None = None
+    """Message-ID of the header, with or without its angle brackets."""
 
 
 class Summary(msgspec.Struct, kw_only=True):

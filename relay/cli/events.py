@@ -16,6 +16,7 @@ from relay.events.read import Query, StoredEvent, follow, last
 
 @click.command()
 @click.option("--id", "message_id", metavar="ID", help="About this message, or the notifications about it.")
+@click.option("--message-id", "header_id", metavar="ID", help="About the message with this Message-ID.")
 @click.option("--address", metavar="ADDRESS", help="From or to this address.")
 @click.option("--since", type=DURATION, metavar="TIME", help="Not longer ago than this, e.g. 1h.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), metavar="NAME", help="Only these.")
@@ -26,6 +27,7 @@ from relay.events.read import Query, StoredEvent, follow, last
 def events(
     shell: Shell,
     message_id: str | None,
+    header_id: str | None,
     address: str | None,
     since: float | None,
     kinds: tuple[str, ...],
@@ -37,6 +39,7 @@ def events(
     """Show what happened, oldest first: a line for each event, or JSON as it is stored."""
     query = Query(
         message_id=None if message_id is None else message_id.partition("/")[0],
+        header_id=header_id,
         address=None if address is None else address_name(address),
         since=None if since is None else time.time() - since,
         kinds=kinds,

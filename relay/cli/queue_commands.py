@@ -180,6 +180,7 @@ def recipient_record(message: Message, recipient: Recipient, stops: Sequence[Sus
         "sender": message.sender,
         "user": message.user,
         "origin": message.origin,
+        "message_id": message.header_id,
         "recipient": recipient.address,
         "domain": recipient.domain,
         "state": recipient.state.word,
@@ -202,6 +203,7 @@ def ended_record(end: Ended) -> dict[str, Any]:
         "size": end.size,
         "sender": end.sender,
         "user": end.user,
+        "message_id": end.header_id,
         "recipient": end.address,
         "domain": end.domain,
         "state": end.state.word,
@@ -236,6 +238,7 @@ def _show_message(entry: Entry | None, ended: Sequence[Ended]) -> None:
     message = entry.message if entry is not None else ended[0]
     lines = [
         ("Message", entry.message.id if entry else ended[0].message_id),
+        ("Message-ID", message.header_id or "not known"),
         ("Received", clock_time(message.received_at)),
         ("Sender", message.sender or "<>"),
         ("User", message.user or "none"),
@@ -246,7 +249,7 @@ def _show_message(entry: Entry | None, ended: Sequence[Ended]) -> None:
         if entry.message.smtputf8:
             lines.append(("Needs", "SMTPUTF8"))
     for name, value in lines:
-        click.echo(f"{name + ':':10}{printable(value)}")
+        click.echo(f"{name + ':':12}{printable(value)}")
     click.echo()
 
 

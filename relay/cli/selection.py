@@ -51,6 +51,7 @@ _FILTERS = (
     click.option("--older-than", type=DURATION, metavar="TIME", help="Received longer ago, e.g. 2h."),
     click.option("--larger-than", type=SIZE, metavar="SIZE", help="Larger messages, e.g. 1MiB."),
     click.option("--error", metavar="TEXT", help="The last answer contains this text."),
+    click.option("--message-id", metavar="ID", help="With this Message-ID, with or without its angle brackets."),
 )
 
 FILTERS = (
@@ -65,6 +66,7 @@ FILTERS = (
     "--older-than",
     "--larger-than",
     "--error",
+    "--message-id",
 )
 """The options' names."""
 
@@ -103,6 +105,7 @@ def chosen(
         received_before=None if older_than is None else now - older_than,
         larger_than=larger_than,
         error=texts.get("error"),
+        header_id=texts.get("message_id"),
     )
     return Chosen(selection, selection == Selection())
 

@@ -65,7 +65,7 @@ def _command(verb: Verb) -> click.Command:
         if everything and not target.everything:
             raise click.UsageError("--all means all waiting mail: give it without ids and filters.")
         now = time.time()
-        bounces: list[tuple[Message, str]] = []
+        bounces: list[tuple[Message, Put]] = []
         with shell.admin() as admin:
             if verb.deletes and everything and not (yes or dry_run):
                 _confirm(verb, admin, target)
@@ -105,8 +105,8 @@ def _confirm(verb: Verb, admin: Admin, target: Chosen) -> None:
         raise FailureError("Nothing was changed.", "Answer y, or say --yes where nobody can answer.")
 
 
-def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, str]]) -> Callable[[Entry], Put | None]:
-    """What builds the sender's bounce of a message given up, and notes the message and the bounce's id in `built`."""
+def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, Put]]) -> Callable[[Entry], Put | None]:
+    """What builds the sender's bounce of a message given up, and notes both in `built`."""
     from relay.cli.signing import key_ring
     from relay.message.dsn import DsnFactory
     from relay.message.dsn.build import FULL_MAX
@@ -128,7 +128,7 @@ def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, 
     def build(entry: Entry) -> Put | None:
         bounce = factory.build("failure", entry, original(entry.message.id), now)
         if bounce is not None:
-            built.append((entry.message, bounce.entry.message.id))
+            built.append((entry.message, bounce))
         return bounce
 
     return build
@@ -138,7 +138,7 @@ _ENDS = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State
 """What becomes of a recipient, where that is an event of its own."""
 
 
-def _record(shell: Shell, action: Action, steered: Steered, bounces: list[tuple[Message, str]], now: float) -> None:
+def _record(shell: Shell, action: Action, steered: Steered, bounces: list[tuple[Message, Put]], now: float) -> None:
     """Leave a trace: of the action, and in the history of each message (of many, the first)."""
     with shell.recorder() as recorder:
         recorder.steered(action.value, steered.recipients, shell.who)
@@ -158,7 +158,8 @@ def _record(shell: Shell, action: Action, steered: Steered, bounces: list[tuple[
                 )
                 recorder.outcome(entry.message, recipient, mark)
         for message, bounce in bounces:
-            recorder.notified("failure", message, bounce)
+            recorder.notified("failure", message, bounce.entry.message.id)
+            recorder.accepted(bounce.entry, None)
 
 
 def _report(verb: Verb, steered: Steered, *, dry_run: bool, as_json: bool) -> None:

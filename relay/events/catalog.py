@@ -33,6 +33,9 @@ class Accepted(Event, kw_only=True, omit_defaults=True):
     """A message lies durably in the queue."""
 
     id: Annotated[str, _doc("Queue id of the message.")]
+    header_id: Annotated[str | None, _doc("Message-ID of its header, the relay's own where it had none.")] = (
+        msgspec.field(name="message_id", default=None)
+    )
     sender: Annotated[str, _doc("Reverse-path; empty for `<>`.")] = msgspec.field(name="from")
     recipients: Annotated[tuple[str, ...], _doc("The first 20 recipients.")] = msgspec.field(name="to")
     count: Annotated[int, _doc("Recipients in all.")]

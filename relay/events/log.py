@@ -102,6 +102,7 @@ class EventLog(Recorder):
         message, recipients = entry.message, entry.recipients
         event = Accepted(
             id=message.id,
+            header_id=message.header_id,
             sender=message.sender,
             recipients=tuple([recipient.address for recipient in recipients[:_SHOWN_RECIPIENTS]]),
             count=len(recipients),

@@ -5,6 +5,7 @@ Tolerant: a line that is torn (a crash, a full disk) or no event is passed over.
 through `relay.events.format.line_of` or escape it otherwise.
 """
 
+import contextlib
 import heapq
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.events.store import EventFile, day_of, files
+from relay.events.trail import Trail
 
 _POLL: Final = 0.3
 """Seconds between looks at the files while following."""
@@ -32,6 +34,8 @@ class Query:
 
     message_id: str | None = None
     """Queue id of the message or of a notification about it."""
+    header_id: str | None = None
+    """Message-ID of its header, with or without angle brackets (see `relay.events.trail`)."""
     address: str | None = None
     """Sender or recipient, in any case."""
     since: float | None = None
@@ -42,7 +46,7 @@ class Query:
     """Names of events."""
 
     def matches(self, event: StoredEvent) -> bool:
-        """Whether the event is wanted."""
+        """Whether the event is wanted, leaving `header_id` out of account: no event can tell by itself."""
         when = event["time"]
         if (self.since is not None and when < self.since) or (self.until is not None and when >= self.until):
             return False
@@ -61,7 +65,8 @@ def read(data_dir: Path, query: Query = Query()) -> Iterator[StoredEvent]:
     """The events asked for, oldest first."""
     chosen = [file for file in files(data_dir) if _may_cover(file, query)]
     chosen.sort(key=lambda file: (file.slot, file.day))
-    slots = [_slot_events(list(group), query) for _, group in groupby(chosen, key=lambda file: file.slot)]
+    trail = _trail(data_dir, query)
+    slots = [_slot_events(list(group), query, trail) for _, group in groupby(chosen, key=lambda file: file.slot)]
     return heapq.merge(*slots, key=lambda event: event["time"])
 
 
@@ -82,11 +87,12 @@ def follow(
     Workers write a tenth of a second behind, so what comes in one look is in order, and looks hardly overlap.
     """
     tails = {file.path: _Tail(file.path, file.path.stat().st_size) for file in files(data_dir)}
+    trail = _trail(data_dir, query)
     while not stop():
         sleep(_POLL)
         for file in files(data_dir):
             tails.setdefault(file.path, _Tail(file.path, 0))
-        fresh = [event for tail in tails.values() for event in _events(tail.lines(), query)]
+        fresh = [event for tail in tails.values() for event in _events(tail.lines(), query, trail)]
         yield from sorted(fresh, key=lambda event: event["time"])
         tails = {path: tail for path, tail in tails.items() if not tail.gone}
 
@@ -112,20 +118,35 @@ class _Tail:
             self.gone = True
 
 
-def _slot_events(slot: list[EventFile], query: Query) -> Iterator[StoredEvent]:
+def _trail(data_dir: Path, query: Query) -> Trail | None:
+    """The queue ids with the Message-ID that is asked for, from all of the store: `accepted` may be before `since`."""
+    if query.header_id is None:
+        return None
+    trail = Trail(query.header_id)
+    for file in files(data_dir):
+        with contextlib.suppress(FileNotFoundError), file.path.open("rb") as lines:
+            for line in lines:
+                event = _parse(line) if trail.names(line) else None
+                if event is not None:
+                    trail.covers(event)
+    return trail
+
+
+def _slot_events(slot: list[EventFile], query: Query, trail: Trail | None) -> Iterator[StoredEvent]:
     for file in slot:
         try:
             with file.path.open("rb") as lines:
-                yield from _events(lines, query)
+                yield from _events(lines, query, trail)
         except FileNotFoundError:
             continue  # forgotten meanwhile
 
 
-def _events(lines: Iterator[bytes] | Any, query: Query) -> Iterator[StoredEvent]:
+def _events(lines: Iterator[bytes] | Any, query: Query, trail: Trail | None) -> Iterator[StoredEvent]:
     for line in lines:
-        if query.may_hold(line):
+        if query.may_hold(line) and (trail is None or trail.may_hold(line)):
             event = _parse(line)
-            if event is not None and query.matches(event):
+            # The trail first: it learns even from events that are not wanted.
+            if event is not None and (trail is None or trail.covers(event)) and query.matches(event):
                 yield event
 
 

@@ -13,6 +13,7 @@ from relay.message.dkim.sign import DomainSigner
 from relay.message.fix import Facts, Fixed
 from relay.message.headers import Header
 from relay.message.incoming import Incoming
+from relay.message.message_id import message_id as header_id
 from relay.message.received import Hop, received
 from relay.smtp.server.handler import Peer, Transaction
 from relay_queue.model import Body, Entry, Message, Put, Recipient
@@ -103,6 +104,7 @@ def draft(
         ret=transaction.ret,
         eightbit=transaction.eightbit,
         smtputf8=transaction.smtputf8 and _needs_smtputf8(transaction, fixed.header),
+        header_id=header_id(fixed.header),
     )
     recipients = [
         Recipient(

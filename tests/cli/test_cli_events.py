@@ -85,11 +85,12 @@ def test_the_shell_leaves_traces(shell):
     shell.run("queue", "hold", "--all", "--dry-run")
     events = shell.run("events", "--json").records
     assert [event["event"] for event in events] == [
-        "steered", "dropped", "steered", "failed", "notified", "steered", "steered",
+        "steered", "dropped", "steered", "failed", "notified", "accepted", "steered", "steered",
     ]  # fmt: skip
     assert events[1]["reply"] == "spam"
     assert (events[3]["to"], events[3]["reply"]) == ("c@x.test", "mistyped")
     assert events[4]["to"] == "app@example.test"
+    assert (events[5]["id"], events[5]["origin"]) == (events[4]["dsn"], "dsn")
     assert [event["action"] for event in events if event["event"] == "steered"] == [
         "drop", "fail", "suspend domain x.test", "user add app",
     ]  # fmt: skip

@@ -187,8 +187,8 @@ def test_show_and_cat(shell):
     shell.run("queue", "drop", f"{name}/1")
     ran = shell.run("queue", "show", name)
     assert ran.code == 0
-    assert f"Message:  {name}" in ran.out
-    assert "Sender:   app@example.test" in ran.out
+    assert f"Message:    {name}" in ran.out
+    assert "Sender:     app@example.test" in ran.out
     assert ran.lines[-2].split()[:3] == ["0", "b@x.test", "queued"]
     assert ran.lines[-1].split()[:3] == ["1", "c@y.test", "dropped"]
     live, ended = shell.run("queue", "show", name, "--json").records

@@ -9,7 +9,7 @@ import pytest
 from tests.support.answers import Close
 from tests.support.dns import Fault
 from tests.support.running import free_port, until
-from tests.support.world import World
+from tests.support.world import World, message
 
 
 async def events(world: World, queue_id: str) -> list[str]:
@@ -240,3 +240,45 @@ async def test_notify_never_is_silent(world: World):
     await world.send("someone@example.test", rcpt_options=["NOTIFY=NEVER"])
     await world.drained()
     assert sender.sessions == []
+
+
+@pytest.mark.parametrize("given", ["<Order+17=x@app.test>", None], ids=["its own", "the relay's"])
+async def test_a_message_can_be_traced_by_its_message_id(world: World, given: str | None):
+    await world.mx(
+        "example.test", rcpt={"bad@example.test": "550 5.1.1 no such user", "later@example.test": "450 4.2.1 busy"}
+    )
+    sender = await world.mx("sender.test")
+    relay = await world.start(retry={"schedule": ["1h"]})
+    head = b"" if given is None else f"Message-ID: {given}\r\n".encode()
+    await world.send("someone@example.test")
+    recipients = ["good@example.test", "bad@example.test", "later@example.test"]
+    queue_id = await world.send(recipients, content=head + message())
+    (report,) = await sender.wait(1)
+    wanted = given or f"<{queue_id}@relay.test>"
+    await until(lambda: b"450 4.2.1" in relay.run("queue", "list", "--id", queue_id).stdout)
+
+    for spelling in (wanted, wanted.strip("<>")):
+        lines = (await relay.command("events", "--message-id", spelling, "--json")).splitlines()
+        events = [json.loads(line) for line in lines]
+        assert {event["id"] for event in events} == {queue_id}
+        assert sorted(event["event"] for event in events) == ["accepted", "deferred", "delivered", "failed", "notified"]
+        assert events[0]["message_id"] == wanted
+        waiting = (await relay.command("queue", "list", "--message-id", spelling, "--json")).splitlines()
+        assert [(found["recipient"], found["message_id"]) for found in map(json.loads, waiting)] == [
+            ("later@example.test", wanted)
+        ]
+    assert await relay.command("queue", "list", "--message-id", wanted.lower().replace("o", "0"), "--json") == ""
+    assert f"Message-ID: {wanted}\n" in await relay.command("queue", "show", queue_id)
+    shown = (await relay.command("queue", "show", queue_id, "--json")).splitlines()
+    assert [json.loads(line)["message_id"] for line in shown] == [wanted] * 3
+    accepted = [line for line in relay.log.splitlines() if " event=accepted " in line and f" id={queue_id} " in line]
+    assert len(accepted) == 1
+    assert wanted in accepted[0]
+
+    of_report = re.search(rb"\r\nMessage-ID: (\S+)\r\n", report.content)
+    assert of_report is not None
+    lines = (await relay.command("events", "--message-id", of_report[1].decode(), "--json")).splitlines()
+    assert sorted(json.loads(line)["event"] for line in lines) == ["accepted", "delivered", "notified"]
+    await relay.command("queue", "drop", "--message-id", wanted)
+    await world.drained()
+    assert f"Message-ID: {wanted}\n" in await relay.command("queue", "show", queue_id), "also when all has ended"

@@ -123,3 +123,37 @@ def test_following_filters(tmp_path):
 
     events = follow(tmp_path, Query(message_id="idB"), sleep=sleep, stop=lambda: next(looks, None) is None)
     assert numbers(events) == [1, 1]
+
+
+TRACED = [
+    event(NOW, n=0, event="accepted", id="idA", message_id="<a\\x@b.test>"),
+    event(NOW + 1, n=1, id="idA"),
+    event(NOW + 2, n=2, event="accepted", id="idB", message_id="<other@b.test>"),
+    event(NOW + 3, n=3, id="idB"),
+    event(NOW + 4, n=4, event="accepted", id="idC", message_id="<a\\x@b.test>"),
+    event(NOW + 5, n=5, event="notified", id="idB", dsn="idC"),
+    event(NOW + 6, n=6, event="refused", command="<a\\x@b.test>"),
+]
+
+
+@pytest.mark.parametrize("given", ["<a\\x@b.test>", "a\\x@b.test", " <a\\x@b.test> "])
+def test_all_messages_with_a_message_id_are_found_by_it(tmp_path, given):
+    for n, one in enumerate(TRACED):
+        write(tmp_path, f"2023-11-14-{n % 2}.jsonl", one, tail=b'{"message_id":"<a\\\\x@b.test>"}\n[]\n')
+    assert numbers(read(tmp_path, Query(header_id=given))) == [0, 1, 4, 5]
+    assert numbers(read(tmp_path, Query(header_id=given, since=NOW + 1, kinds=("delivered",)))) == [1]
+    assert numbers(read(tmp_path, Query(header_id=given, message_id="idC"))) == [4, 5]
+    assert list(read(tmp_path, Query(header_id=given.upper()))) == []
+    assert list(read(tmp_path, Query(header_id=""))) == []
+
+
+def test_a_message_id_is_followed(tmp_path):
+    write(tmp_path, "2023-11-14-0.jsonl", *TRACED[:1])
+    turns = iter([TRACED[1:3], TRACED[3:5], TRACED[5:], []])
+
+    def sleep(_):
+        write(tmp_path, "2023-11-14-0.jsonl", *next(turns))
+
+    rounds = iter([False] * 4 + [True])
+    query = Query(header_id="a\\x@b.test", kinds=("delivered", "notified"))
+    assert numbers(follow(tmp_path, query, sleep=sleep, stop=lambda: next(rounds))) == [1, 5]

@@ -13,9 +13,9 @@ from tests.support.queues import NOW, a_mark, a_put, in_hand
 async def five(queue):
     """Five messages that differ in all that a selection can ask for."""
     puts = [
-        a_put("Ann@a.test", sender="Boss@s.test", user="app", received_at=NOW - 500),
-        a_put("bob@a.test", "bob@b.test", sender="", size=10_000, received_at=NOW - 400),
-        in_hand("cid@c.test", sender="x@sub.s.test", user="web", received_at=NOW - 300),
+        a_put("Ann@a.test", sender="Boss@s.test", user="app", received_at=NOW - 500, header_id="<Id-1@s.test>"),
+        a_put("bob@a.test", "bob@b.test", sender="", size=10_000, received_at=NOW - 400, header_id="<Id-1@s.test>"),
+        in_hand("cid@c.test", sender="x@sub.s.test", user="web", received_at=NOW - 300, header_id="malformed"),
         in_hand("dan@d.test", received_at=NOW - 200),
         in_hand("eve@e.test", received_at=NOW - 100),
     ]
@@ -50,6 +50,13 @@ SELECTIONS = [
     (Selection(error="_"), ""),
     (Selection(error="' OR 1=1 --"), ""),
     (Selection(domain="a.test", sender=""), "1"),
+    (Selection(header_id="<Id-1@s.test>"), "0 1 1"),
+    (Selection(header_id="Id-1@s.test"), "0 1 1"),
+    (Selection(header_id="id-1@s.test"), ""),
+    (Selection(header_id="Id-_@s.test"), ""),
+    (Selection(header_id="malformed"), "2"),
+    (Selection(header_id=""), ""),
+    (Selection(header_id="<Id-1@s.test>", domain="b.test"), "1"),
 ]
 
 
@@ -221,3 +228,16 @@ async def test_what_is_shown_is_a_copy(queue, admin):
     admin.show(put.entry.message.id).recipients[0].address = "changed@x.test"
     put.entry.recipients[0].address = "changed@x.test"
     assert admin.show(put.entry.message.id).recipients == [original]
+
+
+async def test_the_message_id_stays_known(queue, admin):
+    put = in_hand("a@x.test", header_id="<id@x.test>")
+    await queue.put(put)
+    entry = admin.show(put.entry.message.id)
+    assert entry.message.header_id == "<id@x.test>"
+    await queue.mark([a_mark(put, State.QUEUED, due_at=NOW)])
+    [claimed] = await queue.claim(1, "x.test", 9, NOW)
+    assert claimed.message.header_id == "<id@x.test>"
+    await queue.mark([a_mark(put, State.DELIVERED)])
+    [ended] = admin.ended(put.entry.message.id)
+    assert ended.header_id == "<id@x.test>"

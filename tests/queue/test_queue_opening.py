@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +47,25 @@ def refused(folder, error):
 def test_the_file_says_whose_it_is_and_which_version(folder):
     header = (folder / FILE_NAME).read_bytes()[:100]
     assert int.from_bytes(header[68:72], "big") == APPLICATION_ID
-    assert int.from_bytes(header[60:64], "big") == len(migrations()) == 1
+    assert int.from_bytes(header[60:64], "big") == len(migrations()) == 2
+
+
+async def test_a_folder_of_the_first_version_is_migrated(tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(Path(__file__).parents[1] / "faults" / "releases" / "schema-0001", folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    queue, admin = open_queue(folder, slot=0), open_admin(folder)
+    waiting = list(admin.select(Selection(), limit=None))
+    assert len(waiting) == 20
+    assert {entry.message.header_id for entry in waiting} == {None}
+    assert {ended.header_id for ended in admin.ended()} == {None}
+    assert list(admin.select(Selection(header_id="<new@x.test>"))) == []
+    await queue.put(a_put("a@x.test", header_id="<new@x.test>"))
+    assert len(list(admin.select(Selection(header_id="new@x.test")))) == 1
+    assert int.from_bytes((folder / FILE_NAME).read_bytes()[60:64], "big") == len(migrations())
+    admin.close()
+    await queue.aclose()
 
 
 def test_a_newer_version_is_refused_and_nothing_changes(folder):

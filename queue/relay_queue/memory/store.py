@@ -106,6 +106,7 @@ class Store:
                 failure=recipient.failure,
                 lane=recipient.lane,
                 remote=remote,
+                header_id=message.header_id,
             )
         )
         live = self.recipients[message.id]

@@ -6,7 +6,7 @@ The conditions are fixed texts; what an admin typed is only ever a parameter.
 import json
 from typing import Any
 
-from relay_queue.matching import lane_glob
+from relay_queue.matching import header_ids, lane_glob
 from relay_queue.model import Selection
 from relay_queue.sqlite.sql import queries
 
@@ -26,6 +26,7 @@ _CONDITIONS = {
     "received_before": "m.received_at < :received_before",
     "larger_than": "m.size > :larger_than",
     "error": "instr(lower(r.reply), :error) > 0",
+    "header_id": "m.header_id IN (SELECT value FROM json_each(:header_id))",
 }
 
 
@@ -43,6 +44,7 @@ def parameters(selection: Selection) -> dict[str, Any]:
         "received_before": selection.received_before,
         "larger_than": selection.larger_than,
         "error": _lower(selection.error),
+        "header_id": None if selection.header_id is None else json.dumps(header_ids(selection.header_id)),
     }
     return {name: value for name, value in given.items() if value is not None}
 

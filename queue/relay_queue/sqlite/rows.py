@@ -35,6 +35,7 @@ def put_rows(put: Put, file_crc: int | None) -> list[Row]:
         message.ret,
         message.eightbit,
         message.smtputf8,
+        message.header_id,
         body.head,
         zlib.crc32(body.head),
         body.file,
@@ -90,9 +91,9 @@ def mark_row(mark: Mark, *, checked: bool = True) -> Row:
 
 
 # What a change does not use is 0: the cheapest value to bind.
-_NO_MESSAGE: Final = (0,) * 14
-_NO_ADDRESS: Final = (0,) * 18
-NO_CHANGE: Final = (4,) + (0,) * 30
+_NO_MESSAGE: Final = (0,) * 15
+_NO_ADDRESS: Final = (0,) * 19
+NO_CHANGE: Final = (4,) + (0,) * 31
 """Fills a statement up to its length."""
 RECIPIENT_COLUMNS: Final = 15
 
@@ -136,6 +137,7 @@ def message_of(row: Row) -> Message:
         ret=columns[7],
         eightbit=bool(columns[8]),
         smtputf8=bool(columns[9]),
+        header_id=columns[10],
     )
 
 
@@ -165,6 +167,7 @@ def ended_of(row: Row) -> Ended:
         failure=row[12],
         lane=row[13],
         remote=row[14],
+        header_id=row[15],
     )
 
 

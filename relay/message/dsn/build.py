@@ -116,6 +116,7 @@ def build(
                 origin="dsn",
                 eightbit=not octets.isascii(),
                 smtputf8=utf8,
+                header_id=_header_id(dsn_id, hostname),
             ),
             [
                 Recipient(
@@ -176,7 +177,7 @@ def _assemble(
         f"To: <{recipient}>\r\n"
         f"Subject: {words.SUBJECTS[kind]}\r\n"
         f"Date: {stamp(now)}\r\n"
-        f"Message-ID: <{dsn_id}@{hostname}>\r\n"
+        f"Message-ID: {_header_id(dsn_id, hostname)}\r\n"
         f"{_threading(original)}"
         "Auto-Submitted: auto-replied\r\n"
         "MIME-Version: 1.0\r\n"
@@ -194,6 +195,10 @@ def _assemble(
     body = b"".join(pieces)
     signature = b"" if signer is None else signer.sign(Header.scan(header), body_hash([body]), now)
     return signature + header + body
+
+
+def _header_id(dsn_id: str, hostname: str) -> str:
+    return f"<{dsn_id}@{hostname}>"
 
 
 def _threading(original: Header) -> str:

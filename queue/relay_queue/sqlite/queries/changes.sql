@@ -9,20 +9,20 @@ CREATE TEMP VIEW change (
     what, message_id, n, state, owner, attempts, due_at, lane, reply, failure, delay_notified, at, -- recipients and marks
     remote,                                                                                        -- marks
     address, domain, notify, orcpt,                                                                -- recipients
-    received_at, sender, size, user, origin, envid, ret, eightbit, smtputf8,                       -- messages
+    received_at, sender, size, user, origin, envid, ret, eightbit, smtputf8, header_id,            -- messages
     head, head_crc, file, file_size, file_crc                                                      -- their bodies
 ) AS
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL,
        NULL, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL
 
 -- name: new_message
 CREATE TEMP TRIGGER new_message INSTEAD OF INSERT ON change WHEN NEW.what = 0 BEGIN
-    INSERT INTO message (id, received_at, sender, size, user, origin, envid, ret, eightbit, smtputf8)
+    INSERT INTO message (id, received_at, sender, size, user, origin, envid, ret, eightbit, smtputf8, header_id)
     VALUES (NEW.message_id, NEW.received_at, NEW.sender, NEW.size, NEW.user, NEW.origin, NEW.envid, NEW.ret, NEW.eightbit,
-            NEW.smtputf8);
+            NEW.smtputf8, NEW.header_id);
     INSERT INTO body (message_id, head, head_crc, file, file_size, file_crc)
     VALUES (NEW.message_id, NEW.head, NEW.head_crc, NEW.file, NEW.file_size, NEW.file_crc);
 END
@@ -47,12 +47,12 @@ CREATE TEMP TRIGGER ended_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 
         WHERE r.message_id = NEW.message_id AND r.n = NEW.n AND r.state = 1 AND r.owner = NEW.owner AND r.wish IS NULL
     );
     INSERT INTO ended (message_id, n, address, domain, sender, user, size, received_at, ended_at, state, attempts, reply,
-                       failure, lane, remote)
+                       failure, lane, remote, header_id)
     SELECT r.message_id, r.n, r.address, r.domain, coalesce(m.sender, ''), m.user, coalesce(m.size, 0),
            coalesce(m.received_at, 0), NEW.at, NEW.state, NEW.attempts,
            iif(NEW.state = 4, NEW.reply, coalesce(NEW.reply, r.reply)),
            iif(NEW.state = 4, NULL, coalesce(NEW.failure, r.failure)),
-           coalesce(NEW.lane, r.lane), NEW.remote
+           coalesce(NEW.lane, r.lane), NEW.remote, m.header_id
     FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
     WHERE r.message_id = NEW.message_id AND r.n = NEW.n;
     DELETE FROM recipient WHERE message_id = NEW.message_id AND n = NEW.n;
@@ -85,4 +85,4 @@ END
 -- name: changes
 -- Many rows at a time: the loader repeats the group of VALUES (see sql.repeated).
 INSERT INTO temp.change
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

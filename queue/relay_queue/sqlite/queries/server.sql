@@ -9,7 +9,7 @@ SELECT r.state, r.owner, r.wish FROM recipient AS r WHERE r.message_id = ? AND r
 -- Due recipients of a domain, tried or never tried, by due time. A recipient whose message is missing is found as well.
 SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
        r.reply, r.failure, r.delay_notified, r.changed_at,
-       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8
+       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
 ORDER BY r.due_at
@@ -26,7 +26,7 @@ LIMIT :limit
 -- name: one_row
 SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
        r.reply, r.failure, r.delay_notified, r.changed_at,
-       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8
+       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE r.message_id = ? AND r.n = ?
 
