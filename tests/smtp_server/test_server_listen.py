@@ -2,18 +2,24 @@
 
 import asyncio
 import dataclasses
+import ipaddress
 import struct
 
 import pytest
+from aiosmtpd.proxy_protocol import get_proxy
 
 from relay.smtp.reply import Reply
 from relay.smtp.server.connections import Connections, client_of
+from relay.smtp.server.context import ServerContext
 from relay.smtp.server.listen import drain
-from relay_config.schema import Limits
+from relay.smtp.server.protocol import RelaySMTP
+from relay.smtp.server.proxy import claims_loopback, client_address
+from relay_config.schema import Limits, Listener
 from tests.support.certificates import client_context, server_context
 from tests.support.raw_smtp import RawClient, listening
 from tests.support.remembering_handler import RememberingHandler
 
+MAPPED = ipaddress.ip_address("::ffff:127.0.0.1")
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
@@ -137,6 +143,79 @@ async def test_plaintext_auth_is_not_for_clients_behind_a_proxy():
         client.send(v2())
         await client.reply()
         assert "AUTH" not in await client.say("EHLO c.test")
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "address", "local"),
+    [
+        ("127.0.0.1", None, "127.0.0.1", True),
+        ("::1", None, "::1", True),
+        ("203.0.113.9", None, "203.0.113.9", False),
+        ("127.0.0.1", b"PROXY TCP4 127.0.0.1 10.0.0.1 4711 25\r\n", "127.0.0.1", True),
+        ("127.0.0.1", b"PROXY TCP6 ::1 2001:db8::1 4711 25\r\n", "::1", True),
+        ("127.0.0.1", b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 25\r\n", "203.0.113.7", False),
+        ("127.0.0.1", b"PROXY UNKNOWN\r\n", "127.0.0.1", True),
+        ("203.0.113.9", b"PROXY TCP4 127.0.0.1 10.0.0.1 4711 25\r\n", "127.0.0.1", False),
+        ("203.0.113.9", b"PROXY TCP6 ::1 2001:db8::1 4711 25\r\n", "::1", False),
+        ("203.0.113.9", b"PROXY TCP6 ::ffff:127.0.0.1 2001:db8::1 4711 25\r\n", str(MAPPED), False),
+        ("203.0.113.9", v2(source="127.0.0.1"), "127.0.0.1", False),
+        ("203.0.113.9", v2(command=0, source="127.0.0.1"), "203.0.113.9", False),
+        ("203.0.113.9", b"PROXY UNKNOWN\r\n", "203.0.113.9", False),
+    ],
+)
+async def test_a_proxy_elsewhere_cannot_make_its_clients_local(peer, header, address, local):
+    """Being on this machine unlocks AUTH in plaintext: the connection must come from here, whatever is claimed."""
+    proxy = None
+    if header is not None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(header)
+        proxy = await get_proxy(reader)
+        assert proxy.valid
+    assert client_address((peer, 5), proxy)[::2] == (address, local)
+    assert claims_loopback(address, local=local) is (address in {"127.0.0.1", "::1", str(MAPPED)} and not local)
+
+
+class Wire(asyncio.Transport):
+    """A connection from anywhere that takes what is written."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__({"peername": (peer, 5)})
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("peer", "claim", "trusted"),
+    [
+        ("203.0.113.9", "127.0.0.1", False),
+        ("203.0.113.9", "10.1.2.3", True),
+        ("203.0.113.9", None, True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", None, True),
+    ],
+)
+async def test_a_proxy_elsewhere_cannot_make_its_clients_trusted_as_local_ones(peer, claim, trusted):
+    """The trusted networks hold 127.0.0.0/8 by default, which is not to be had by a header."""
+    handler = RememberingHandler(trusted=True)
+    listener = Listener(address="192.0.2.1:25", tls="none", auth="off", proxy_protocol=claim is not None)
+    protocol = RelaySMTP(ServerContext("mx.test", handler, listener))
+    if claim is not None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(f"PROXY TCP4 {claim} 192.0.2.1 4711 25\r\n".encode())
+        protocol.proxy = await get_proxy(reader)
+    protocol.connection_made(Wire(peer))
+    assert [opened.trusted for opened in handler.opened] == [trusted]
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(("source", "offered"), [("127.0.0.1", True), ("203.0.113.7", False)])
+async def test_a_proxy_here_passes_on_who_is_local(source, offered):
+    async with listening(proxy_protocol=True, auth="optional", plaintext_auth=True) as server:
+        client = await server.connect(greeting=False)
+        client.send(f"PROXY TCP4 {source} 10.0.0.1 4711 25\r\n".encode())
+        await client.reply()
+        assert ("AUTH" in await client.say("EHLO c.test")) is offered
 
 
 async def test_proxy_header_and_implicit_tls_in_one_segment():

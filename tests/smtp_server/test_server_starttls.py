@@ -45,6 +45,34 @@ async def test_the_state_is_reset():
         assert await client.code("RCPT TO:<a@local.test>") == 503
 
 
+@pytest.mark.parametrize("hello", ["EHLO c.test", "HELO c.test"])
+async def test_a_login_does_not_outlive_the_handshake(hello: str):
+    """RFC 3207 §4.2: who somebody claimed to be in plaintext, and all that was said, is forgotten."""
+    async with listening(tls=server_context(), auth="optional", plaintext_auth=True) as server:
+        client = await server.connect()
+        assert await client.code("EHLO before.test") == 250
+        assert await client.code("AUTH PLAIN AHVzZXIAcGFzcw==") == 235
+        (peer,) = server.handler.opened
+        assert peer.identity is not None
+        assert await client.code("STARTTLS") == 220
+        await client.starttls(client_context())
+        assert await client.code("MAIL FROM:<s@ext.test>") == 503, "the hello is forgotten"
+        assert peer.identity is None
+        assert (peer.helo, peer.extended) == ("", False)
+        assert await client.code(hello) == 250
+        assert await client.code("MAIL FROM:s@ext.test") == 501, "strangers need brackets"
+        assert await client.code("MAIL FROM:<s@ext.test>") == 250
+        assert await client.code("RCPT TO:<a@local.test>") == 250
+        assert await client.code("DATA") == 354
+        assert await client.code(b"A: b\r\n\r\nx\r\n.\r\n") == 250
+        (message,) = server.handler.messages
+        assert message.peer.identity is None
+        assert await client.code("EHLO c.test") == 250
+        assert await client.code("AUTH PLAIN AHVzZXIAcGFzcw==") == 235, "not 503: nobody is logged in any more"
+        assert peer.identity is not None
+        assert server.handler.logins == [("user", "pass")] * 2
+
+
 @pytest.mark.parametrize("injected", [b"RSET\r\nNOOP\r\n", b"N", b"\r\n", b"\0"])
 async def test_nothing_may_follow_starttls(injected):
     async with listening(tls=server_context()) as server:

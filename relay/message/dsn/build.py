@@ -17,7 +17,7 @@ from relay.message.dsn.fields import decoded
 from relay.message.dsn.status import status
 from relay.message.dsn.wanted import Kind, wanted
 from relay.message.headers import Header
-from relay.smtp.address import parse_address
+from relay.smtp.address import Path, parse_address
 from relay_config.schema import Settings
 from relay_queue.ids import new_id
 from relay_queue.model import Body, Entry, Message, Put, Recipient
@@ -106,32 +106,31 @@ def build(
     ]
     dsn_id = new_id(now)
     octets = _assemble(kind, dsn_id, message.sender, hostname, now, header, parts, signer)
-    return Put(
-        Entry(
-            Message(
-                id=dsn_id,
-                received_at=now,
-                sender="",
-                size=len(octets),
-                origin="dsn",
-                eightbit=not octets.isascii(),
-                smtputf8=utf8,
-                header_id=_header_id(dsn_id, hostname),
-            ),
-            [
-                Recipient(
-                    message_id=dsn_id,
-                    n=0,
-                    address=path.address,
-                    domain=path.domain,
-                    notify="NEVER",
-                    due_at=now,
-                    changed_at=now,
-                )
-            ],
-        ),
-        Body(octets),
+    return Put(_entry(dsn_id, path, octets, hostname=hostname, now=now, utf8=utf8), Body(octets))
+
+
+def _entry(dsn_id: str, path: Path, octets: bytes, *, hostname: str, now: float, utf8: bool) -> Entry:
+    """The envelope of a notification: from the null sender to the original one."""
+    message = Message(
+        id=dsn_id,
+        received_at=now,
+        sender="",
+        size=len(octets),
+        origin="dsn",
+        eightbit=not octets.isascii(),
+        smtputf8=utf8,
+        header_id=_header_id(dsn_id, hostname),
     )
+    recipient = Recipient(
+        message_id=dsn_id,
+        n=0,
+        address=path.address,
+        domain=path.domain,
+        notify="NEVER",
+        due_at=now,
+        changed_at=now,
+    )
+    return Entry(message, [recipient])
 
 
 def _text_part(text: str) -> _Part:

@@ -19,7 +19,7 @@ from relay.smtp.server.connections import client_of
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.engine import Engine
 from relay.smtp.server.handler import Peer
-from relay.smtp.server.proxy import client_address
+from relay.smtp.server.proxy import claims_loopback, client_address
 from relay.smtp.server.session import Phase, Session, log
 from relay.smtp.server.texts import Canned, encode
 from relay.smtp.server.timers import Timers
@@ -110,6 +110,7 @@ class RelaySMTP(SMTP):
         if connections.stressed(limits.connections):
             connections.hurry(now)
         reply = context.handler.connected(peer)
+        peer.trusted = peer.trusted and not claims_loopback(address, local=local)
         if reply is not None:
             wire.write(encode(reply))
             session.close()

@@ -57,6 +57,15 @@ async def read_proxy(loop: asyncio.AbstractEventLoop, sock: socket.socket, timeo
     return found if found.valid else None
 
 
+def claims_loopback(address: str, *, local: bool) -> bool:
+    """Whether a client is said to have a loopback address without being on this machine (see `client_address`).
+
+    A proxy elsewhere, or whoever reaches a listener that expects one, said so. The address is that of another machine, if
+    it is true at all: it must not unlock what this machine's own programs may do, although 127.0.0.0/8 is trusted.
+    """
+    return not local and is_loopback(address)
+
+
 def client_address(peername: Any, proxy: ProxyData | None) -> tuple[str, int, bool]:
     """The client's address and port, and whether it is on this machine, whoever it claims to be.
 
