@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.words import BenchError, SkipError
+from tests.support import ports
 
 _PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 _FILES = 65536
@@ -26,11 +27,8 @@ def program(name: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody has at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A loopback port that stays with this process until a server asks for it by number."""
+    return ports.free_port()
 
 
 def many_files() -> None:

@@ -33,6 +33,8 @@ import dns.rdatatype
 import dns.rdtypes.ANY.MX
 import dns.rrset
 
+from tests.support.ports import free_port
+
 Zone = dict[str, Any]
 """Record type -> list of values. MX: (preference, host); CNAME: one name; `TTL`: seconds; others: zone file text.
 
@@ -106,17 +108,17 @@ class MiniDns:
         """Bind UDP and TCP to one free port (or to `port`, if that is set)."""
         loop = asyncio.get_running_loop()
         for attempt in range(20):
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self), local_addr=(self.host, self.port)
-            )
-            port = transport.get_extra_info("sockname")[1]
+            port = self.port or free_port()
             try:
-                self._tcp = await asyncio.start_server(self._stream, self.host, port)
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Datagrams(self), local_addr=(self.host, port)
+                )
             except OSError:
-                transport.close()
+                # Kept for TCP alone: any query of anybody may have the same port of UDP.
                 if self.port or attempt == 19:
                     raise
                 continue
+            self._tcp = await asyncio.start_server(self._stream, self.host, port)
             self._udp, self.port = transport, port
             return
 

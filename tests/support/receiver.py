@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from tests.support.answers import Answer, Scripts
 from tests.support.certificates import server_context
+from tests.support.ports import free_port
 from tests.support.receiver_session import Message, Session
 
 
@@ -146,10 +147,10 @@ class Receiver:
     async def start(self) -> None:
         """Listen."""
         self._changed = asyncio.Event()
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(
             self._connected, self.address, self.port, ssl=self._implicit, backlog=self._backlog, limit=1 << 18
         )
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening and end all sessions, at once. It may be started again, on the same port."""

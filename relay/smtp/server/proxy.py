@@ -60,7 +60,7 @@ async def read_proxy(loop: asyncio.AbstractEventLoop, sock: socket.socket, timeo
 def claims_loopback(address: str, *, local: bool) -> bool:
     """Whether a client is said to have a loopback address without being on this machine (see `client_address`).
 
-    A proxy elsewhere, or whoever reaches a listener that expects one, said so. If it is true at all, it is true of another
+    A proxy elsewhere said so, or whoever reaches a listener that expects one. If it is true at all, then of another
     machine: it must not unlock what this machine's own programs may do, although 127.0.0.0/8 is a trusted network.
     """
     return not local and is_loopback(address)
