@@ -189,6 +189,41 @@ async def test_a_connection_closed_before_the_final_reply_is_tried_again(world: 
     assert await events(world, queue_id) == ["accepted", "deferred", "delivered"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\r\n250 2.0.0 queued\r\n",
+        b"one moment\r\n250 2.0.0 queued\r\n",
+        Close(b"250-queued\r\n"),
+        b"250 " + b"x" * 5000 + b"\r\n",
+    ],
+    ids=["empty line", "stray line", "no last line", "long line"],
+)
+async def test_a_receiver_that_garbles_its_last_reply_gets_no_second_copy(world: World, answer: object):
+    mx = await world.mx("example.test", content=answer)
+    sender = await world.mx("sender.test")
+    await world.start()
+    queue_ids = [await world.send("someone@example.test") for _ in range(2)]
+    await world.drained()
+    await asyncio.sleep(1.5)  # longer than the first wait of the schedule
+    for queue_id in queue_ids:
+        assert await events(world, queue_id) == ["accepted", "delivered"]
+    assert len(mx.transactions) == 2
+    assert len(mx.sessions) == 2, "whoever is out of step is not asked again on the same connection"
+    assert sender.sessions == []
+
+
+async def test_a_refusal_behind_garbage_is_a_refusal(world: World):
+    mx = await world.mx("example.test", content=b"\r\nspam!\r\n554 5.7.1 spam\r\n")
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@example.test")
+    (bounce,) = await sender.wait(1)
+    await world.drained()
+    assert b"5.7.1" in bounce.content
+    assert len(mx.transactions) == 1
+
+
 async def test_success_is_reported_when_asked_and_the_next_server_does_not(world: World):
     await world.mx("example.test", dsn=False)
     sender = await world.mx("sender.test")

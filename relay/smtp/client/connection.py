@@ -11,6 +11,7 @@ from collections.abc import Callable
 from relay.smtp.client.content import BareNewlineError, Stuffer, stuff
 from relay.smtp.client.envelope import plan
 from relay.smtp.client.features import Features
+from relay.smtp.client.final import FinalReader, plain
 from relay.smtp.client.model import Outgoing, Result, SessionError, Stage, Timeouts
 from relay.smtp.client.replies import ReplyError, ReplyReader
 from relay.smtp.client.transaction import Transaction, ViolationError
@@ -29,6 +30,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_deadline",
         "_dirty",
+        "_end_by",
+        "_final",
         "_gone",
         "_loop",
         "_outgoing",
@@ -57,6 +60,10 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._reader = ReplyReader()
+        self._final: FinalReader | None = None
+        """Reads the reply to the message's end where that is not one plain line."""
+        self._end_by = 0.0
+        """When the wait for that reply ends, whatever comes meanwhile."""
         self._transaction: Transaction | None = None
         self._outgoing: Outgoing | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -175,6 +182,8 @@ class Connection(asyncio.Protocol):
         if not waiter.done():
             if left:
                 raise self._error("local", "the stored message is not of the size noted with it")
+            if self._reader.pending:
+                raise self._error("protocol", "a reply before the message's end")
             self._transport.write(end)
             transaction.content_written()
             self._arm(self._timeouts.end)
@@ -197,6 +206,9 @@ class Connection(asyncio.Protocol):
             self._unasked()
             return
         try:
+            if transaction.stage is Stage.END:
+                self._take_final(data, transaction)
+                return
             extra = self._take(data, transaction, outgoing)
         except (ReplyError, ViolationError) as error:
             self._fail(self._error("protocol", str(error)))
@@ -226,6 +238,39 @@ class Connection(asyncio.Protocol):
             self._arm(self._patience(transaction.stage))
         return None
 
+    def _take_final(self, data: bytes, transaction: Transaction) -> None:
+        """What follows the final dot: one reply, however garbled (see `final`)."""
+        if self._final is None:
+            reply = plain(data)
+            if reply is not None:
+                transaction.receive(reply)
+                self._finish(transaction, [])
+                return
+            self._final, self._end_by = FinalReader(), self._deadline
+        reply = self._final.feed(data)
+        if reply is not None:
+            self._conclude(transaction, reply)
+        elif self._final.hopeful:
+            self._arm(min(self._timeouts.tail, self._end_by - self._loop.time()))
+
+    def _conclude(self, transaction: Transaction, reply: Reply) -> None:
+        """The reply to the message's end is known. Unless it came in its proper form, nothing may follow it here."""
+        assert self._final is not None, "a reply that was not plain has its reader"
+        transaction.receive(reply)
+        transaction.closing |= not self._final.clean
+        self._final = None
+        self._finish(transaction, [])
+
+    def _settled_late(self, transaction: Transaction) -> bool:
+        """No more will be read. Whether what was read tells every recipient's fate; then it was carried out."""
+        reply = self._final.best() if self._final is not None else None
+        if reply is not None:
+            self._conclude(transaction, reply)
+        elif transaction.settled:
+            transaction.closing = transaction.done = True
+            self._wake()
+        return transaction.done
+
     def eof_received(self) -> bool:
         """The peer will say nothing more; so there is nothing more to do."""
         return False
@@ -234,10 +279,7 @@ class Connection(asyncio.Protocol):
         """It is over."""
         transaction = self._transaction
         self._close()
-        if transaction is not None and not transaction.done and transaction.settled:
-            transaction.closing = transaction.done = True
-            self._wake()
-        elif transaction is not None and not transaction.done:
+        if transaction is not None and not transaction.done and not self._settled_late(transaction):
             self._fail(self._error("closed", _why(exc)))
         if not self._gone.done():
             self._gone.set_result(None)
@@ -260,10 +302,8 @@ class Connection(asyncio.Protocol):
             self._fail(self._error("reply", str(transaction.farewell), transaction.farewell))
             return
         if extra or self._reader.pending:
-            # After the final dot the first reply counts, what follows is noise (often a 421). Before it, one reply too
-            # many means that replies and commands may have slipped: no verdict can be trusted.
-            expected = transaction.stage is Stage.END or transaction.closing or (extra and extra[0].code == 421)
-            if not expected:
+            # One reply too many means that replies and commands may have slipped: no verdict can be trusted.
+            if not transaction.closing and not (extra and extra[0].code == 421):
                 self._fail(self._error("protocol", "more replies than commands"))
                 return
             transaction.closing = True
@@ -339,14 +379,15 @@ class Connection(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._transaction is None or self._transaction.done:
+        transaction = self._transaction
+        if transaction is None or transaction.done:
             return
         left = self._deadline - self._loop.time()
         if left > 0.005:
             self._timer_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._ring)
-        else:
-            self._fail(self._error("timeout", f"no reply in time to {self._transaction.stage.value}"))
+        elif transaction.stage is not Stage.END or not self._settled_late(transaction):
+            self._fail(self._error("timeout", f"no reply in time to {transaction.stage.value}"))
 
 
 def _why(exc: Exception | None) -> str:

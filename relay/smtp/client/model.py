@@ -59,6 +59,8 @@ class Timeouts:
     """For the peer to take one block (256 KiB) of a message."""
     end: float = 600.0
     """For the reply to a message's end."""
+    tail: float = 30.0
+    """For the rest of that reply once its beginning has come, at most; then the beginning counts."""
     envelope: float = 1800.0
     """For all replies from MAIL to DATA together, so that a peer that answers just in time can't hold us for days."""
     quit: float = 2.0

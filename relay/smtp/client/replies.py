@@ -70,7 +70,7 @@ class ReplyReader:
                 raise ReplyError(f"a reply line of more than {LINE_LIMIT} octets")
             line = data[start:end]
             start = end + 1
-            reply = _single(line) if not self._lines and line[3:4] != b"-" else self._continue(line)
+            reply = single(line) if not self._lines and line[3:4] != b"-" else self._continue(line)
             if reply is None:
                 continue
             if len(replies) == most:
@@ -113,7 +113,7 @@ def make_reply(code: int, text: bytes) -> Reply:
 
 
 @functools.lru_cache(maxsize=256)
-def _single(line: bytes) -> Reply:
+def single(line: bytes) -> Reply:
     """A reply of one line. Peers say the same few lines all day, so they are remembered (512 KiB at most)."""
     code, _, text = _split(line)
     return make_reply(int(code), text)
