@@ -51,6 +51,11 @@ def wished(action: Action, wish: Action | None) -> Action | None:
     return None if action is Action.RELEASE and wish is Action.HOLD else wish
 
 
+def is_by_admin(state: State, reply: str | None) -> bool:
+    """Whether a recipient ended by an administrator's action: then its reason is kept. `reply` is the mark's."""
+    return state is State.DROPPED or (state is State.FAILED and reply is None)
+
+
 def check_put(put: Put) -> None:
     """Refuse, as a bug of ours, what no backend could give back."""
     message = put.entry.message

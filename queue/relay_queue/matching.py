@@ -45,8 +45,12 @@ def _recipient_matches(selection: Selection, recipient: Recipient) -> bool:
         or (selection.domain is not None and recipient.domain != selection.domain.lower())
         or (selection.site is not None and not _lane_matches(selection.site, recipient.lane))
         or (selection.states and recipient.state not in selection.states)
-        or (selection.error is not None and selection.error.lower() not in (recipient.reply or "").lower())
+        or (selection.error is not None and not _says(recipient, selection.error.lower()))
     )
+
+
+def _says(recipient: Recipient, text: str) -> bool:
+    return any(text in (said or "").lower() for said in (recipient.reply, recipient.reason))
 
 
 def _lane_matches(pattern: str, lane: str | None) -> bool:

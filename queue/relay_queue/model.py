@@ -63,6 +63,10 @@ class Recipient(msgspec.Struct, kw_only=True):
     """The lane (site or smarthost) of the last attempt; None before the first."""
     reply: str | None = None
     """The last answer or error, one line of printable text, at most 1,000 characters."""
+    remote: str | None = None
+    """The server that gave the last answer there was, `host[address]:port`; None before the first."""
+    reason: str | None = None
+    """What an administrator gave as the reason for the present hold, or for an action that is still to be done."""
     failure: str | None = None
     """Class of the last failure (`relay.delivery.outcome`), e.g. `greylisted`, `connect`."""
     delay_notified: bool = False
@@ -116,7 +120,7 @@ class Mark(msgspec.Struct, kw_only=True):
     failure: str | None = None
     lane: str | None = None
     remote: str | None = None
-    """Who answered: `host[address]`; kept in the history."""
+    """Who answered, `host[address]:port`; None when nobody did."""
     delay_notified: bool = False
 
 
@@ -140,6 +144,8 @@ class Ended(msgspec.Struct, kw_only=True):
     remote: str | None
     header_id: str | None = None
     """As in `Message`."""
+    reason: str | None = None
+    """Why an administrator dropped or failed it."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +164,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     received_before: float | None = None
     larger_than: int | None = None
     error: str | None = None
-    """Text contained in the last reply, any case."""
+    """Text contained in the last reply or in an administrator's reason, any case."""
     header_id: str | None = None
     """Message-ID of the header, with or without its angle brackets."""
 

@@ -10,6 +10,8 @@ import enum
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
+import msgspec
+
 from relay_queue.model import Body, Ended, Entry, Mark, Put, Selection, Steered, Summary, Suspension
 
 
@@ -45,6 +47,17 @@ class Action(enum.Enum):
     """Gone, nobody is told."""
     FAIL = "fail"
     """Gone, and the sender gets a DSN unless they asked not to."""
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What an admin wants of a recipient in a worker's hands."""
+
+    message_id: str
+    n: int
+    action: Action
+    """HOLD, DROP or FAIL."""
+    reason: str | None
+    """What the admin gave as the reason."""
 
 
 class Queue(Protocol):
@@ -94,8 +107,8 @@ class Queue(Protocol):
         """
         ...
 
-    async def withdrawn(self, owner: int) -> list[tuple[str, int, Action]]:
-        """(message_id, n, wish) in this owner's hands that an admin wants held, dropped or failed.
+    async def withdrawn(self, owner: int) -> list[Wish]:
+        """Which recipients in this owner's hands an admin wants held, dropped or failed, by message and n.
 
         The worker carries the wish out at once by a mark, without an attempt, unless the recipient is on the wire.
         """
@@ -171,7 +184,7 @@ class Admin(Protocol):
         selection: Selection,
         *,
         now: float,
-        reply: str | None = None,
+        reason: str | None = None,
         notice: Callable[[Entry], Put | None] | None = None,
         dry_run: bool = False,
         limit: int | None = None,
@@ -180,7 +193,7 @@ class Admin(Protocol):
 
         Recipients in a worker's hands get a *wish* instead, which the worker carries out (see `withdrawn`); the caller
         then wakes the workers. For FAIL, `notice` builds the DSN of a message's failed recipients; it is stored in the
-        same transaction as their end. `reply` is recorded as the reason.
+        same transaction as their end. `reason` is recorded beside the last reply, for recipients in hand as well.
         """
         ...
 

@@ -100,10 +100,10 @@ class Shell:
         finally:
             log.close()
 
-    def record_steered(self, action: str, count: int) -> None:
+    def record_steered(self, action: str, count: int, *, filters: str = "", reason: str | None = None) -> None:
         """Leave a trace of an action on the queue, its suspensions or users."""
         with self.recorder() as recorder:
-            recorder.steered(action, count, self.who)
+            recorder.steered(action, count, self.who, filters=filters, reason=reason)
 
     def running(self) -> bool:
         """Whether a server runs on this data folder."""

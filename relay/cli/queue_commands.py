@@ -29,6 +29,7 @@ from relay.cli.selection import chosen, filter_options
 from relay.cli.steer import STEERING
 from relay.cli.why import why
 from relay_queue.model import Ended, Entry, Message, Recipient, Summary, Suspension
+from relay_queue.states import State
 
 NO_MAIL = "Nothing in the queue matches."
 
@@ -188,8 +189,10 @@ def recipient_record(message: Message, recipient: Recipient, stops: Sequence[Sus
         "due_at": iso_time(recipient.due_at),
         "changed_at": iso_time(recipient.changed_at),
         "site": recipient.lane,
+        "remote": recipient.remote,
         "reply": recipient.reply,
         "failure": recipient.failure,
+        "reason": recipient.reason,
         "why": why(message, recipient, stops, now),
     }
 
@@ -213,6 +216,7 @@ def ended_record(end: Ended) -> dict[str, Any]:
         "remote": end.remote,
         "reply": end.reply,
         "failure": end.failure,
+        "reason": end.reason,
     }
 
 
@@ -255,5 +259,9 @@ def _show_message(entry: Entry | None, ended: Sequence[Ended]) -> None:
 
 def _ending(end: Ended) -> str:
     at = clock_time(end.ended_at)
+    if end.remote is None and (end.reason or end.state is State.DROPPED):
+        because = f": {end.reason}" if end.reason else ""
+        before = f", after: {end.reply}" if end.reply else ""
+        return f"{at} by an administrator{because}{before}"
     remote = f" by {end.remote}" if end.remote else ""
     return f"{at}{remote}: {end.reply}" if end.reply else f"{at}{remote}"

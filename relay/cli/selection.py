@@ -4,6 +4,7 @@ Steering needs to be told what to touch. Nothing given is a usage error, never "
 nothing, so that `relay queue list … --ids | relay queue drop -` is safe when the list is empty.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -50,8 +51,8 @@ _FILTERS = (
     click.option("--user", metavar="NAME", help="Submitted by this user."),
     click.option("--older-than", type=DURATION, metavar="TIME", help="Received longer ago, e.g. 2h."),
     click.option("--larger-than", type=SIZE, metavar="SIZE", help="Larger messages, e.g. 1MiB."),
-    click.option("--error", metavar="TEXT", help="The last answer contains this text."),
     click.option("--message-id", metavar="ID", help="With this Message-ID, with or without its angle brackets."),
+    click.option("--error", metavar="TEXT", help="The last answer, or the reason of a hold, contains this text."),
 )
 
 FILTERS = (
@@ -108,6 +109,36 @@ def chosen(
         header_id=texts.get("message_id"),
     )
     return Chosen(selection, selection == Selection())
+
+
+_SHOWN = 20
+"""Ids that a description names."""
+
+
+def described(selection: Selection, now: float, *, everything: bool, limit: int | None) -> str:
+    """The options that make this selection, for the record of what was done: `--domain x.test --state held`.
+
+    Of the ids at most 20 are named, those from standard input as well.
+    """
+    words = list(selection.ids[:_SHOWN])
+    if len(selection.ids) > _SHOWN:
+        words.append(f"… ({len(selection.ids)} ids)")
+    before = selection.received_before
+    given = [
+        ("--sender", selection.sender),
+        ("--sender-domain", selection.sender_domain),
+        ("--recipient", selection.recipient),
+        ("--domain", selection.domain),
+        ("--site", selection.site),
+        *(("--state", state.word) for state in selection.states),
+        ("--user", selection.user),
+        ("--older-than", None if before is None else f"{now - before:.0f}s"),
+        ("--larger-than", None if selection.larger_than is None else f"{selection.larger_than}B"),
+        ("--error", selection.error),
+        ("--limit", None if limit is None else str(limit)),
+    ]
+    words += [f"{name} {shlex.quote(value)}" for name, value in given if value is not None]
+    return " ".join([*words, "--all"] if everything else words)
 
 
 def _expand(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ import click
 from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FailureError, NothingMatchedError
 from relay.cli.output import count, emit_json, emit_table, json_option, remark
-from relay.cli.selection import Chosen, chosen, filter_options
+from relay.cli.selection import Chosen, chosen, described, filter_options
+from relay.events.recorder import Recorder
 from relay_queue.model import Entry, Mark, Message, Put, Steered
 from relay_queue.protocol import Action, Admin, BodyDamagedError
 from relay_queue.states import State
@@ -27,24 +28,20 @@ class Verb:
     done: str
     """`Held`, for "Held 3 recipients"."""
     help: str
-    reason: str | None = None
-    """What is recorded as the last reply where no `--reason` is given; None: the verb takes no reason."""
+    reasoned: bool = False
+    """It takes a `--reason`."""
     deletes: bool = False
 
 
 VERBS = (
     Verb(Action.FLUSH, "Flushed", "Try waiting mail now (what is held stays held)."),
-    Verb(Action.HOLD, "Held", "Set mail aside until it is released.", "held by an admin"),
+    Verb(Action.HOLD, "Held", "Set mail aside until it is released.", reasoned=True),
     Verb(Action.RELEASE, "Released", "Let held or quarantined mail go on, now."),
-    Verb(Action.DROP, "Dropped", "Delete mail without telling anyone.", "dropped by an admin", deletes=True),
-    Verb(
-        Action.FAIL,
-        "Failed",
-        "Give mail up and send its sender a bounce.",
-        "given up by the administrator",
-        deletes=True,
-    ),
+    Verb(Action.DROP, "Dropped", "Delete mail without telling anyone.", reasoned=True, deletes=True),
+    Verb(Action.FAIL, "Failed", "Give mail up and send its sender a bounce.", reasoned=True, deletes=True),
 )
+_NO_REASON = "no reason was given"
+"""What a sender reads in a bounce of mail that an administrator gave up without a reason."""
 
 
 def _command(verb: Verb) -> click.Command:
@@ -58,13 +55,13 @@ def _command(verb: Verb) -> click.Command:
     def command(
         shell: Shell, /, *, everything: bool, limit: int | None, dry_run: bool, as_json: bool, **given: Any
     ) -> None:
-        yes, reason = given.pop("yes", False), given.pop("reason", None) or verb.reason
-        target = chosen(**given)
+        yes, reason = given.pop("yes", False), given.pop("reason", None) or None
+        now = time.time()
+        target = chosen(**given, now=now)
         if target.everything and not everything:
             raise click.UsageError("Name ids, give filters, or say --all for all waiting mail.")
         if everything and not target.everything:
             raise click.UsageError("--all means all waiting mail: give it without ids and filters.")
-        now = time.time()
         bounces: list[tuple[Message, Put]] = []
         with shell.admin() as admin:
             if verb.deletes and everything and not (yes or dry_run):
@@ -73,18 +70,21 @@ def _command(verb: Verb) -> click.Command:
                 verb.action,
                 target.selection,
                 now=now,
-                reply=reason,
+                reason=reason or (_NO_REASON if verb.action is Action.FAIL else None),
                 notice=_bounces(shell, admin, now, bounces) if verb.action is Action.FAIL and not dry_run else None,
                 dry_run=dry_run,
                 limit=limit,
             )
         if not dry_run and steered.recipients:
             shell.wake()
-            _record(shell, verb.action, steered, bounces, now)
+            filters = described(target.selection, now, everything=everything, limit=limit)
+            with shell.recorder() as recorder:
+                recorder.steered(verb.action.value, steered.recipients, shell.who, filters=filters, reason=reason)
+                _record(recorder, verb.action, steered, bounces, now)
         _report(verb, steered, dry_run=dry_run, as_json=as_json)
 
-    if verb.reason is not None:
-        command = click.option("--reason", metavar="TEXT", help="Recorded with the mail.")(command)
+    if verb.reasoned:
+        command = click.option("--reason", metavar="TEXT", help="Recorded with the mail, and shown with it.")(command)
     if verb.deletes:
         command = click.option("--yes", is_flag=True, help="Do not ask, even with --all.")(command)
     return command
@@ -109,7 +109,7 @@ def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, 
     """What builds the sender's bounce of a message given up, and notes both in `built`."""
     from relay.cli.signing import key_ring
     from relay.message.dsn import DsnFactory
-    from relay.message.dsn.build import FULL_MAX
+    from relay.message.dsn.wanted import FULL_MAX
 
     factory = DsnFactory(shell.settings, key_ring(shell.settings))
 
@@ -138,28 +138,27 @@ _ENDS = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State
 """What becomes of a recipient, where that is an event of its own."""
 
 
-def _record(shell: Shell, action: Action, steered: Steered, bounces: list[tuple[Message, Put]], now: float) -> None:
-    """Leave a trace: of the action, and in the history of each message (of many, the first)."""
-    with shell.recorder() as recorder:
-        recorder.steered(action.value, steered.recipients, shell.who)
-        state = _ENDS.get(action)
-        for entry in steered.entries if state is not None else ():
-            assert state is not None
-            for recipient in entry.recipients:
-                mark = Mark(
-                    message_id=recipient.message_id,
-                    n=recipient.n,
-                    owner=-1,
-                    state=state,
-                    at=now,
-                    attempts=recipient.attempts,
-                    reply=recipient.reply,
-                    lane=recipient.lane,
-                )
-                recorder.outcome(entry.message, recipient, mark)
-        for message, bounce in bounces:
-            recorder.notified("failure", message, bounce.entry.message.id)
-            recorder.accepted(bounce.entry, None)
+def _record(
+    recorder: Recorder, action: Action, steered: Steered, bounces: list[tuple[Message, Put]], now: float
+) -> None:
+    """Leave a trace in the history of each message (of many, the first)."""
+    state = _ENDS.get(action)
+    for entry in steered.entries if state is not None else ():
+        assert state is not None
+        for recipient in entry.recipients:
+            mark = Mark(
+                message_id=recipient.message_id,
+                n=recipient.n,
+                owner=-1,
+                state=state,
+                at=now,
+                attempts=recipient.attempts,
+                lane=recipient.lane,
+            )
+            recorder.outcome(entry.message, recipient, mark)
+    for message, bounce in bounces:
+        recorder.notified("failure", message, bounce.entry.message.id)
+        recorder.accepted(bounce.entry, None)
 
 
 def _report(verb: Verb, steered: Steered, *, dry_run: bool, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """`relay suspend add|list|remove`: stop deliveries to a domain or a site, or of a user, for a while."""
 
+import shlex
 import time
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,6 +14,9 @@ from relay.cli.selection import domain_name
 from relay.cli.words import DURATION
 from relay_queue.model import Suspension
 
+_SHOWN = 20
+"""Suspensions that a record of their removal names."""
+
 
 @click.group()
 def suspend() -> None:
@@ -24,7 +28,9 @@ def suspend() -> None:
 @click.option("--site", metavar="PATTERN", help="To this site (MX host or smarthost; * and ? as wildcards).")
 @click.option("--user", metavar="NAME", help="Of mail submitted by this user.")
 @click.option("--for", "duration", type=DURATION, metavar="TIME", help="How long, e.g. 2h. Default: until removed.")
-@click.option("--reason", metavar="TEXT", default="suspended by an admin", help="Shown wherever the mail is shown.")
+@click.option(
+    "--reason", metavar="TEXT", default="suspended by an administrator", help="Shown wherever the mail is shown."
+)
 @json_option
 @pass_shell
 def add(
@@ -43,7 +49,8 @@ def add(
     with shell.admin() as admin:
         made = admin.suspend(kind, value, reason, None if duration is None else now + duration, now)
     shell.wake()
-    shell.record_steered(f"suspend {kind} {value}", 1)
+    lasts = "" if duration is None else f" --for {duration:.0f}s"
+    shell.record_steered(f"suspend {kind} {value}", 1, filters=f"--{kind} {shlex.quote(value)}{lasts}", reason=reason)
     if as_json:
         emit_json(_record(made))
         return
@@ -91,15 +98,14 @@ def remove(
         raise click.UsageError("Name suspensions by number, --domain, --site or --user, or say --all.")
     with shell.admin() as admin:
         wanted = [
-            stop.id
-            for stop in admin.suspensions()
-            if everything or stop.id in numbers or _named(stop, domain, site, user)
+            stop for stop in admin.suspensions() if everything or stop.id in numbers or _named(stop, domain, site, user)
         ]
-        gone = admin.resume(wanted) if wanted else 0
+        gone = admin.resume([stop.id for stop in wanted]) if wanted else 0
     if not gone:
         raise NothingMatchedError("No such suspension; `relay suspend list` shows all.")
     shell.wake()
-    shell.record_steered("resume", gone)
+    named = " ".join(f"--{stop.kind} {shlex.quote(stop.value)}" for stop in wanted[:_SHOWN])
+    shell.record_steered("resume", gone, filters=f"{named} …" if len(wanted) > _SHOWN else named)
     click.echo(f"Removed {count(gone, 'suspension')}.")
 
 

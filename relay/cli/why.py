@@ -12,7 +12,8 @@ def why(message: Message, recipient: Recipient, suspensions: Sequence[Suspension
     """One sentence about a live recipient."""
     match recipient.state:
         case State.HELD:
-            return "held until released" + _because(recipient)
+            reason = f" ({recipient.reason})" if recipient.reason else ""
+            return f"held until released{reason}{_because(recipient)}"
         case State.QUARANTINED:
             return "set aside, its stored form is damaged" + _because(recipient)
         case State.ACTIVE:

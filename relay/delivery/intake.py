@@ -219,7 +219,7 @@ class Intake:
         suspension = self._lanes.suspended_users[entry.message.user or ""]
         due_at = min(suspension.until or float("inf"), self._wall() + _USER_SUSPENDED_FOR)
         works = [Work(entry.message, entry.recipients, None)]
-        self._marker.release(works, due_at=due_at, reply=f"user is suspended: {suspension.reason}")
+        self._marker.release(works, due_at=due_at)
 
     def _route(self, domain: str, entry: Entry, body: Body) -> None:
         """Ask DNS; mail for the same domain meanwhile joins."""

@@ -7,10 +7,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from relay.delivery.gathering import Gathering
 from relay.delivery.verdict import Verdict, mark_of
 from relay.delivery.work import Work
 from relay.events.recorder import Recorder
+from relay.message.dsn.wanted import returned_whole
 from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
 from relay_queue.protocol import BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
@@ -82,12 +85,12 @@ class Marker:
         wanted = _wanted(work.message, verdict)
         if not wanted:
             self._mark(work.message, work.recipients, verdict.marks, ())
-        elif work.body is not None:
-            self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, work.body, now))
+        elif work.body is not None and (work.body.file is None or not _returned(work.message, wanted)):
+            self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, work.body.head, now))
         else:
             self._spawn(self._record_reading(work, verdict, wanted, now))
 
-    def release(self, works: Sequence[Work], *, due_at: float, reply: str | None = None) -> None:
+    def release(self, works: Sequence[Work], *, due_at: float) -> None:
         """Give recipients back to the queue without an attempt."""
         now = self._wall()
         marks = []
@@ -96,23 +99,26 @@ class Marker:
                 self._gathering.release(work.message.id)
             for recipient in work.recipients:
                 recipient.state = State.QUEUED
-                if reply is not None:
-                    recipient.reply = reply
                 marks.append(mark_of(recipient, self._owner, now, due_at=due_at))
         if marks:
             self._write(marks, (), lambda _: None)
 
-    def settle(self, work: Work, state: State, reply: str) -> None:
-        """Carry an admin's wish or a quarantine out for all recipients of a work."""
+    def settle(self, work: Work, state: State, reply: str | None = None) -> None:
+        """Quarantine all recipients of a work, with `reply` as the cause, or do what an administrator wants of them.
+
+        An administrator's reason stands beside the last reply of a server (`Recipient.reason`), never in its place.
+        """
         now = self._wall()
         verdict = Verdict()
         for recipient in work.recipients:
             recipient.state = state
-            recipient.reply = reply
+            if reply is not None:
+                recipient.reply = reply
             recipient.changed_at = now
             if state is State.FAILED:
                 verdict.failed.append(recipient)
-            verdict.marks.append(mark_of(recipient, self._owner, now))
+            # Without a reply: none was given, and the queue tells an administrator's action by that.
+            verdict.marks.append(replace(mark_of(recipient, self._owner, now), reply=reply))
         # Without waiting for others: an admin who asked for it is looking.
         others = self._gathering.ended(work.message.id, len(work.recipients))
         self._record(work, verdict, now)
@@ -134,23 +140,36 @@ class Marker:
         now: float,
     ) -> None:
         try:
-            body = await self._queue.head(work.message.id)
-        except BodyDamagedError as error:
-            self._recorder.problem("dsn", error)
-            body = Body(b"\r\n")
+            original = await self._original(work, whole=_returned(work.message, wanted))
         except QueueError as error:
             # What they came to can't be told now, and they must not stay in hand: they are asked again.
             self._recorder.problem("dsn", error)
             self.release([work], due_at=self._wall() + _AGAIN)
             return
-        self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, body, now))
+        self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, original, now))
+
+    async def _original(self, work: Work, *, whole: bool) -> bytes:
+        """The header of a message, or the whole message, as far as it can be read."""
+        try:
+            body = work.body or await self._queue.head(work.message.id)
+        except BodyDamagedError as error:
+            self._recorder.problem("dsn", error)
+            return b"\r\n"
+        if not whole or body.file is None:
+            return body.head
+        try:
+            return body.head + await asyncio.to_thread(_read_file, self._queue, body)
+        except (BodyDamagedError, OSError, RuntimeError, MemoryError) as error:
+            # Damage, or no descriptor, thread or memory left: the sender gets the header at least.
+            self._recorder.problem("dsn", error)
+            return body.head
 
     def _notices(
-        self, work: Work, wanted: list[tuple[str, list[Recipient]]], body: Body, now: float
+        self, work: Work, wanted: list[tuple[str, list[Recipient]]], original: bytes, now: float
     ) -> list[tuple[str, Put]]:
         puts = []
         for kind, recipients in wanted:
-            put = self._dsn(kind, Entry(work.message, recipients), body.head, now)
+            put = self._dsn(kind, Entry(work.message, recipients), original, now)
             if put is not None:
                 self._admit(put)
                 puts.append((kind, put))
@@ -179,10 +198,21 @@ class Marker:
                 self._recorder.accepted(put.entry, None)
                 self._offer(put)
             if wished:
-                # Deferred while an admin wanted it failed: the wish is carried out now, with its DSN.
-                self.settle(Work(message, wished, None), State.FAILED, "550 5.7.0 failed by an administrator")
+                # Deferred while an administrator wanted it failed: that is done now, with its DSN.
+                self._spawn(self._fail(message, wished))
 
         self._write(marks, [put for _, put in notices], durable)
+
+    async def _fail(self, message: Message, recipients: list[Recipient]) -> None:
+        """Fail recipients as an administrator wants, with the reason that was given."""
+        try:
+            reasons = {(wish.message_id, wish.n): wish.reason for wish in await self._queue.withdrawn(self._owner)}
+        except QueueError as error:
+            self._recorder.problem("mark", error)
+            reasons = {}
+        for recipient in recipients:
+            recipient.reason = reasons.get((recipient.message_id, recipient.n))
+        self.settle(Work(message, recipients, None), State.FAILED)
 
     def _write(self, marks: Sequence[Mark], notices: Sequence[Put], then: Callable[[list[Mark]], None]) -> None:
         def done(future: asyncio.Future[list[Mark]]) -> None:
@@ -208,6 +238,16 @@ class Marker:
         self._settled.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._recorder.problem("mark", error)
+
+
+def _returned(message: Message, wanted: list[tuple[str, list[Recipient]]]) -> bool:
+    """Whether one of the notifications returns the whole message."""
+    return any(returned_whole(kind, message) for kind, _ in wanted)
+
+
+def _read_file(queue: Queue, body: Body) -> bytes:
+    with queue.open_file(body) as file:
+        return file.read()
 
 
 def _wanted(message: Message, verdict: Verdict) -> list[tuple[str, list[Recipient]]]:

@@ -25,18 +25,13 @@ from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
 from relay_config.schema import Settings
 from relay_queue.model import Body, Entry, Message, Put, Recipient
-from relay_queue.protocol import Action, BodyDamagedError, Queue, QueueError
+from relay_queue.protocol import Action, BodyDamagedError, Queue, QueueError, Wish
 from relay_queue.states import State
 
 _SWEEP_EVERY = 60.0
 _AGAIN = 5.0
 """Seconds after which the suspensions are read again when they could not be."""
 _WISHES = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State.FAILED}
-_WISH_REPLIES = {
-    Action.HOLD: "held by an administrator",
-    Action.DROP: "dropped by an administrator",
-    Action.FAIL: "550 5.7.0 failed by an administrator",
-}
 
 
 class Delivery:
@@ -159,7 +154,7 @@ class Delivery:
 
     async def withdraw(self) -> None:
         """Carry out what admins want of recipients in hand; those on the wire end first."""
-        wishes = {(message_id, n): wish for message_id, n, wish in await self._queue.withdrawn(self._slot)}
+        wishes = {(wish.message_id, wish.n): wish for wish in await self._queue.withdrawn(self._slot)}
         if not wishes:
             return
         for lane in self.lanes.running.values():
@@ -234,7 +229,7 @@ class Delivery:
         elif lane.planner.failures:
             lane.planner.succeeded()
             self._recorder.lane(lane.name, "resumed", "")
-        self._judge(lane, work, outcomes, result.remote, peer_reports=result.dsn)
+        self._judge(lane, work, outcomes, result.remote, peer_reports=result.dsn, unasked=result.unasked)
 
     def broken(self, lane: LaneRunner, work: Work, error: SessionError) -> None:
         """The connection broke while the work was on it."""
@@ -254,7 +249,10 @@ class Delivery:
         ]
         if whole.lane_fault:
             self._pause(lane, whole.text)
-        self._judge(lane, work, outcomes, error.remote or None)
+        unanswered = frozenset[int]()
+        if error.reply is None:
+            unanswered = frozenset(n for n, outcome in enumerate(outcomes) if outcome is whole)
+        self._judge(lane, work, outcomes, error.remote or None, unasked=unanswered)
 
     def interrupted(self, work: Work) -> None:
         """We cut the connection off ourselves."""
@@ -263,8 +261,10 @@ class Delivery:
     def unreachable(self, lane: LaneRunner, error: RouteError | SessionError) -> None:
         """No connection could be made: what is ready shares the failure."""
         self._recorder.lane(lane.name, "paused", str(error), self._paused_until(lane))
-        outcome = judge_route(error) if isinstance(error, RouteError) else judge_error(error)
-        self.defer_ready(lane, outcome)
+        if isinstance(error, RouteError):
+            self.defer_ready(lane, judge_route(error), None)
+        else:
+            self.defer_ready(lane, judge_error(error), error.remote if error.reply is not None else None)
 
     def _put_back(self, lane: LaneRunner, work: Work) -> None:
         """A work that had left the window, or a part of it, is the next to go."""
@@ -277,13 +277,13 @@ class Delivery:
 
     # -- deferral by association --------------------------------------------------------------------------------------
 
-    def defer_ready(self, lane: LaneRunner, outcome: Outcome) -> None:
-        """All works in the window share an outcome of the lane's own."""
+    def defer_ready(self, lane: LaneRunner, outcome: Outcome, remote: str | None) -> None:
+        """All works in the window share an outcome of the lane's own. `remote`: the server that gave it, if one did."""
         works = list(lane.planner.ready)
         lane.planner.ready.clear()
         for work in works:
             self._intake.left(work)
-            self._judge(lane, work, [outcome] * len(work.recipients), None)
+            self._judge(lane, work, [outcome] * len(work.recipients), remote)
 
     def reject(self, entry: Entry, error: RouteError, lane: str) -> None:
         """Mail whose domain has no route: failed or deferred without a lane."""
@@ -303,8 +303,12 @@ class Delivery:
         remote: str | None,
         *,
         peer_reports: bool = False,
+        unasked: frozenset[int] = frozenset(),
     ) -> None:
-        self._record(work, outcomes, lane.name, remote, not_before=self._paused_until(lane), peer_reports=peer_reports)
+        not_before = self._paused_until(lane)
+        self._record(
+            work, outcomes, lane.name, remote, not_before=not_before, peer_reports=peer_reports, unasked=unasked
+        )
 
     def _record(
         self,
@@ -315,6 +319,7 @@ class Delivery:
         *,
         not_before: float,
         peer_reports: bool = False,
+        unasked: frozenset[int] = frozenset(),
     ) -> None:
         now = self._wall()
         around = Circumstances(
@@ -326,6 +331,7 @@ class Delivery:
             random.random,
             peer_reports,
             not_before,
+            unasked,
         )
         verdict: Verdict = judge(work, outcomes, around)
         self.marker.record(work, verdict, now)
@@ -352,12 +358,13 @@ class Delivery:
             or any(self.lanes.suspended_domain(r.domain) for r in work.recipients)
         )
 
-    def _withdraw(self, lane: LaneRunner, work: Work, wishes: dict[tuple[str, int], Action]) -> None:
+    def _withdraw(self, lane: LaneRunner, work: Work, wishes: dict[tuple[str, int], Wish]) -> None:
         by_wish: dict[Action, list[Recipient]] = {}
         for recipient in work.recipients:
             wish = wishes.get((recipient.message_id, recipient.n))
             if wish is not None:
-                by_wish.setdefault(wish, []).append(recipient)
+                recipient.reason = wish.reason
+                by_wish.setdefault(wish.action, []).append(recipient)
         if not by_wish:
             return
         gone = {r.n for recipients in by_wish.values() for r in recipients}
@@ -365,8 +372,8 @@ class Delivery:
         if not work.recipients:
             lane.planner.ready.remove(work)
             self._intake.left(work)
-        for wish, recipients in by_wish.items():
-            self.marker.settle(Work(work.message, recipients, work.body), _WISHES[wish], _WISH_REPLIES[wish])
+        for action, recipients in by_wish.items():
+            self.marker.settle(Work(work.message, recipients, work.body), _WISHES[action])
 
     def _sweep(self) -> None:
         self.lanes.sweep()

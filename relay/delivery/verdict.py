@@ -35,22 +35,28 @@ class Circumstances(msgspec.Struct, frozen=True):
     now: float
     lane: str
     remote: str | None
+    """The server that answered, `host[address]:port`; None when nobody did."""
     retry: Retry
     random: Callable[[], float]
     peer_reports: bool = False
     """The peer took the DSN requests on itself."""
     not_before: float = 0.0
     """The lane is paused until then; trying earlier is of no use."""
+    unasked: frozenset[int] = frozenset()
+    """Places of the recipients whose outcome is our own finding: `remote` said nothing about them."""
 
 
 def judge(work: Work, outcomes: list[Outcome], around: Circumstances) -> Verdict:
     """One verdict for all recipients of a work; `outcomes` in the recipients' order."""
     verdict = Verdict()
-    for recipient, outcome in zip(work.recipients, outcomes, strict=True):
+    for place, (recipient, outcome) in enumerate(zip(work.recipients, outcomes, strict=True)):
+        remote = None if place in around.unasked else around.remote
         first = recipient.attempts == 0
         recipient.attempts += 1
         recipient.reply = outcome.text
         recipient.lane = around.lane
+        if remote is not None:
+            recipient.remote = remote
         recipient.changed_at = around.now
         due_at = 0.0
         if outcome.disposition is Disposition.DELIVERED:
@@ -63,7 +69,7 @@ def judge(work: Work, outcomes: list[Outcome], around: Circumstances) -> Verdict
         else:
             recipient.failure = outcome.failure
             due_at = _defer(work, recipient, around, verdict, first=first)
-        verdict.marks.append(mark_of(recipient, around.owner, around.now, due_at=due_at, remote=around.remote))
+        verdict.marks.append(mark_of(recipient, around.owner, around.now, due_at=due_at, remote=remote))
     return verdict
 
 

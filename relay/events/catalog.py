@@ -84,6 +84,7 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     remote: Annotated[str | None, _doc("Who answered: `host[address]:port`.")] = None
     reply: Annotated[str | None, _doc("The answer, or what went wrong.")] = None
     failure: Annotated[str | None, _doc("Class of the failure.")] = None
+    reason: Annotated[str | None, _doc("Why an administrator held, dropped or failed it.")] = None
     wait: Annotated[float | None, _doc("Seconds until the next attempt.")] = None
 
 
@@ -111,6 +112,10 @@ class Steered(Event, kw_only=True, omit_defaults=True):
     action: Annotated[str, _doc("What was done.")]
     count: Annotated[int, _doc("How many recipients, suspensions or users it touched.")]
     who: Annotated[str, _doc("Who did it.")]
+    filters: Annotated[
+        str, _doc("How it was selected: the ids and options of the command; of many ids the first 20.")
+    ] = ""
+    reason: Annotated[str | None, _doc("Why, where a reason was given.")] = None
 
 
 class Process(Event, kw_only=True, omit_defaults=True):

@@ -147,6 +147,7 @@ class EventLog(Recorder):
             remote=mark.remote,
             reply=mark.reply,
             failure=mark.failure,
+            reason=recipient.reason,
             wait=round(mark.due_at - mark.at, 3) if mark.state is State.QUEUED else None,
         )
         self._record(_OUTCOMES[mark.state], event)
@@ -162,9 +163,9 @@ class EventLog(Recorder):
         level = Level.INFO if what == "resumed" else Level.WARNING
         self._record(KINDS["lane"], LaneChanged(lane=name, what=what, reason=reason, wait=wait), level)
 
-    def steered(self, action: str, count: int, who: str) -> None:
-        """An admin acted on the queue, its suspensions or users."""
-        self._record(KINDS["steered"], Steered(action=action, count=count, who=who))
+    def steered(self, action: str, count: int, who: str, *, filters: str = "", reason: str | None = None) -> None:
+        """An admin acted on the queue, its suspensions or users: what was selected how, and why."""
+        self._record(KINDS["steered"], Steered(action=action, count=count, who=who, filters=filters, reason=reason))
 
     def process(self, what: str, **fields: str | float) -> None:
         """The relay started, stopped, reloaded, lost a worker."""

@@ -38,8 +38,8 @@ class Recorder(Protocol):
         """A lane was paused (back-off) or resumed."""
         ...
 
-    def steered(self, action: str, count: int, who: str) -> None:
-        """An admin acted on the queue, its suspensions or users."""
+    def steered(self, action: str, count: int, who: str, *, filters: str = "", reason: str | None = None) -> None:
+        """An admin acted on the queue, its suspensions or users: what was selected how, and why."""
         ...
 
     def process(self, what: str, **fields: str | float) -> None:

@@ -87,14 +87,56 @@ def test_the_shell_leaves_traces(shell):
     assert [event["event"] for event in events] == [
         "steered", "dropped", "steered", "failed", "notified", "accepted", "steered", "steered",
     ]  # fmt: skip
-    assert events[1]["reply"] == "spam"
-    assert (events[3]["to"], events[3]["reply"]) == ("c@x.test", "mistyped")
+    assert events[1]["reason"] == "spam"
+    assert (events[3]["to"], events[3]["reason"]) == ("c@x.test", "mistyped")
+    assert not any("reply" in event for event in events), "no server has answered yet"
     assert events[4]["to"] == "app@example.test"
     assert (events[5]["id"], events[5]["origin"]) == (events[4]["dsn"], "dsn")
     assert [event["action"] for event in events if event["event"] == "steered"] == [
         "drop", "fail", "suspend domain x.test", "user add app",
     ]  # fmt: skip
     assert all(event["who"] for event in events if event["event"] == "steered")
+
+
+def steered(shell: Shell) -> list[tuple[str, int, str | None, str | None]]:
+    """(action, count, filters, reason) of every record of an administrator's action."""
+    events = [event for event in shell.run("events", "--json").records if event["event"] == "steered"]
+    return [(event["action"], event["count"], event.get("filters"), event.get("reason")) for event in events]
+
+
+def test_an_action_on_the_queue_leaves_what_was_selected_and_why(shell):
+    ids = [put(shell, "b@x.test"), put(shell, "c@x.test"), put(shell, "d@y.test")]
+    shell.run("queue", "hold", "--domain", "X.test", "--state", "queued", "--limit", "9", "--reason", "asking them")
+    shell.run("queue", "release", "--error", "asking them", "--larger-than", "1B")
+    shell.run("queue", "flush", "--all")
+    shell.run("queue", "fail", ids[0], "--id", f"{ids[1]}/0", "--reason", "mistyped")
+    shell.run("queue", "drop", "-", stdin=ids[2])
+    shell.run("queue", "drop", "--domain", "nothing.test")
+    assert steered(shell) == [
+        ("hold", 2, "--domain x.test --state queued --limit 9", "asking them"),
+        ("release", 2, "--larger-than 1B --error 'asking them'", None),
+        ("flush", 3, "--all", None),
+        ("fail", 2, f"{ids[0]} {ids[1]}/0", "mistyped"),
+        ("drop", 1, ids[2], None),
+    ]
+    assert 'filters="--domain x.test --state queued --limit 9"' in shell.run("events").out
+
+
+def test_of_many_ids_some_are_named(shell):
+    ids = [put(shell, "b@x.test") for _ in range(25)]
+    shell.run("queue", "hold", "-", stdin="\n".join(ids))
+    assert steered(shell) == [("hold", 25, f"{' '.join(ids[:20])} … (25 ids)", None)]
+
+
+def test_a_suspension_leaves_what_and_why_and_so_does_its_end(shell):
+    shell.run("suspend", "add", "--site", "mx?.x.test", "--for", "2h", "--reason", "their move")
+    shell.run("suspend", "add", "--user", "app")
+    shell.run("suspend", "remove", "--all")
+    assert [row[1:] for row in steered(shell)] == [
+        (1, "--site 'mx?.x.test' --for 7200s", "their move"),
+        (1, "--user app", "suspended by an administrator"),
+        (2, "--site 'mx?.x.test' --user app", None),
+    ]
 
 
 def test_follow_shows_what_comes_and_ends_quietly(shell):

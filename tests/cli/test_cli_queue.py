@@ -75,7 +75,7 @@ def test_list_says_why(shell):
     assert ran.code == 0
     assert ran.lines[0].split() == ["ID", "AGE", "SIZE", "SENDER", "RECIPIENT", "STATE", "WHY"]
     assert ran.lines[1].startswith(first)
-    assert ran.lines[1].endswith("held until released, after: held by an admin")
+    assert ran.lines[1].endswith("held until released")
     assert ran.lines[2].startswith(second)
     assert "attempt 2 in 16 min" in ran.lines[2]
     assert "450 4.2.0 busy\\x1b[2J" in ran.lines[2]
@@ -192,10 +192,32 @@ def test_show_and_cat(shell):
     assert ran.lines[-2].split()[:3] == ["0", "b@x.test", "queued"]
     assert ran.lines[-1].split()[:3] == ["1", "c@y.test", "dropped"]
     live, ended = shell.run("queue", "show", name, "--json").records
-    assert (live["state"], ended["state"], ended["reply"]) == ("queued", "dropped", "dropped by an admin")
+    assert (live["state"], ended["state"], ended["reply"], ended["reason"]) == ("queued", "dropped", None, None)
     shell.run("queue", "drop", name)
     assert [r["state"] for r in shell.run("queue", "show", name, "--json").records] == ["dropped", "dropped"]
     assert shell.run("queue", "cat", name).code == 3
+
+
+def test_a_reason_stands_beside_the_last_answer(shell):
+    deferred = {"attempts": 1, "reply": "450 4.2.0 busy"}
+    held, dropped, failed = fill(shell, *(message_put(f"{name}@x.test", recipient=deferred) for name in "abc"))
+    shell.run("queue", "hold", held, "--reason", "asking them")
+    shell.run("queue", "drop", dropped, "--reason", "spam")
+    shell.run("queue", "fail", failed, "--reason", "mistyped")
+    [live] = shell.run("queue", "list", "--json", held).records
+    assert (live["reply"], live["reason"]) == ("450 4.2.0 busy", "asking them")
+    assert live["why"] == "held until released (asking them), after: 450 4.2.0 busy"
+    for name, reason in ((dropped, "spam"), (failed, "mistyped")):
+        [ended] = shell.run("queue", "show", name, "--json").records
+        assert (ended["reply"], ended["reason"]) == ("450 4.2.0 busy", reason)
+        assert f"by an administrator: {reason}, after: 450 4.2.0 busy" in shell.run("queue", "show", name).out
+    [dsn] = shell.run("queue", "list", "--ids", "--recipient", "app@example.test").lines
+    bounce = " ".join(shell.run("queue", "cat", dsn).out.split())
+    assert "An administrator of this server gave it up: mistyped" in bounce
+    assert "The last attempt ended with: 450 4.2.0 busy" in bounce
+    shell.run("queue", "release", held)
+    [live] = shell.run("queue", "list", "--json", held).records
+    assert (live["reply"], live["reason"]) == ("450 4.2.0 busy", None)
 
 
 def test_hold_and_release(shell):

@@ -103,7 +103,7 @@ async def test_a_wish_is_carried_out_on_mail_that_waits_in_a_lane(pair):
         puts = {name: await bench.accept(f"{name}@example.test") for name in ("hold", "drop", "fail", "stay")}
         for action in (Action.HOLD, Action.DROP, Action.FAIL):
             chosen = Selection(ids=(puts[action.value].entry.message.id,))
-            assert pair.admin.steer(action, chosen, now=time.time()).requested == 1
+            assert pair.admin.steer(action, chosen, now=time.time(), reason=f"to {action.value}").requested == 1
         await bench.delivery.withdraw()
         await bench.until(lambda: bench.states().count("held") == 1)
         gate.set()
@@ -112,7 +112,13 @@ async def test_a_wish_is_carried_out_on_mail_that_waits_in_a_lane(pair):
         assert sorted(receiver.recipients()) == ["first@example.test", "stay@example.test"]
         (kind, about, _) = bench.recorder.named("notified")[0]
         assert (kind, about.id) == ("failure", puts["fail"].entry.message.id)
-        assert pair.admin.ended(puts["drop"].entry.message.id)[0].state is State.DROPPED
+        (dropped,) = pair.admin.ended(puts["drop"].entry.message.id)
+        assert (dropped.state, dropped.reason, dropped.reply) == (State.DROPPED, "to drop", None)
+        (held,) = pair.admin.show(puts["hold"].entry.message.id).recipients
+        assert (held.reason, held.reply) == ("to hold", None)
+        told = {mark.state: (recipient.reason, mark.reply) for _, recipient, mark in bench.recorder.named("outcome")}
+        assert (told[State.HELD], told[State.DROPPED]) == (("to hold", None), ("to drop", None))
+        assert told[State.FAILED] == ("to fail", None)
 
 
 async def test_a_wish_to_fail_takes_over_when_the_attempt_on_the_wire_is_deferred(pair):
@@ -120,11 +126,12 @@ async def test_a_wish_to_fail_takes_over_when_the_attempt_on_the_wire_is_deferre
     async with delivering(pair, content=Delay(gate, "450 4.2.1 busy")) as (bench, receiver):
         put = await bench.accept("a@example.test")
         await bench.until(lambda: _at_content(receiver))
-        pair.admin.steer(Action.FAIL, Selection(ids=(put.entry.message.id,)), now=time.time())
+        pair.admin.steer(Action.FAIL, Selection(ids=(put.entry.message.id,)), now=time.time(), reason="mistyped")
         await bench.delivery.withdraw()
         gate.set()
         await bench.until(lambda: pair.admin.ended(put.entry.message.id))
-        assert pair.admin.ended(put.entry.message.id)[0].state is State.FAILED
+        (ended,) = pair.admin.ended(put.entry.message.id)
+        assert (ended.state, ended.reason) == (State.FAILED, "mistyped")
         await bench.until(lambda: len(bench.recorder.named("notified")) == 1)
 
 

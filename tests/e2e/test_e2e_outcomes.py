@@ -60,6 +60,76 @@ async def test_a_refusal_bounces_at_once_with_one_dsn(world: World):
     assert (await events(world, queue_id))[1:] in (["failed", "notified"], ["notified", "failed"])
 
 
+async def test_a_bounce_names_the_server_that_answered_for_each_recipient(world: World):
+    one = await world.mx("one.test", rcpt="550 5.1.1 no such user")
+    other = await world.mx("other.test", content="554 5.7.1 spam")
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send(["a@one.test", "b@other.test", "c@nowhere.test"])
+    (bounce,) = await sender.wait(1)
+    groups = bounce.content.partition(b"message/delivery-status")[2].split(b"Final-Recipient: ")[1:]
+    named = {group.split(b"\r\n")[0]: re.findall(rb"Remote-MTA: (.*)\r\n", group) for group in groups}
+    assert named == {
+        b"rfc822;a@one.test": [f"dns; {one.hostname}".encode()],
+        b"rfc822;b@other.test": [f"dns; {other.hostname}".encode()],
+        b"rfc822;c@nowhere.test": [],
+    }
+    assert f"{one.hostname}[{one.address}] said: 550 5.1.1".encode() in bounce.content
+    assert f"{other.hostname}[{other.address}] said: 554 5.7.1".encode() in bounce.content
+
+
+async def test_an_expired_message_names_the_last_server_that_answered(world: World):
+    mx = await world.mx("example.test", rcpt="452 4.2.2 mailbox full")
+    sender = await world.mx("sender.test")
+    await world.start(retry={"schedule": ["1s"], "expire_after": "3s"})
+    await world.send("someone@example.test")
+    await mx.until(lambda: any(session.refused for session in mx.sessions))
+    await mx.stop()
+    (bounce,) = await sender.wait(1)
+    assert f"Remote-MTA: dns; {mx.hostname}\r\n".encode() in bounce.content
+    assert f"The last server that answered was {mx.hostname}[{mx.address}].".encode() in bounce.content.replace(
+        b"=\r\n", b""
+    ).replace(b"\r\n    ", b" ")
+
+
+async def test_a_refusal_of_our_own_is_not_put_into_a_servers_mouth(world: World):
+    mx = await world.mx("example.test", size=100)
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@example.test")
+    (bounce,) = await sender.wait(1)
+    assert b"5.3.4" in bounce.content
+    assert b"Remote-MTA" not in bounce.content
+    assert f"{mx.hostname}[{mx.address}] said".encode() not in bounce.content
+
+
+@pytest.mark.parametrize("stage", ["rcpt", "content"])
+async def test_a_large_message_is_returned_whole_when_that_was_asked_for(world: World, stage: str):
+    await world.mx("example.test", **{stage: "550 5.7.1 no"})
+    sender = await world.mx("sender.test")
+    await world.start()
+    content = message(body="0123456789 " * 39_000)
+    for ret in ("FULL", "HDRS"):
+        await world.send("someone@example.test", content=content, mail_options=[f"RET={ret}"])
+    bounces = await sender.wait(2)
+    full = next(bounce.content for bounce in bounces if len(bounce.content) > len(content))
+    headers = next(bounce.content for bounce in bounces if len(bounce.content) < len(content))
+    assert b"message/rfc822\r\n" in full
+    assert content.partition(b"\r\n\r\n")[2] in full
+    assert b"text/rfc822-headers" in headers
+
+
+async def test_a_very_large_message_is_not_returned_whole(world: World):
+    await world.mx("example.test", rcpt="550 5.7.1 no")
+    sender = await world.mx("sender.test")
+    await world.start()
+    content = message(body="0123456789 " * 100_000)
+    await world.send("someone@example.test", content=content, mail_options=["RET=FULL"])
+    (bounce,) = await sender.wait(1)
+    assert len(bounce.content) < 10_000
+    assert b"text/rfc822-headers" in bounce.content
+
+
 async def test_a_bounce_is_never_bounced(world: World):
     await world.mx("example.test", rcpt="550 5.1.1 no such user")
     sender = await world.mx("sender.test", rcpt="550 5.1.1 no such user either")

@@ -98,7 +98,7 @@ def test_the_envelope():
 
 
 def test_a_failure_as_people_and_programs_read_it():
-    put = made(remote="mx.example.net[192.0.2.9]")
+    put = made(recipients=[recipient(remote="mx.example.net[192.0.2.9]:25")])
     report, [text, status, original] = parsed(put)
     assert report["From"] == "Mail Delivery System <MAILER-DAEMON@mail.example.com>"
     assert report["To"] == "alice@example.org"
@@ -249,9 +249,52 @@ HOSTILE = (
 )
 
 
+# reply, remote, state; then the Remote-MTA, the Diagnostic-Code's type, and what people read
+ANSWERS = [
+    ("550 no", "mx.test[192.0.2.9]:25", State.FAILED, "dns; mx.test", "smtp", "mx.test[192.0.2.9] said: 550 no"),
+    ("550 no", "192.0.2.9[192.0.2.9]:25", State.FAILED, "dns; [192.0.2.9]", "smtp", "said: 550 no"),
+    ("550 no", "2001:db8::9[2001:db8::9]:25", State.FAILED, "dns; [IPv6:2001:db8::9]", "smtp", "said: 550 no"),
+    ("552 5.3.4 too big for it", None, State.FAILED, None, "smtp", "The last attempt ended with: 552"),
+    ("5.1.2 no such domain", "mx.test[192.0.2.9]:25", State.FAILED, None, "X-Relay", "ended with: 5.1.2 no such"),
+    ("450 busy", "mx.test[192.0.2.9]:25", State.EXPIRED, "dns; mx.test", "smtp", "mx.test[192.0.2.9] said: 450 busy"),
+    ("timed out", "mx.test[192.0.2.9]:25", State.EXPIRED, "dns; mx.test", "X-Relay", "server that answered was mx"),
+    ("timed out", None, State.EXPIRED, None, "X-Relay", "The last attempt ended with: timed out"),
+]
+
+
+@pytest.mark.parametrize(("reply", "remote", "state", "mta", "kind", "said"), ANSWERS)
+def test_who_answered(reply, remote, state, mta, kind, said):
+    _, [text, status, _] = parsed(made(recipients=[recipient(reply=reply, remote=remote, state=state)]))
+    _, one = groups(status)
+    assert one.get("Remote-MTA") == mta
+    assert one["Diagnostic-Code"] == f"{kind}; {reply}"
+    assert said in " ".join(words_of(text).split())
+
+
+def test_each_recipient_names_its_own_server():
+    told = [recipient(n, remote=f"mx{n}.test[192.0.2.{n}]:25") for n in range(2)]
+    _, [text, status, _] = parsed(made(recipients=told))
+    assert [group["Remote-MTA"] for group in groups(status)[1:]] == ["dns; mx0.test", "dns; mx1.test"]
+    assert all(f"mx{n}.test[192.0.2.{n}] said:" in words_of(text) for n in range(2))
+
+
+def test_what_an_administrator_gave_up_says_so_and_why():
+    given_up = recipient(reply="450 4.2.0 busy", remote="mx.test[192.0.2.9]:25", reason="mistyped address")
+    _, [text, status, _] = parsed(made(recipients=[given_up]))
+    _, one = groups(status)
+    assert one["Status"] == "5.7.0"
+    assert one["Diagnostic-Code"] == "X-Relay; An administrator of this server gave it up: mistyped address"
+    assert "Remote-MTA" not in one
+    plain = " ".join(words_of(text).split())
+    assert "An administrator of this server gave it up: mistyped address" in plain
+    assert "mx.test[192.0.2.9] said: 450 4.2.0 busy" in plain
+
+
+@pytest.mark.parametrize("reasoned", [False, True])
 @pytest.mark.parametrize("reply", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_replies_forge_nothing(reply):
-    put = made(recipients=[recipient(reply=reply)], remote=reply, msg=message(envid=reply))
+def test_hostile_replies_forge_nothing(reply, reasoned):
+    hostile = recipient(reply=reply, remote=reply, reason=reply if reasoned else None)
+    put = made(recipients=[hostile], msg=message(envid=reply))
     report, parts = parsed(put)
     assert len(parts) == 3
     assert "Bcc" not in report
@@ -277,7 +320,7 @@ def test_signed_when_there_is_a_key():
     entry = Entry(message(), [recipient()])
     assert results(factory.build("failure", entry, ORIGINAL, NOW).body.head, one) == []
     factory.reload(settings, KeyRing({"example.com": [one]}))
-    put = factory.build("failure", entry, ORIGINAL, NOW, "mx.example.net[192.0.2.9]")
+    put = factory.build("failure", entry, ORIGINAL, NOW)
     assert results(put.body.head, one) == [True]
     assert put.entry.message.size == len(put.body.head)
 

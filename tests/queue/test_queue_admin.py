@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from relay_queue.model import Selection
-from relay_queue.protocol import Action
+from relay_queue.protocol import Action, Wish
 from relay_queue.states import State
 from tests.support.queues import NOW, a_mark, a_put, in_hand
 
@@ -101,14 +101,17 @@ async def test_the_summary_counts_by_domain_largest_first(admin, five):
 
 
 async def test_hold_and_release(queue, admin, five):
-    done = admin.steer(Action.HOLD, Selection(), now=NOW, reply="by me")
+    done = admin.steer(Action.HOLD, Selection(), now=NOW, reason="by me")
     assert (done.recipients, done.requested, done.messages) == (5, 1, 4)
     states = [r.state for entry in admin.select(Selection()) for r in entry.recipients]
     assert states == [State.HELD] * 3 + [State.ACTIVE] + [State.HELD] * 2
-    assert admin.show(five[0]).recipients[0].reply == "by me"
+    assert (admin.show(five[0]).recipients[0].reason, admin.show(five[0]).recipients[0].reply) == ("by me", None)
+    assert "GREYLISTED" in admin.show(five[3]).recipients[0].reply, "the server's answer stays"
+    assert [(wish.reason, wish.action) for wish in await queue.withdrawn(1)] == [("by me", Action.HOLD)]
     assert await queue.claim(1, "a.test", 9, NOW + 9) == []
     done = admin.steer(Action.RELEASE, Selection(), now=NOW + 5)
     assert (done.recipients, done.requested) == (6, 1)
+    assert {r.reason for entry in admin.select(Selection()) for r in entry.recipients} == {None}
     assert await queue.withdrawn(1) == []
     assert len(await queue.claim(1, "a.test", 9, NOW + 4)) == 0
     assert len(await queue.claim(1, "a.test", 9, NOW + 5)) == 2
@@ -123,13 +126,14 @@ async def test_flush_makes_due_what_waits_and_leaves_the_held(queue, admin, five
 
 
 async def test_drop_ends_and_asks(queue, admin, five):
-    done = admin.steer(Action.DROP, Selection(), now=NOW, reply="spam")
+    done = admin.steer(Action.DROP, Selection(), now=NOW, reason="spam")
     assert (done.recipients, done.requested, done.messages) == (6, 1, 5)
     assert [entry.message.id for entry in done.entries] == [five[0], five[1], five[3], five[4]]
-    assert {r.reply for entry in done.entries for r in entry.recipients} == {"spam"}
+    assert {r.reason for entry in done.entries for r in entry.recipients} == {"spam"}
     assert [entry.message.id for entry in admin.select(Selection())] == [five[2]]
-    assert {(ended.state, ended.reply, ended.ended_at) for ended in admin.ended()} == {(State.DROPPED, "spam", NOW)}
-    assert await queue.withdrawn(1) == [(five[2], 0, Action.DROP)]
+    assert {(ended.state, ended.reason, ended.ended_at) for ended in admin.ended()} == {(State.DROPPED, "spam", NOW)}
+    assert {ended.reply for ended in admin.ended()} == {None, "held", "451 4.7.1 GREYLISTED, come [back] 100% later"}
+    assert await queue.withdrawn(1) == [Wish(five[2], 0, Action.DROP, "spam")]
 
 
 async def test_fail_builds_one_notice_for_a_message_with_what_failed(admin, five):
@@ -139,11 +143,11 @@ async def test_fail_builds_one_notice_for_a_message_with_what_failed(admin, five
         seen.append(entry)
         return a_put(entry.message.sender or "nobody@s.test", sender="", origin="dsn") if entry.message.sender else None
 
-    done = admin.steer(Action.FAIL, Selection(), now=NOW, reply="550 by admin", notice=notice)
+    done = admin.steer(Action.FAIL, Selection(), now=NOW, reason="by admin", notice=notice)
     assert (done.recipients, done.requested, done.messages) == (6, 1, 5)
     assert [entry.message.id for entry in seen] == [five[0], five[1], five[3], five[4]]
     assert [r.address for r in seen[1].recipients] == ["bob@a.test", "bob@b.test"]
-    assert {r.reply for entry in seen for r in entry.recipients} == {"550 by admin"}
+    assert {r.reason for entry in seen for r in entry.recipients} == {"by admin"}
     assert done.entries == seen
     assert {ended.state for ended in admin.ended()} == {State.FAILED}
     notices = [entry for entry in admin.select(Selection()) if entry.message.origin == "dsn"]
@@ -174,7 +178,50 @@ async def test_a_later_wish_takes_the_place_of_the_earlier(queue, admin, five):
         (Action.FAIL, 1),
     ]:
         assert admin.steer(action, chosen, now=NOW).requested == expected, action
-    assert await queue.withdrawn(1) == [(five[2], 0, Action.FAIL)]
+    assert await queue.withdrawn(1) == [Wish(five[2], 0, Action.FAIL, None)]
+
+
+@pytest.mark.parametrize(
+    ("action", "marked", "reply", "ends", "reason"),
+    [
+        (Action.HOLD, State.QUEUED, "450 busy", False, "asked for"),
+        (Action.HOLD, State.DELIVERED, "250 ok", True, None),
+        (Action.HOLD, State.FAILED, "550 no", True, None),
+        (Action.DROP, State.QUEUED, "450 busy", True, "asked for"),
+        (Action.DROP, State.EXPIRED, "450 busy", True, None),
+        (Action.FAIL, State.FAILED, None, True, "asked for"),
+        (Action.FAIL, State.FAILED, "550 no", True, None),
+    ],
+)
+async def test_the_reason_of_a_wish_is_kept_where_it_comes_true(queue, admin, action, marked, reply, ends, reason):
+    put = in_hand()
+    await queue.put(put)
+    name = put.entry.message.id
+    admin.steer(action, Selection(ids=(name,)), now=NOW, reason="asked for")
+    assert admin.show(name).recipients[0].reason == "asked for"
+    assert await queue.mark([a_mark(put, marked, reply=reply)]) == []
+    (after,) = admin.ended(name) if ends else admin.show(name).recipients
+    assert (after.reason, after.reply) == (reason, reply)
+
+
+async def test_the_reason_outlives_a_worker_that_died(queue, admin):
+    put = in_hand()
+    await queue.put(put)
+    admin.steer(Action.FAIL, Selection(), now=NOW, reason="a mistake")
+    await queue.recover(1)
+    (recipient,) = admin.show(put.entry.message.id).recipients
+    assert (recipient.state, recipient.reason) == (State.HELD, "a mistake")
+
+
+async def test_who_answered_last_is_remembered(queue, admin):
+    put = in_hand()
+    await queue.put(put)
+    assert await queue.mark([a_mark(put, State.QUEUED, due_at=NOW, remote="mx1[192.0.2.1]:25")]) == []
+    for _ in range(2):
+        ((entry,),) = [await queue.claim(1, "example.test", 9, NOW)]
+        assert entry.recipients[0].remote == "mx1[192.0.2.1]:25"
+        assert await queue.mark([a_mark(put, State.QUEUED, due_at=NOW, remote=None)]) == []
+    assert admin.show(put.entry.message.id).recipients[0].remote == "mx1[192.0.2.1]:25"
 
 
 async def test_steering_goes_through_many_pages(queue, admin):

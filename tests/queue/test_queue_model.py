@@ -100,6 +100,7 @@ class Backends(RuleBasedStateMachine):
         at=TIMES,
         reply=st.sampled_from([None, "250 ok", "451 later"]),
         lane=st.sampled_from([None, "mx1", "mx2"]),
+        remote=st.sampled_from([None, "mx1[192.0.2.1]"]),
         delay_notified=st.booleans(),
         notify=st.booleans(),
     )
@@ -133,7 +134,7 @@ class Backends(RuleBasedStateMachine):
         selection = Selection(domain=domain, states=tuple(sorted(states)))
 
         async def ask(pair):
-            return pair.admin.steer(action, selection, now=now, reply="by admin", limit=limit, dry_run=dry_run)
+            return pair.admin.steer(action, selection, now=now, reason="by admin", limit=limit, dry_run=dry_run)
 
         self.both(ask)
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from relay_queue.model import Body, Put, Selection
-from relay_queue.protocol import Action, BodyDamagedError, QueueError
+from relay_queue.protocol import Action, BodyDamagedError, QueueError, Wish
 from relay_queue.states import State
 from tests.support.queues import NOW, a_mark, a_put, exists, in_hand
 
@@ -228,7 +228,7 @@ async def test_wishes_meet_marks(queue, admin):
         await queue.put(put)
         done = admin.steer(action, Selection(ids=(put.entry.message.id,)), now=NOW)
         assert (done.recipients, done.requested, done.messages) == (1, 1, 1)
-        assert await queue.withdrawn(1) == [(put.entry.message.id, 0, action)]
+        assert await queue.withdrawn(1) == [Wish(put.entry.message.id, 0, action, None)]
         assert await queue.withdrawn(2) == []
         mark = a_mark(put, marked)
         refused = await queue.mark([mark])

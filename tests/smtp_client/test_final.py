@@ -186,7 +186,7 @@ def test_any_bytes_in_any_pieces_give_an_answer_an_error_or_nothing(octets, cuts
     assert reply is None or (reply.code // 100 in (2, 4, 5) and str(reply).isprintable())
 
 
-# -- through a connection -----------------------------------------------------------------------------------------------
+# -- through a connection ----------------------------------------------------------------------------------------------
 
 ANSWERS = [
     (b"\r\n250 2.0.0 queued\r\n", 250),

@@ -77,7 +77,7 @@ class MemoryAdmin:
         selection: Selection,
         *,
         now: float,
-        reply: str | None = None,
+        reason: str | None = None,
         notice: Callable[[Entry], Put | None] | None = None,
         dry_run: bool = False,
         limit: int | None = None,
@@ -92,14 +92,13 @@ class MemoryAdmin:
             done.messages += 1
             done.recipients += len(touched)
             done.requested += sum(recipient.state is State.ACTIVE for recipient in touched)
-            if reply is not None:
-                touched = [replace(recipient, reply=reply) for recipient in touched]
+            touched = [replace(recipient, reason=reason) for recipient in touched]
             ending = Entry(entry.message, [found for found in touched if found.state is not State.ACTIVE])
             if not dry_run:
                 # Built before the change: the body goes with a message's last recipient.
                 put = notice(ending) if notice is not None and action is Action.FAIL and ending.recipients else None
                 for recipient in touched:
-                    self._steer_one(action, recipient, now, reply)
+                    self._steer_one(action, recipient, now, reason)
                 if put is not None:
                     self.put(put)
             shown = Entry(entry.message, touched) if dry_run else ending
@@ -113,9 +112,11 @@ class MemoryAdmin:
             return wished(action, wish) is not wish
         return steered(action, recipient.state) is not None
 
-    def _steer_one(self, action: Action, found: Recipient, now: float, reply: str | None) -> None:
+    def _steer_one(self, action: Action, found: Recipient, now: float, reason: str | None) -> None:
         recipient = self._store.recipients[found.message_id][found.n]
         key = (recipient.message_id, recipient.n)
+        if action is not Action.FLUSH:
+            recipient.reason = reason
         if recipient.state is State.ACTIVE:
             wish = wished(action, self._store.wishes.pop(key, None))
             if wish is not None:
@@ -123,7 +124,6 @@ class MemoryAdmin:
             return
         state = steered(action, recipient.state)
         assert state is not None, "only recipients that the action touches are steered"
-        recipient.reply = reply or recipient.reply
         self._store.move(recipient, state, now, due_at=now)
 
     def put(self, put: Put) -> None:

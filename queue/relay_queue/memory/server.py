@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from relay_queue.decide import check_mark, check_put, given_back
 from relay_queue.memory.store import Store
 from relay_queue.model import Body, Entry, Mark, Put, Suspension
-from relay_queue.protocol import Action, QueueError
+from relay_queue.protocol import QueueError, Wish
 from relay_queue.states import State
 
 
@@ -114,16 +114,16 @@ class MemoryQueue:
             self._store.bodies.sweep({body.file for body, _ in self._store.heads.values() if body.file is not None})
         return len(found)
 
-    async def withdrawn(self, owner: int) -> list[tuple[str, int, Action]]:
+    async def withdrawn(self, owner: int) -> list[Wish]:
         """See `Queue.withdrawn`."""
         self._ready()
         return sorted(
             (
-                (message_id, n, wish)
+                Wish(message_id, n, wish, self._store.recipients[message_id][n].reason)
                 for (message_id, n), wish in self._store.wishes.items()
                 if self._store.recipients[message_id][n].owner == owner
             ),
-            key=lambda row: row[:2],
+            key=lambda wish: (wish.message_id, wish.n),
         )
 
     async def head(self, message_id: str) -> Body:

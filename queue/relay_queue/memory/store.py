@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from relay_queue.bodies import Bodies, SpoolFile
-from relay_queue.decide import settle
+from relay_queue.decide import is_by_admin, settle
 from relay_queue.model import Body, Ended, Mark, Message, Put, Recipient, Suspension
 from relay_queue.protocol import Action, BodyDamagedError, QueueError
 from relay_queue.states import FINAL, State
@@ -70,11 +70,14 @@ class Store:
             return False
         recipient.attempts = mark.attempts
         recipient.lane = mark.lane or recipient.lane
+        recipient.remote = mark.remote or recipient.remote
         if state is State.DELIVERED:
             recipient.reply, recipient.failure = mark.reply, None
         else:
             recipient.reply, recipient.failure = mark.reply or recipient.reply, mark.failure or recipient.failure
         recipient.delay_notified |= mark.delay_notified
+        if state in FINAL and not is_by_admin(state, mark.reply):
+            recipient.reason = None
         self.move(recipient, state, mark.at, due_at=mark.due_at, remote=mark.remote)
         return True
 
@@ -107,6 +110,7 @@ class Store:
                 lane=recipient.lane,
                 remote=remote,
                 header_id=message.header_id,
+                reason=recipient.reason,
             )
         )
         live = self.recipients[message.id]

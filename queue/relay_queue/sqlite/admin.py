@@ -98,13 +98,13 @@ class SqliteAdmin:
         selection: Selection,
         *,
         now: float,
-        reply: str | None = None,
+        reason: str | None = None,
         notice: Callable[[Entry], Put | None] | None = None,
         dry_run: bool = False,
         limit: int | None = None,
     ) -> Steered:
         """See `Admin.steer`."""
-        steering = Steering(self._changes, self._turn, self._bodies, action, now=now, reply=reply, notice=notice)
+        steering = Steering(self._changes, self._turn, self._bodies, action, now=now, reason=reason, notice=notice)
         with self._mapped("steering the queue"):
             return steering.run(selection, dry_run=dry_run, limit=limit)
 

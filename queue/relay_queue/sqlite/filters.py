@@ -25,8 +25,8 @@ _CONDITIONS = {
     "user": "m.user = :user",
     "received_before": "m.received_at < :received_before",
     "larger_than": "m.size > :larger_than",
-    "error": "instr(lower(r.reply), :error) > 0",
     "header_id": "m.header_id IN (SELECT value FROM json_each(:header_id))",
+    "error": "(instr(lower(r.reply), :error) > 0 OR instr(lower(r.reason), :error) > 0)",
 }
 
 

@@ -95,7 +95,7 @@ _NO_MESSAGE: Final = (0,) * 15
 _NO_ADDRESS: Final = (0,) * 19
 NO_CHANGE: Final = (4,) + (0,) * 31
 """Fills a statement up to its length."""
-RECIPIENT_COLUMNS: Final = 15
+RECIPIENT_COLUMNS: Final = 17
 
 
 def recipient_of(row: Row) -> Recipient:
@@ -114,10 +114,12 @@ def recipient_of(row: Row) -> Recipient:
         attempts=row[8],
         due_at=row[9],
         lane=row[10],
-        reply=row[11],
-        failure=row[12],
-        delay_notified=bool(row[13]),
-        changed_at=row[14],
+        remote=row[11],
+        reason=row[12],
+        reply=row[13],
+        failure=row[14],
+        delay_notified=bool(row[15]),
+        changed_at=row[16],
     )
 
 
@@ -168,6 +170,7 @@ def ended_of(row: Row) -> Ended:
         lane=row[13],
         remote=row[14],
         header_id=row[15],
+        reason=row[16],
     )
 
 

@@ -35,7 +35,7 @@ class Steering:
         action: Action,
         *,
         now: float,
-        reply: str | None,
+        reason: str | None,
         notice: Callable[[Entry], Put | None] | None,
     ) -> None:
         self._changes = changes
@@ -44,7 +44,7 @@ class Steering:
         self._bodies = bodies
         self._action = action
         self._now = now
-        self._reply = reply
+        self._reason = reason
         self._notice = notice if action is Action.FAIL else None
         self._done = Steered()
 
@@ -79,6 +79,7 @@ class Steering:
             # Built before the change: the body goes with a message's last recipient.
             notices = self._notices(idle)
             self._changes.gone.clear()
+            self._explain(touched)
             self._changes.carry_out([self._mark(recipient(row)) for row in idle])
             self._wish([row for row in touched if row[6] == State.ACTIVE])
             for put in notices:
@@ -109,25 +110,34 @@ class Steering:
             at=self._now,
             attempts=found.attempts,
             due_at=self._now,
-            reply=self._reply,
         )
+
+    def _explain(self, rows: Sequence[Row]) -> None:
+        """Note the reason; a release ends the one of the hold."""
+        if not rows or self._action is Action.FLUSH:
+            return
+        self._take(rows)
+        self._connection.execute(queries("admin")["reason"], (self._reason,))
+
+    def _take(self, rows: Sequence[Row]) -> None:
+        self._connection.execute(queries("server")["keys_clear"])
+        insert(self._connection, "put_keys", [(row[0], row[1]) for row in rows])
 
     def _wish(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
         wish = wished(self._action, None)
-        self._connection.execute(queries("server")["keys_clear"])
-        insert(self._connection, "put_keys", [(row[0], row[1]) for row in rows])
+        self._take(rows)
         self._connection.execute(queries("admin")["wish"], (None if wish is None else wish.value,))
 
     def _notices(self, rows: Sequence[Row]) -> list[Put]:
         if self._notice is None:
             return []
-        puts = [self._notice(self._with_reply(entry)) for entry in entries_of(rows)]
+        puts = [self._notice(self._with_reason(entry)) for entry in entries_of(rows)]
         return [put for put in puts if put is not None]
 
-    def _with_reply(self, entry: Entry) -> Entry:
-        return Entry(entry.message, [replace(found, reply=self._reply or found.reply) for found in entry.recipients])
+    def _with_reason(self, entry: Entry) -> Entry:
+        return Entry(entry.message, [replace(found, reason=self._reason) for found in entry.recipients])
 
     def _count(self, touched: Sequence[Row], shown: Sequence[Row]) -> None:
         done = self._done
@@ -137,4 +147,4 @@ class Steering:
         for entry in entries_of(shown):
             if len(done.entries) >= SHOWN:
                 break
-            done.entries.append(self._with_reply(entry))
+            done.entries.append(self._with_reason(entry))

@@ -16,7 +16,7 @@ from relay_queue.bodies import Bodies, SpoolFile
 from relay_queue.decide import check_mark, check_put
 from relay_queue.durable import Disk
 from relay_queue.model import Body, Entry, Mark, Put, Suspension
-from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError
+from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError, Wish
 from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.claim import claim, give_back, owners, quarantine_domains
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
@@ -146,10 +146,10 @@ class SqliteQueue:
         with folder_lock(self._data_dir):
             return self._bodies.sweep({row[0] for row in self._read_connection.execute(_SQL["files"])})
 
-    async def withdrawn(self, owner: int) -> list[tuple[str, int, Action]]:
+    async def withdrawn(self, owner: int) -> list[Wish]:
         """See `Queue.withdrawn`."""
         rows = await self._read("withdrawn", (owner,))
-        return [(message_id, n, Action(wish)) for message_id, n, wish in rows if wish in _WISHES]
+        return [Wish(message_id, n, Action(wish), reason) for message_id, n, wish, reason in rows if wish in _WISHES]
 
     async def head(self, message_id: str) -> Body:
         """See `Queue.head`."""

@@ -15,15 +15,12 @@ from relay.message.dkim.sign import DomainSigner, KeyRing
 from relay.message.dsn import words
 from relay.message.dsn.fields import decoded
 from relay.message.dsn.status import status
-from relay.message.dsn.wanted import Kind, wanted
+from relay.message.dsn.wanted import Kind, returned_whole, wanted
 from relay.message.headers import Header
 from relay.smtp.address import Path, parse_address
 from relay_config.schema import Settings
 from relay_queue.ids import new_id
 from relay_queue.model import Body, Entry, Message, Put, Recipient
-
-FULL_MAX = 1 << 20
-"""Largest original returned whole, in octets; of larger ones the header is (RFC 3461 §4.3 lets the MTA decide)."""
 
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
 
@@ -56,8 +53,8 @@ class DsnFactory:
         """Use new settings and keys from now on."""
         self._settings, self._keys = settings, keys
 
-    def build(self, kind: str, entry: Entry, original: bytes, now: float, remote: str | None = None) -> Put | None:
-        """See `build`; `remote` is the server that answered (`host[address]`)."""
+    def build(self, kind: str, entry: Entry, original: bytes, now: float) -> Put | None:
+        """See `build`."""
         hostname = self._settings.hostname
         return build(
             kind,
@@ -66,7 +63,6 @@ class DsnFactory:
             hostname=hostname,
             now=now,
             expires_at=entry.message.received_at + self._settings.retry.expire_after,
-            remote=remote,
             signer=self._keys.find(hostname.lower()),
         )
 
@@ -79,7 +75,6 @@ def build(
     hostname: str,
     now: float,
     expires_at: float | None = None,
-    remote: str | None = None,
     signer: DomainSigner | None = None,
 ) -> Put | None:
     """The notification of `kind` about those recipients of `entry` whose sender wants it; None where there is none.
@@ -97,8 +92,8 @@ def build(
     header_end = original.find(b"\r\n\r\n")
     header = Header.scan(original if header_end < 0 else original[: header_end + 4])
     subject = decoded(header.value(b"subject") or b"")
-    facts = words.Facts(kind, hostname, message.received_at, subject, expires_at, remote)
-    report = status(kind, message, told, hostname=hostname, expires_at=expires_at, remote=remote, utf8=utf8)
+    facts = words.Facts(kind, hostname, message.received_at, subject, expires_at)
+    report = status(kind, message, told, hostname=hostname, expires_at=expires_at, utf8=utf8)
     parts = [
         _text_part(words.text(facts, told)),
         _status_part(report, utf8=utf8),
@@ -149,8 +144,7 @@ def _status_part(report: str, *, utf8: bool) -> _Part:
 
 def _original_part(kind: Kind, message: Message, original: bytes, header: Header, *, utf8: bool) -> _Part:
     """The whole message where that was asked for, may be told and is at hand; else its header."""
-    # RET concerns reports of failure only (RFC 3461 §4.3).
-    whole = kind == "failure" and message.ret == "FULL" and len(original) == message.size <= FULL_MAX
+    whole = returned_whole(kind, message) and len(original) == message.size
     octets = original if whole else b"".join(header.fields)
     if utf8:
         name = "message/global" if whole else "message/global-headers"

@@ -9,6 +9,8 @@ import binascii
 import re
 
 from relay.smtp.parameters import decode_xtext, is_xtext
+from relay_config.names import is_address
+from relay_queue.model import Recipient
 
 _TEXT_MAX = 1000
 _WIDTH = 76
@@ -64,6 +66,25 @@ def _word(match: re.Match[bytes]) -> bytes:
 def xtext(value: str, *, utf8: bool = False) -> str:
     """What an xtext value says, made printable; the value itself where it is none."""
     return printable(decode_xtext(value) if is_xtext(value) else value, utf8=utf8)
+
+
+def server_name(remote: str) -> str:
+    """`host[address]` of a server noted as `host[address]:port`, for people."""
+    host, bracket, rest = remote.partition("[")
+    return printable(f"{host}[{rest.rpartition(']')[0]}]" if bracket else host)
+
+
+def mta_name(remote: str) -> str:
+    """The name of a server noted as `host[address]:port`, for programs: an address as a literal (RFC 5321 §4.1.3)."""
+    host = printable(remote.partition("[")[0])
+    if not is_address(host):
+        return host
+    return f"[IPv6:{host}]" if ":" in host else f"[{host}]"
+
+
+def ended_by_admin(recipient: Recipient, *, utf8: bool) -> str:
+    """That an administrator gave it up, and why."""
+    return f"An administrator of this server gave it up: {printable(recipient.reason or '', utf8=utf8)}"
 
 
 def is_reply(text: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from relay.message.date import stamp
-from relay.message.dsn.fields import enhanced_code, field, is_reply, printable, xtext
+from relay.message.dsn.fields import ended_by_admin, enhanced_code, field, is_reply, mta_name, printable, xtext
 from relay.message.dsn.wanted import Kind
 from relay_queue.model import Message, Recipient
 from relay_queue.states import State
@@ -12,6 +12,8 @@ _ACTIONS: dict[Kind, str] = {"failure": "failed", "delay": "delayed", "success":
 _CLASSES: dict[Kind, str] = {"failure": "5", "delay": "4", "success": "2"}
 _EXPIRED = "4.4.7"
 """RFC 3463 §3.5: the attempts' own codes are told by Diagnostic-Code."""
+_BY_ADMIN = "5.7.0"
+"""An administrator of this relay gave it up, whatever was answered before."""
 
 
 def status(
@@ -21,7 +23,6 @@ def status(
     *,
     hostname: str,
     expires_at: float | None,
-    remote: str | None,
     utf8: bool,
 ) -> str:
     """The whole part with CRLF line ends, ASCII unless `utf8`."""
@@ -33,7 +34,7 @@ def status(
         group = _addresses(recipient, utf8=utf8)
         group += field("Action", _ACTIONS[kind])
         group += field("Status", status_code(kind, recipient))
-        group += _answer(recipient, remote, utf8=utf8)
+        group += _answer(recipient, utf8=utf8)
         if recipient.changed_at:
             group += field("Last-Attempt-Date", stamp(recipient.changed_at))
         if kind == "delay" and expires_at is not None:
@@ -46,6 +47,8 @@ def status_code(kind: Kind, recipient: Recipient) -> str:
     """The Status field: what the reply said, where that fits what became of it."""
     if recipient.state is State.EXPIRED:
         return _EXPIRED
+    if recipient.reason:
+        return _BY_ADMIN
     code = enhanced_code(recipient.reply or "")
     if code is not None and code[0] == _CLASSES[kind]:
         return code
@@ -63,12 +66,16 @@ def _addresses(recipient: Recipient, *, utf8: bool) -> str:
     return fields + field("Final-Recipient", f"{kind};{printable(recipient.address, utf8=utf8)}")
 
 
-def _answer(recipient: Recipient, remote: str | None, *, utf8: bool) -> str:
+def _answer(recipient: Recipient, *, utf8: bool) -> str:
+    """Who gave the last answer (RFC 3464 §2.3.5), and what it was (§2.3.6)."""
+    if recipient.reason:
+        return field("Diagnostic-Code", f"X-Relay; {ended_by_admin(recipient, utf8=utf8)}")
     if not recipient.reply:
         return ""
     answer = printable(recipient.reply, utf8=utf8)
-    if not is_reply(answer):
-        return field("Diagnostic-Code", f"X-Relay; {answer}")
-    host = printable((remote or "").partition("[")[0])
-    mta = field("Remote-MTA", f"dns; {host}") if host else ""
-    return mta + field("Diagnostic-Code", f"smtp; {answer}")
+    answered = is_reply(answer)
+    # The server is named with the answer it gave. Of a message that expired the last one that answered is named, even
+    # where the last attempt of all reached nobody.
+    named = recipient.remote and (answered or recipient.state is State.EXPIRED)
+    mta = field("Remote-MTA", f"dns; {mta_name(recipient.remote or '')}") if named else ""
+    return mta + field("Diagnostic-Code", f"{'smtp' if answered else 'X-Relay'}; {answer}")

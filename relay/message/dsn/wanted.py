@@ -5,6 +5,13 @@ from typing import Literal
 from relay_queue.model import Message, Recipient
 
 Kind = Literal["failure", "delay", "success"]
+FULL_MAX = 1 << 20
+"""Bytes of the largest message that is returned whole. Of larger ones the header is: RFC 3461 §4.3 leaves it to us."""
+
+
+def returned_whole(kind: str, message: Message) -> bool:
+    """Whether the notification is to hold the whole message. RET concerns reports of failure only (RFC 3461 §4.3)."""
+    return kind == "failure" and message.ret == "FULL" and message.size <= FULL_MAX
 
 
 def wanted(kind: str, recipient: Recipient, message: Message) -> bool:

@@ -1,11 +1,11 @@
 """The part of a notification that people read: what happened, to whom, why, what to do."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from relay.message.date import stamp
-from relay.message.dsn.fields import enhanced_code, printable
+from relay.message.dsn.fields import ended_by_admin, enhanced_code, is_reply, printable, server_name
 from relay.message.dsn.wanted import Kind
 from relay_queue.model import Recipient
 from relay_queue.states import State
@@ -55,8 +55,6 @@ class Facts:
     """The original Subject, printable; empty when there was none."""
     expires_at: float | None
     """Until when it is tried."""
-    remote: str | None
-    """The server that answered."""
 
 
 def text(facts: Facts, recipients: Sequence[Recipient]) -> str:
@@ -92,16 +90,32 @@ def _recipient(facts: Facts, recipient: Recipient) -> str:
         why, what = _advice(facts.kind, recipient)
         if why:
             lines.extend(_indented(why))
-        if recipient.reply:
-            who = f"{printable(facts.remote, utf8=True)} said" if facts.remote else "The last answer was"
-            lines.extend(_indented(f"{who}: {printable(recipient.reply, utf8=True)}"))
+        for sentence in _answers(recipient):
+            lines.extend(_indented(sentence))
         if what:
             lines.extend(_indented(what))
     return "\n".join(lines)
 
 
+def _answers(recipient: Recipient) -> Iterator[str]:
+    """Who said what."""
+    if recipient.reason:
+        yield ended_by_admin(recipient, utf8=True)
+    if not recipient.reply:
+        return
+    answer = printable(recipient.reply, utf8=True)
+    if recipient.remote and is_reply(answer):
+        yield f"{server_name(recipient.remote)} said: {answer}"
+        return
+    yield f"The last attempt ended with: {answer}"
+    if recipient.remote and recipient.state is State.EXPIRED:
+        yield f"The last server that answered was {server_name(recipient.remote)}."
+
+
 def _advice(kind: Kind, recipient: Recipient) -> tuple[str, str]:
     """Why, and what the sender can do."""
+    if recipient.reason:
+        return "", _DO_ADMIN
     code = enhanced_code(recipient.reply or "")
     subject, _, detail = (code or "0.0.0").partition(".")[2].partition(".")
     why, what = _ADVICE.get(f"{subject}.{detail}") or _ADVICE.get(subject) or ("", _DO_ADMIN)

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 
 from relay.smtp.client.content import BareNewlineError, Stuffer, stuff
-from relay.smtp.client.envelope import plan
+from relay.smtp.client.envelope import Envelope, plan
 from relay.smtp.client.features import Features
 from relay.smtp.client.final import FinalReader, plain
 from relay.smtp.client.model import Outgoing, Result, SessionError, Stage, Timeouts
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         assert self._transaction is None, "one transaction at a time"
         envelope = plan(outgoing, self.features)
         if not envelope.rcpts:
-            return self._result([reply for reply in envelope.replies if reply is not None])
+            return self._result([reply for reply in envelope.replies if reply is not None], envelope)
         if self.closed:
             raise SessionError(
                 Stage.MAIL, "closed", "connection was closed", remote=self.remote, fresh_connection_helps=True
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._dirty = transaction.dirty
         if transaction.closing:
             self.abort()
-        return self._result(transaction.final())
+        return self._result(transaction.final(), envelope)
 
     async def quit(self) -> None:
         """Say goodbye and close; takes `Timeouts.quit` at most and never raises."""
@@ -138,10 +138,10 @@ class Connection(asyncio.Protocol):
         self._close()
         self._transport.abort()
 
-    def _result(self, replies: list[Reply]) -> Result:
+    def _result(self, replies: list[Reply], envelope: Envelope) -> Result:
         most = self.features.transactions
         reusable = self.usable and (most is None or self.transactions < most)
-        return Result(replies, reusable, self.features.dsn, self.remote, self.tls)
+        return Result(replies, reusable, self.features.dsn, self.remote, self.tls, envelope.unasked)
 
     # -- the message --------------------------------------------------------------------------------------------------
 

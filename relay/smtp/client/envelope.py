@@ -17,6 +17,7 @@ from relay.smtp.reply import Reply
 # Local part as atoms or one quoted string, then a domain or literal; nothing that could end the path or the line.
 _PATH = re.compile(r"""(?:[^\s"<>@]+|"(?:[^"\\]|\\[ -~])*")(?:@[^\s"<>@]+)?""")
 _PATH_LIMIT = 1000
+_NOBODY: frozenset[int] = frozenset()
 _XTEXT = re.compile(r"[!-~]{1,500}")
 _SEVEN_BIT = Reply(553, "5.6.7", "The next server does not take internationalised addresses or headers (SMTPUTF8)")
 _BAD_SENDER = Reply(553, "5.1.7", "The sender's address can't be written as an SMTP path")
@@ -32,6 +33,13 @@ class Envelope(msgspec.Struct):
     """Which of the outgoing recipients each command in `rcpts` stands for."""
     replies: list[Reply | None] = msgspec.field(default_factory=list)
     """For each outgoing recipient: a refusal of ours, or None where the peer is to be asked."""
+
+    @property
+    def unasked(self) -> frozenset[int]:
+        """Places of the recipients that the peer is not asked about."""
+        if len(self.rcpts) == len(self.replies):
+            return _NOBODY
+        return frozenset(index for index, reply in enumerate(self.replies) if reply is not None)
 
 
 def plan(outgoing: Outgoing, features: Features) -> Envelope:

@@ -121,6 +121,8 @@ class Result(msgspec.Struct):
     remote: str = ""
     """`host[address]:port` for the history."""
     tls: str | None = None
+    unasked: frozenset[int] = frozenset()
+    """Places in `replies` of those that are our own words: the peer was not asked about these recipients."""
 
 
 class Stage(enum.Enum):

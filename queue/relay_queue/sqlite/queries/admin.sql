@@ -5,6 +5,7 @@
 -- One page of selected live recipients with their messages, oldest first, after a key. A recipient whose message is
 -- missing is shown as well, so that it can be dropped.
 SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.remote, r.reason,
        r.reply, r.failure, r.delay_notified, r.changed_at,
        m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id, r.wish
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
@@ -15,6 +16,7 @@ LIMIT :page
 -- name: rest_of_message
 -- What a page has cut off: the selected recipients of its last message.
 SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.remote, r.reason,
        r.reply, r.failure, r.delay_notified, r.changed_at,
        m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id, r.wish
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
@@ -47,16 +49,21 @@ GROUP BY r.domain, r.state
 UPDATE recipient SET wish = ?
 WHERE state = 1 AND (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 
+-- name: reason
+-- Why an admin acts on these recipients. It never takes the place of the last reply.
+UPDATE recipient SET reason = ?
+WHERE (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
+
 -- name: ended_all
 SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
-       e.reply, e.failure, e.lane, e.remote, e.header_id
+       e.reply, e.failure, e.lane, e.remote, e.header_id, e.reason
 FROM ended AS e
 ORDER BY e.rowid DESC
 LIMIT :limit
 
 -- name: ended_of_message
 SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
-       e.reply, e.failure, e.lane, e.remote, e.header_id
+       e.reply, e.failure, e.lane, e.remote, e.header_id, e.reason
 FROM ended AS e
 WHERE e.message_id = :message_id AND (:address IS NULL OR lower(e.address) = :address OR lower(e.sender) = :address)
 ORDER BY e.rowid DESC
@@ -65,7 +72,7 @@ LIMIT :limit
 -- name: ended_of_address
 -- Scanned from the newest end until enough is found; see the schema for why there is no index.
 SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
-       e.reply, e.failure, e.lane, e.remote, e.header_id
+       e.reply, e.failure, e.lane, e.remote, e.header_id, e.reason
 FROM ended AS e
 WHERE lower(e.address) = :address OR lower(e.sender) = :address
 ORDER BY e.rowid DESC

@@ -47,12 +47,13 @@ CREATE TEMP TRIGGER ended_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 
         WHERE r.message_id = NEW.message_id AND r.n = NEW.n AND r.state = 1 AND r.owner = NEW.owner AND r.wish IS NULL
     );
     INSERT INTO ended (message_id, n, address, domain, sender, user, size, received_at, ended_at, state, attempts, reply,
-                       failure, lane, remote, header_id)
+                       failure, lane, remote, header_id, reason)
     SELECT r.message_id, r.n, r.address, r.domain, coalesce(m.sender, ''), m.user, coalesce(m.size, 0),
            coalesce(m.received_at, 0), NEW.at, NEW.state, NEW.attempts,
            iif(NEW.state = 4, NEW.reply, coalesce(NEW.reply, r.reply)),
            iif(NEW.state = 4, NULL, coalesce(NEW.failure, r.failure)),
-           coalesce(NEW.lane, r.lane), NEW.remote, m.header_id
+           coalesce(NEW.lane, r.lane), NEW.remote, m.header_id,
+           iif(NEW.state = 7 OR (NEW.state = 5 AND NEW.reply IS NULL), r.reason, NULL) -- see decide.is_by_admin
     FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
     WHERE r.message_id = NEW.message_id AND r.n = NEW.n;
     DELETE FROM recipient WHERE message_id = NEW.message_id AND n = NEW.n;
@@ -77,7 +78,7 @@ CREATE TEMP TRIGGER moved_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 
     UPDATE recipient
     SET state = NEW.state, owner = NULL, wish = NULL, attempts = NEW.attempts,
         due_at = iif(NEW.state = 0, NEW.due_at, due_at), reply = coalesce(NEW.reply, reply),
-        failure = coalesce(NEW.failure, failure), lane = coalesce(NEW.lane, lane),
+        failure = coalesce(NEW.failure, failure), lane = coalesce(NEW.lane, lane), remote = coalesce(NEW.remote, remote),
         delay_notified = max(NEW.delay_notified, delay_notified), changed_at = NEW.at
     WHERE message_id = NEW.message_id AND n = NEW.n;
 END

@@ -8,6 +8,7 @@ SELECT r.state, r.owner, r.wish FROM recipient AS r WHERE r.message_id = ? AND r
 -- name: claimable
 -- Due recipients of a domain, tried or never tried, by due time. A recipient whose message is missing is found as well.
 SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.remote, r.reason,
        r.reply, r.failure, r.delay_notified, r.changed_at,
        m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
@@ -25,6 +26,7 @@ LIMIT :limit
 
 -- name: one_row
 SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
+       r.remote, r.reason,
        r.reply, r.failure, r.delay_notified, r.changed_at,
        m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
@@ -109,7 +111,7 @@ WITH RECURSIVE owners (owner) AS (
 SELECT o.owner FROM owners AS o WHERE o.owner IS NOT NULL
 
 -- name: withdrawn
-SELECT r.message_id, r.n, r.wish
+SELECT r.message_id, r.n, r.wish, r.reason
 FROM recipient AS r
 WHERE r.owner = ? AND r.wish IS NOT NULL
 ORDER BY r.message_id, r.n
