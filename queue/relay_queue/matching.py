@@ -4,6 +4,7 @@ The same tests run against both, so a difference shows.
 """
 
 import fnmatch
+import functools
 import re
 
 from relay_queue.model import Message, Recipient, Selection
@@ -14,9 +15,20 @@ def matches(selection: Selection, message: Message, recipient: Recipient) -> boo
     return _message_matches(selection, message) and _recipient_matches(selection, recipient)
 
 
-def lane_glob(pattern: str) -> str:
-    """A site pattern as a GLOB in which only `*` and `?` are special."""
-    return pattern.lower().replace("[", "[[]")
+@functools.lru_cache(maxsize=4096)
+def lane_matches(pattern: str, lane: str | None) -> bool:
+    """Whether a site pattern (`*` and `?` are special, any case) means a lane: by its name, its site, or one host.
+
+    A lane is named `site`, `site#variant`, `site/domain` or `site#variant/domain`; a site is one host, or several
+    joined by commas. Lists, suspensions and deliveries all ask here, so that they agree.
+    """
+    if lane is None:
+        return False
+    lane = lane.lower()
+    expression = re.compile(fnmatch.translate(pattern.lower().replace("[", "[[]")))
+    named = lane.partition("/")[0]
+    site = named.partition("#")[0]
+    return any(expression.match(name) for name in (lane, named, site, *site.split(",")))
 
 
 def header_ids(text: str) -> tuple[str, str]:
@@ -43,7 +55,7 @@ def _recipient_matches(selection: Selection, recipient: Recipient) -> bool:
         (selection.ids and recipient.message_id not in selection.ids and key not in selection.ids)
         or (selection.recipient is not None and recipient.address.lower() != selection.recipient.lower())
         or (selection.domain is not None and recipient.domain != selection.domain.lower())
-        or (selection.site is not None and not _lane_matches(selection.site, recipient.lane))
+        or (selection.site is not None and not lane_matches(selection.site, recipient.lane))
         or (selection.states and recipient.state not in selection.states)
         or (selection.error is not None and not _says(recipient, selection.error.lower()))
     )
@@ -51,7 +63,3 @@ def _recipient_matches(selection: Selection, recipient: Recipient) -> bool:
 
 def _says(recipient: Recipient, text: str) -> bool:
     return any(text in (said or "").lower() for said in (recipient.reply, recipient.reason))
-
-
-def _lane_matches(pattern: str, lane: str | None) -> bool:
-    return lane is not None and re.match(fnmatch.translate(lane_glob(pattern)), lane.lower()) is not None

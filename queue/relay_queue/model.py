@@ -158,7 +158,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str | None = None
     domain: str | None = None
     site: str | None = None
-    """Lane name, `*` and `?` as wildcards."""
+    """Site, host of a site, or lane name; `*` and `?` as wildcards (`relay_queue.matching`)."""
     states: tuple[State, ...] = ()
     user: str | None = None
     received_before: float | None = None

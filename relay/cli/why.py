@@ -1,9 +1,9 @@
 """Why a recipient waits and until when, in words. Pure: records and the time in, a sentence out."""
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from relay.cli.output import span
+from relay_queue.matching import lane_matches
 from relay_queue.model import Message, Recipient, Suspension
 from relay_queue.states import State
 
@@ -51,7 +51,7 @@ def _stops(suspension: Suspension, message: Message, recipient: Recipient) -> bo
         case "user":
             return suspension.value == message.user
         case "site":
-            return recipient.lane is not None and fnmatchcase(recipient.lane, suspension.value)
+            return lane_matches(suspension.value, recipient.lane)
         case _:
             return False
 

@@ -195,7 +195,10 @@ class Intake:
     def _dispatch(self, entry: Entry, body: Body | None, placement: Placement) -> None:
         """Bring recipients in hand to where they belong."""
         message, group = entry.message, entry.recipients
-        if isinstance(placement, LaneRunner):
+        if isinstance(placement, LaneRunner) and placement.stopping:
+            # A reload has replaced the lane while this was claimed for it.
+            self._marker.release([Work(message, group, None)], due_at=self._wall())
+        elif isinstance(placement, LaneRunner):
             planner = placement.planner
             if self._loop.time() < planner.paused_until:
                 self._host.share_pause(placement, entry)
@@ -275,7 +278,7 @@ class Intake:
 
     async def _claim(self, lane: LaneRunner) -> None:
         try:
-            while lane.due and not self._stopping:
+            while lane.due and not self._stopping and not lane.stopping:
                 room = lane.planner.room(self._loop.time())
                 if not room:
                     return

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from relay.delivery.lane import LanePlanner
 from relay.delivery.ownership import owners, ranking, share_of
 from relay.delivery.routing import Route, RouteError, Router
 from relay.delivery.runner import LaneHost, LaneRunner
 from relay.delivery.site import limits_for
+from relay.delivery.work import Work
 from relay_config.schema import Lane, Settings
+from relay_queue.matching import lane_matches
 from relay_queue.model import Suspension
 
 _REMEMBERED = 100_000
@@ -59,6 +60,8 @@ class Lanes:
         self._suspended_sites: list[tuple[str, str]] = []
         self.suspended_users: dict[str, Suspension] = {}
         self.running: dict[str, LaneRunner] = {}
+        self._retiring: list[LaneRunner] = []
+        """Lanes of earlier settings, until their last transaction has ended."""
 
     def cached(self, domain: str, now: float) -> Placement | None:
         """Where the domain belongs, if its route is known without asking DNS (`now`: seconds since the epoch)."""
@@ -72,9 +75,18 @@ class Lanes:
             return known[1]
         return self._place(domain, route)
 
+    @property
+    def all(self) -> list[LaneRunner]:
+        """Every lane that has, or may get, a connection."""
+        return [*self.running.values(), *self._retiring]
+
     async def place(self, domain: str) -> Placement:
         """Where the domain belongs, asking DNS where needed."""
-        return self._place(domain, await self._router.route(domain))
+        route = await self._router.route(domain)
+        while isinstance(route, Route) and not self._router.offers(route):
+            # Asked before a reload, answered after it.
+            route = await self._router.route(domain)
+        return self._place(domain, route)
 
     async def learn(self, domain: str) -> None:
         """Ask DNS, so that `cached` knows."""
@@ -94,27 +106,48 @@ class Lanes:
                 self.suspended_users[suspension.value] = suspension
         self._by_domain.clear()
         for lane in self.running.values():
-            lane.planner.suspended = self._site_suspended(lane.name, lane.route)
+            lane.planner.suspended = self._site_suspended(lane.name)
             lane.kick()
 
     def suspended_domain(self, domain: str) -> str | None:
         """Reason of the domain's suspension, if there is one."""
         return self._suspended_domains.get(domain)
 
-    def reload(self, settings: Settings) -> None:
-        """Take new limits. Running connections end by the new ones; lanes that belong elsewhere now run dry."""
-        self._settings = settings
+    def reload(self, settings: Settings) -> list[Work]:
+        """Take new settings. Returns what waited in memory: it may belong to another lane now.
+
+        A lane whose connections the new settings would make in another way is retired: none of them is used again.
+        Other lanes keep their connections and take their new limits; those that belong elsewhere now run dry.
+        """
+        old, self._settings = self._settings, settings
         self._by_domain.clear()
-        for lane in self.running.values():
-            limits = self._limits(lane.route, lane.name[len(lane.route.lane) + 1 :])[1]
+        alike = (old.hostname, old.delivery) == (settings.hostname, settings.delivery)
+        waiting: list[Work] = []
+        for lane in list(self.running.values()):
+            waiting += lane.planner.ready
+            lane.planner.ready.clear()
+            name, limits = self._limits(lane.route, lane.domain)
+            host = lane.route.smarthost
+            # A password may have changed in its file.
+            secret = host is not None and host.user is not None
+            if not alike or secret or name != lane.name or not self._router.offers(lane.route):
+                self._retire(lane)
+                continue
             ranks = owners(lane.name, limits, self._workers)
             rank = ranks.index(self._slot) if self._slot in ranks else 0
             lane.planner.limit(share_of(limits, rank, len(ranks)), settings.delivery.idle_timeout)
             lane.kick()
+        return waiting
+
+    def _retire(self, lane: LaneRunner) -> None:
+        del self.running[lane.name]
+        lane.retire()
+        self._retiring.append(lane)
 
     def sweep(self) -> None:
         """Forget lanes that nobody used for a while."""
         now = self._clock()
+        self._retiring = [lane for lane in self._retiring if not lane.ended]
         for name, lane in list(self.running.items()):
             paused = now < lane.planner.paused_until
             if not lane.busy and not paused and now - lane.used_at > _LANE_IDLE:
@@ -136,17 +169,23 @@ class Lanes:
             first = ranking(domain, self._workers)[0]
             return route if first == self._slot else Elsewhere((first,))
         name, limits = self._limits(route, domain)
-        reason = self._site_suspended(name, route)
+        reason = self._site_suspended(name)
         if reason is not None:
             return Suspended(reason)
         ranks = owners(name, limits, self._workers)
         if self._slot not in ranks:
             return Elsewhere(ranks)
         lane = self.running.get(name)
+        if lane is not None and lane.route.manner != route.manner:
+            # `reload` retires those; but nothing else may ever let mail out on a connection made in another way.
+            self._retire(lane)
+            lane = None
         if lane is None:
             share = share_of(limits, ranks.index(self._slot), len(ranks))
             planner = LanePlanner(name, share, self._settings.delivery.idle_timeout)
-            lane = self.running[name] = LaneRunner(planner, route, self._host, self._clock)
+            lane = self.running[name] = LaneRunner(
+                planner, route, self._host, self._clock, "" if name == route.name else domain
+            )
         lane.route = route
         lane.used_at = self._clock()
         return lane
@@ -154,9 +193,5 @@ class Lanes:
     def _limits(self, route: Route, domain: str) -> tuple[str, Lane]:
         return limits_for(self._settings.throttle, route, domain)
 
-    def _site_suspended(self, name: str, route: Route) -> str | None:
-        hosts = route.lane.split(",")
-        for pattern, reason in self._suspended_sites:
-            if fnmatchcase(name, pattern) or any(fnmatchcase(host, pattern) for host in hosts):
-                return reason
-        return None
+    def _site_suspended(self, name: str) -> str | None:
+        return next((reason for pattern, reason in self._suspended_sites if lane_matches(pattern, name)), None)

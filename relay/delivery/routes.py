@@ -14,7 +14,7 @@ import ipaddress
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Final
 
@@ -28,7 +28,12 @@ from relay_config.schema import Settings
 
 _MAX_HOSTS: Final = 20
 """MX hosts considered for one domain, best first (Postfix tries 5 addresses, sendmail 20 hosts)."""
+_UNSPEAKABLE: Final = re.compile(r"[^A-Za-z0-9.@+_-]")
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
+
+
+Manner = tuple[TlsPolicy, int, str | None, str | None]
+"""How to connect: TLS policy, port, user name, password file. Mail of two manners never shares a connection."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +50,20 @@ class Route:
     """The [[route]] that sends it here."""
     checked: bool = True
     """Addresses come from strangers: prohibited networks and loops to ourselves are looked for."""
+    variant: str = ""
+    """Tells this route from others to the same `host:port` with another TLS policy or other credentials."""
+
+    @property
+    def name(self) -> str:
+        """The lane's name: the site, and `#variant` where several routes share it."""
+        return f"{self.lane}#{self.variant}" if self.variant else self.lane
+
+    @property
+    def manner(self) -> Manner:
+        """What makes a connection for this route differ from others to the same host."""
+        if self.smarthost is None:
+            return self.tls, self.port, None, None
+        return self.tls, self.port, self.smarthost.user, self.smarthost.password_file
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,9 +94,8 @@ class Policy:
         self._receiver = None
         if settings.sandbox.receiver is not None:
             self._receiver = _fixed(settings.sandbox.receiver, TlsPolicy.NONE, None)
-        self._smarthosts = [
-            (route.domains, _fixed(route.relay_host, TlsPolicy(route.tls), route)) for route in settings.route
-        ]
+        routes = [_fixed(route.relay_host, TlsPolicy(route.tls), route) for route in settings.route]
+        self._smarthosts = list(zip([route.domains for route in settings.route], _told_apart(routes), strict=True))
         endpoints = [parse_endpoint(listener.address) for listener in settings.listener]
         self._listeners = {(bare(endpoint.host), endpoint.port) for endpoint in endpoints}
         self._everywhere = {endpoint.port for endpoint in endpoints if is_unspecified(endpoint.host)}
@@ -90,6 +108,13 @@ class Policy:
             if any(matches(pattern, domain) for pattern in patterns):
                 return route
         return None
+
+    def offers(self, route: Route) -> bool:
+        """Whether these settings may give this route: False for one of earlier settings that now differ."""
+        if route.checked:
+            return self._receiver is None and route.manner == self.implicit("").manner
+        fixed = [self._receiver] if self._receiver is not None else [route for _, route in self._smarthosts]
+        return any((known.name, known.manner) == (route.name, route.manner) for known in fixed)
 
     def literal(self, domain: str) -> Route | RouteError | None:
         """The route to an address literal (RFC 5321 §4.1.3); None when the domain is a name."""
@@ -167,6 +192,33 @@ class Policy:
 def _fixed(host_port: str, tls: TlsPolicy, smarthost: Smarthost | None) -> Route:
     endpoint = parse_host_port(host_port)
     return Route(str(endpoint), ((endpoint.host,),), endpoint.port, tls, smarthost, checked=False)
+
+
+def _told_apart(routes: Sequence[Route]) -> list[Route]:
+    """The routes with a variant where routes to one `host:port` differ in the manner of connecting."""
+    manners: dict[str, list[Manner]] = {}
+    for route in routes:
+        known = manners.setdefault(route.lane, [])
+        if route.manner not in known:
+            known.append(route.manner)
+    return [replace(route, variant=_variant(route.manner, manners[route.lane])) for route in routes]
+
+
+def _variant(manner: Manner, others: Sequence[Manner]) -> str:
+    """A short word for a manner among several: the TLS policy, the user where that is not enough, a number."""
+    if len(others) < 2:
+        return ""
+    alike = [other for other in others if other[0] is manner[0]]
+    if len(alike) < 2:
+        return manner[0].value
+    word = _word(manner)
+    same = [other for other in alike if _word(other) == word]
+    return word if len(same) < 2 else f"{word}#{same.index(manner) + 1}"
+
+
+def _word(manner: Manner) -> str:
+    tls, _, user, _ = manner
+    return f"{tls.value}-{_UNSPEAKABLE.sub('_', user)[:40] if user else 'anonymous'}"
 
 
 def bare(address: str) -> str:

@@ -96,6 +96,10 @@ class Router:
         """The domain's route (lower-case A-label, or an address literal with brackets)."""
         return await self._routes.ask(domain, self._learn_route)
 
+    def offers(self, route: Route) -> bool:
+        """Whether the present settings may give this route."""
+        return self._policy.offers(route)
+
     async def addresses(self, route: Route) -> list[Target] | RouteError:
         """Where to connect for the route, in the order to be tried: never empty, at most `addresses_per_host`."""
         try:

@@ -69,10 +69,13 @@ class LaneRunner:
         route: Route,
         host: LaneHost,
         clock: Callable[[], float],
+        domain: str = "",
     ) -> None:
         self.planner = planner
         self.route = route
-        """The latest known; hosts may change while the lane stays."""
+        """The latest known; hosts may change while the lane stays, the manner of connecting never does."""
+        self.domain = domain
+        """The one domain that it serves, where that has limits of its own; else empty."""
         self.due: dict[str, None] = {}
         """Domains with due recipients in the queue (an ordered set)."""
         self.claiming = False
@@ -117,9 +120,15 @@ class LaneRunner:
             self._inboxes.pop(slot).set_result(None)
         self._wake_at(plan.wake_at)
 
-    async def stop(self) -> None:
-        """Start nothing more, let what is on the wire end, close the connections. Cancel to cut it short."""
+    @property
+    def ended(self) -> bool:
+        """No connection is left."""
+        return not self._tasks
+
+    def retire(self) -> None:
+        """Start nothing more; connections close at once, or when the transaction on them has ended."""
         self.stopping = True
+        self.due.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -131,6 +140,10 @@ class LaneRunner:
             if slot.phase is Phase.CONNECTING:
                 # Nothing is on it yet, and a black hole would hold us up for as long as we are allowed to take.
                 task.cancel()
+
+    async def stop(self) -> None:
+        """Retire, and wait until all connections are closed. Cancel to cut it short."""
+        self.retire()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 

@@ -8,7 +8,7 @@ claim as they have room.
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from relay.delivery.connector import Connector
 from relay.delivery.intake import Intake
@@ -90,7 +90,7 @@ class Delivery:
         if self._resuming is not None:
             self._resuming.cancel()
         await self._intake.stop()
-        lanes = list(self.lanes.running.values())
+        lanes = self.lanes.all
         stopping = [asyncio.ensure_future(lane.stop()) for lane in lanes]
         if stopping:
             _, late = await asyncio.wait(stopping, timeout=grace)
@@ -111,11 +111,16 @@ class Delivery:
             lane.stopping = True
 
     def reload(self, settings: Settings) -> None:
-        """Take new settings; connections and mail in hand stay."""
+        """Take new settings. What is on the wire ends by the old ones; what waits in memory goes by the new ones."""
         self._settings = settings
         self._connector.reload(settings)
         self._router.reload(settings)
-        self.lanes.reload(settings)
+        waiting = self.lanes.reload(settings)
+        try:
+            self._give_back(waiting)
+        except QueueError as error:
+            self._recorder.problem("reload", error)
+        self._intake.wake(None)
 
     # -- notices from shells and other workers ----------------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class Delivery:
             if stopped:
                 for work in stopped:
                     lane.planner.ready.remove(work)
-                self.marker.release(stopped, due_at=now)
+                self._give_back(stopped)
         self._intake.wake(None)
 
     async def _resume(self, at: float) -> None:
@@ -266,8 +271,17 @@ class Delivery:
         else:
             self.defer_ready(lane, judge_error(error), error.remote if error.reply is not None else None)
 
+    def _give_back(self, works: Sequence[Work]) -> None:
+        """Works that were in a window go back to the queue without an attempt, due now."""
+        for work in works:
+            self._intake.left(work)
+        self.marker.release(works, due_at=self._wall())
+
     def _put_back(self, lane: LaneRunner, work: Work) -> None:
         """A work that had left the window, or a part of it, is the next to go."""
+        if lane.stopping:
+            self.marker.release([work], due_at=self._wall())
+            return
         lane.planner.ready.appendleft(work)
         self._intake.returned(work)
 

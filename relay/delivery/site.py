@@ -26,8 +26,8 @@ def limits_for(throttle: Throttle, route: Route, domain: str) -> tuple[str, Lane
         limits = _overridden(limits, site)
     own = most_specific(throttle.domain, domain)
     if own is None:
-        return route.lane, limits
-    return f"{route.lane}/{domain}", _overridden(limits, own)
+        return route.name, limits
+    return f"{route.name}/{domain}", _overridden(limits, own)
 
 
 def _site_override(table: dict[str, LaneOverride], route: Route) -> LaneOverride | None:

@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from relay_queue.matching import lane_matches
 from relay_queue.model import Selection
 from relay_queue.protocol import Action, Wish
 from relay_queue.states import State
@@ -40,6 +41,7 @@ SELECTIONS = [
     (Selection(site="*.GOOGLE.com"), "4"),
     (Selection(site="mx?.[d].test"), "3"),
     (Selection(site="mx1.d.test"), ""),
+    (Selection(site="mx.google.com"), "4"),
     (Selection(states=(State.ACTIVE, State.HELD)), "2 4"),
     (Selection(user="app"), "0"),
     (Selection(received_before=NOW - 300), "0 1 1"),
@@ -67,6 +69,34 @@ async def test_each_filter_selects_what_it_says(admin, five, selection, expected
     counted = admin.summary(selection)
     assert sum(row.queued + row.active + row.held + row.quarantined for row in counted) == len(found)
     assert admin.steer(Action.DROP, selection, now=NOW, dry_run=True).recipients == len(found)
+
+
+LANES = [
+    ("mx.example.test", "mx.example.test", True),
+    ("MX.example.test", "mx.EXAMPLE.test", True),
+    ("*.example.test", "mx.example.test", True),
+    ("mx.example.test", "mx.example.test/own.test", True),
+    ("mx.example.test/own.test", "mx.example.test/own.test", True),
+    ("own.test", "mx.example.test/own.test", False),
+    ("b.test", "a.test,b.test,c.test", True),
+    ("a.test,b.test,c.test", "a.test,b.test,c.test", True),
+    ("b.te", "a.test,b.test", False),
+    ("?.test", "a.test,b.test", True),
+    ("hub.test:587", "hub.test:587#required", True),
+    ("hub.test:587#required", "hub.test:587#required", True),
+    ("hub.test:587#none", "hub.test:587#required", False),
+    ("hub.test:587", "hub.test:587#required-ann/own.test", True),
+    ("hub.test:587#required-ann", "hub.test:587#required-ann/own.test", True),
+    ("hub.test", "hub.test:587", False),
+    ("[192.0.2.1]", "[192.0.2.1]", True),
+    ("[192.0.2.1]", "1", False),
+    ("*", None, False),
+]
+
+
+@pytest.mark.parametrize(("pattern", "lane", "means"), LANES)
+def test_a_site_pattern_means_a_lane_by_its_name_its_site_or_a_host(pattern, lane, means):
+    assert lane_matches(pattern, lane) is means
 
 
 async def test_selecting_by_ids(admin, five):

@@ -237,3 +237,52 @@ def test_targets_are_capped_and_shared_out():
     targets = cap_targets([("a", many), ("b", many[:2]), ("c", many)], 25, 8)
     assert [target.host for target in targets] == ["a"] * 4 + ["b"] * 2 + ["c"] * 2
     assert cap_targets([("a", many), ("b", many)], 26, 1) == [Target("a", "192.0.2.0", 26)]
+
+
+def smarthosts(*kinds):
+    """Routes to one host, each of (TLS policy, user, password file), and one to another host."""
+    routes = [
+        Smarthost(domains=(f"d{n}.test",), relay_host="hub.test:587", tls=tls, user=user, password_file=file)
+        for n, (tls, user, file) in enumerate(kinds)
+    ]
+    return policy(route=(*routes, Smarthost(domains=("other.test",), relay_host="other.test:587", tls="none")))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "variants"),
+    [
+        ([("none", None, None)], [""]),
+        ([("none", None, None), ("none", None, None)], ["", ""]),
+        ([("none", None, None), ("required", None, None)], ["none", "required"]),
+        ([("verify", "ann", "a"), ("verify", "bob", "b")], ["verify-ann", "verify-bob"]),
+        ([("verify", "ann", "a"), ("verify", None, None)], ["verify-ann", "verify-anonymous"]),
+        ([("verify", "ann", "a"), ("verify", "ann", "b")], ["verify-ann#1", "verify-ann#2"]),
+        ([("verify", "ann", "a"), ("none", None, None)], ["verify", "none"]),
+        ([("verify", "a/b #c", "a"), ("verify", "bob", "b")], ["verify-a_b__c", "verify-bob"]),
+    ],
+)
+def test_routes_to_one_host_have_lanes_of_their_own_where_they_connect_in_other_ways(kinds, variants):
+    rules = smarthosts(*kinds)
+    routes = [rules.fixed(f"d{n}.test") for n in range(len(kinds))]
+    assert [route.variant for route in routes] == variants
+    assert {route.lane for route in routes} == {"hub.test:587"}
+    assert len({route.name for route in routes}) == len({route.manner for route in routes})
+    assert rules.fixed("other.test").name == "other.test:587"
+
+
+def test_a_user_whose_name_differs_in_odd_characters_alone_has_a_lane_of_its_own():
+    rules = smarthosts(("verify", "a/b", "a"), ("verify", "a#b", "b"))
+    assert rules.fixed("d0.test").name != rules.fixed("d1.test").name
+
+
+def test_which_routes_the_settings_still_offer():
+    old, new = smarthosts(("none", None, None)), smarthosts(("required", None, None))
+    assert old.offers(old.fixed("d0.test"))
+    assert not new.offers(old.fixed("d0.test"))
+    assert new.offers(old.fixed("other.test"))
+    assert not smarthosts(("none", None, None), ("verify", None, None)).offers(old.fixed("d0.test")), "its name differs"
+    by_mx = old.implicit("mx.test")
+    assert new.offers(by_mx)
+    assert not policy(delivery=Delivery(tls="required")).offers(by_mx)
+    assert not policy(delivery=Delivery(port=26)).offers(by_mx)
+    assert not policy(sandbox=Sandbox(receiver="127.0.0.1:2599")).offers(by_mx)

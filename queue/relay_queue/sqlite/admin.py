@@ -10,6 +10,7 @@ from typing import Any
 
 from relay_queue.bodies import Bodies
 from relay_queue.decide import check_put
+from relay_queue.matching import lane_matches
 from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summary, Suspension
 from relay_queue.protocol import Action, BodyDamagedError
 from relay_queue.sqlite.apply import Changes
@@ -38,6 +39,7 @@ class SqliteAdmin:
             self._connection = connect(self._path)
             # A damaged text must be seen to be dropped; it never raises here.
             self._connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
+            self._connection.create_function("lane_matches", 2, _lane_matches, deterministic=True)
             self._connection.execute(queries("server")["keys_table"])
             self._changes = Changes(self._connection)
 
@@ -182,3 +184,8 @@ class SqliteAdmin:
             yield
         except DAMAGE as error:
             raise as_queue_error(error, doing) from error
+
+
+def _lane_matches(pattern: str, lane: bytes | None) -> bool:
+    """`lane_matches` for SQL: a damaged text in one row must not fail the whole listing."""
+    return lane is not None and lane_matches(pattern, lane.decode("utf-8", "replace"))

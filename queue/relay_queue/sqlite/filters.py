@@ -6,7 +6,7 @@ The conditions are fixed texts; what an admin typed is only ever a parameter.
 import json
 from typing import Any
 
-from relay_queue.matching import header_ids, lane_glob
+from relay_queue.matching import header_ids
 from relay_queue.model import Selection
 from relay_queue.sqlite.sql import queries
 
@@ -20,7 +20,7 @@ _CONDITIONS = {
     "sender_domain": "substr(lower(m.sender), -length(:sender_domain)) = :sender_domain",
     "recipient": "lower(r.address) = :recipient",
     "domain": "r.domain = :domain",
-    "site": "lower(r.lane) GLOB :site",
+    "site": "lane_matches(:site, CAST(r.lane AS BLOB))",
     "states": "r.state IN (SELECT value FROM json_each(:states))",
     "user": "m.user = :user",
     "received_before": "m.received_at < :received_before",
@@ -38,7 +38,7 @@ def parameters(selection: Selection) -> dict[str, Any]:
         "sender_domain": None if selection.sender_domain is None else "@" + selection.sender_domain.lower(),
         "recipient": _lower(selection.recipient),
         "domain": _lower(selection.domain),
-        "site": None if selection.site is None else lane_glob(selection.site),
+        "site": selection.site,
         "states": json.dumps([int(state) for state in selection.states]) if selection.states else None,
         "user": selection.user,
         "received_before": selection.received_before,
