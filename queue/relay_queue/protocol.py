@@ -166,6 +166,10 @@ class Admin(Protocol):
         """Counts by domain, largest first."""
         ...
 
+    def due_times(self, domain: str, now: float, limit: int, *, tried: bool) -> list[float]:
+        """When up to `limit` QUEUED recipients of the domain fell due, oldest first: those tried, or never tried."""
+        ...
+
     def show(self, message_id: str) -> Entry | None:
         """A live message with all its live recipients."""
         ...

@@ -27,8 +27,8 @@ from relay.cli.output import (
 )
 from relay.cli.selection import chosen, filter_options
 from relay.cli.steer import STEERING
-from relay.cli.why import why
-from relay_queue.model import Ended, Entry, Message, Recipient, Summary, Suspension
+from relay.cli.waiting import Waiting
+from relay_queue.model import Ended, Entry, Message, Recipient, Summary
 from relay_queue.states import State
 
 NO_MAIL = "Nothing in the queue matches."
@@ -54,7 +54,6 @@ def list_(shell: Shell, /, *, limit: int, only_ids: bool, as_json: bool, **filte
     now = time.time()
     selection = chosen(**filters, now=now).selection
     with shell.admin() as admin:
-        stops = list(admin.suspensions())
         found = Counted(admin.select(selection, limit))
         if only_ids:
             for entry in found:
@@ -62,12 +61,13 @@ def list_(shell: Shell, /, *, limit: int, only_ids: bool, as_json: bool, **filte
             if not found.count:
                 raise NothingMatchedError(NO_MAIL)
             return
+        waiting = Waiting(shell, admin, now)
         emit_listing(
-            ((entry.message, recipient) for entry in found for recipient in entry.recipients),
+            waiting.explained(found),
             as_json=as_json,
             headers=("ID", "AGE", "SIZE", "SENDER", "RECIPIENT", "STATE", "WHY"),
-            row=lambda pair: _row(pair, stops, now),
-            record=lambda pair: recipient_record(*pair, stops, now),
+            row=lambda explained: _row(*explained, now),
+            record=lambda explained: recipient_record(*explained),
             nothing=NO_MAIL,
             right=frozenset({2}),
         )
@@ -123,21 +123,18 @@ def show(shell: Shell, message_id: str, *, as_json: bool) -> None:
     with shell.admin() as admin:
         entry = admin.show(message_id)
         ended = sorted(admin.ended(message_id=message_id, limit=100_000), key=lambda end: end.n)
-        stops = list(admin.suspensions())
+        live = [] if entry is None else list(Waiting(shell, admin, now).explained([entry]))
     if entry is None and not ended:
         raise NothingMatchedError(f"No message {printable(message_id)}, neither waiting nor in the history.")
     if as_json:
-        for recipient in entry.recipients if entry else ():
-            assert entry is not None
-            emit_json(recipient_record(entry.message, recipient, stops, now))
+        for message, recipient, reason in live:
+            emit_json(recipient_record(message, recipient, reason))
         for end in ended:
             emit_json(ended_record(end))
         return
     _show_message(entry, ended)
     rows = [(end.n, end.address, end.state.word, end.attempts, _ending(end)) for end in ended]
-    for recipient in entry.recipients if entry else ():
-        assert entry is not None
-        reason = why(entry.message, recipient, stops, now)
+    for _, recipient, reason in live:
         rows.append((recipient.n, recipient.address, recipient.state.word, recipient.attempts, reason))
     emit_table(("N", "RECIPIENT", "STATE", "TRIES", "WHY"), sorted(rows), right=frozenset({0, 3}))
 
@@ -158,8 +155,7 @@ def cat(shell: Shell, message_id: str) -> None:
         sys.stdout.buffer.flush()
 
 
-def _row(pair: tuple[Message, Recipient], stops: Sequence[Suspension], now: float) -> tuple[str, ...]:
-    message, recipient = pair
+def _row(message: Message, recipient: Recipient, reason: str, now: float) -> tuple[str, ...]:
     return (
         message.id if recipient.n == 0 else f"{message.id}/{recipient.n}",
         span(now - message.received_at),
@@ -167,12 +163,12 @@ def _row(pair: tuple[Message, Recipient], stops: Sequence[Suspension], now: floa
         message.sender or "<>",
         recipient.address,
         recipient.state.word,
-        why(message, recipient, stops, now),
+        reason,
     )
 
 
-def recipient_record(message: Message, recipient: Recipient, stops: Sequence[Suspension], now: float) -> dict[str, Any]:
-    """A waiting recipient with its message, as JSON shows it."""
+def recipient_record(message: Message, recipient: Recipient, reason: str) -> dict[str, Any]:
+    """A waiting recipient with its message and why it waits, as JSON shows it."""
     return {
         "id": message.id,
         "n": recipient.n,
@@ -193,7 +189,7 @@ def recipient_record(message: Message, recipient: Recipient, stops: Sequence[Sus
         "reply": recipient.reply,
         "failure": recipient.failure,
         "reason": recipient.reason,
-        "why": why(message, recipient, stops, now),
+        "why": reason,
     }
 
 

@@ -1,14 +1,48 @@
-"""Why a recipient waits and until when, in words. Pure: records and the time in, a sentence out."""
+"""Why a recipient waits and until when, in words: one rule for lists, `show` and JSON. Pure: facts in, words out.
+
+`relay.cli.waiting` gathers what is known: the recipient's row, suspensions, and what the workers of a running relay
+report of their lanes. Nothing here reads a clock, a file or the queue.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from relay.cli.output import span
+from relay.delivery.report_records import LaneReport, OnWire
 from relay_queue.matching import lane_matches
 from relay_queue.model import Message, Recipient, Suspension
 from relay_queue.states import State
 
+_LONG = 5.0
+"""Seconds from which on it is worth saying how long something lasts."""
+_AWAITED = {
+    "MAIL": ", which has not answered MAIL yet",
+    "RCPT": ", which has not answered RCPT yet",
+    "DATA": ", which has not answered DATA yet",
+    "message": ", which has not taken the whole message yet",
+    "end": ", which has not confirmed the message yet",
+}
 
-def why(message: Message, recipient: Recipient, suspensions: Sequence[Suspension], now: float) -> str:
+
+@dataclass(slots=True, frozen=True)
+class Around:
+    """What is known besides the recipient's own row."""
+
+    running: bool = True
+    """A relay runs on this data folder."""
+    stop: Suspension | None = None
+    """The suspension that stops it."""
+    lane: LaneReport | None = None
+    """Its lane as reported a moment ago, all workers' shares together."""
+    wire: OnWire | None = None
+    """The transaction that it is in."""
+    place: int | None = None
+    """Its place in its lane's line, from 1."""
+    ahead: int = 0
+    """How many are due before it, in its lane's line and in the queue."""
+
+
+def why(recipient: Recipient, around: Around, now: float) -> str:
     """One sentence about a live recipient."""
     match recipient.state:
         case State.HELD:
@@ -17,41 +51,80 @@ def why(message: Message, recipient: Recipient, suspensions: Sequence[Suspension
         case State.QUARANTINED:
             return "set aside, its stored form is damaged" + _because(recipient)
         case State.ACTIVE:
-            lane = f" at {recipient.lane}" if recipient.lane else ""
-            return f"in hand: being sent, or next in line{lane}"
+            return _claimed(recipient, around, now)
         case State.QUEUED:
-            return _waiting(message, recipient, suspensions, now)
+            return _queued(recipient, around, now)
         case _:
             return recipient.state.word + _because(recipient)
 
 
-def _waiting(message: Message, recipient: Recipient, suspensions: Sequence[Suspension], now: float) -> str:
-    stop = suspended(message, recipient, suspensions, now)
+def _claimed(recipient: Recipient, around: Around, now: float) -> str:
+    """Claimed by a worker."""
+    wire, lane = around.wire, around.lane
+    if not around.running:
+        return "claimed by a worker that no longer runs: tried again when the relay is started" + _because(recipient)
+    if wire is not None:
+        lasts = now - wire.since
+        if lasts < _LONG:
+            return f"being sent to {wire.remote}"
+        return f"being sent to {wire.remote} for {span(lasts)}{_AWAITED.get(wire.stage, '')}"
+    if around.place is not None and lane is not None:
+        place = "next" if around.place == 1 else f"number {around.place:,}"
+        return f"{place} in line for {lane.name}{_holding(lane, now)}"
+    at = f" at {recipient.lane}" if recipient.lane else ""
+    return f"claimed by a worker: being sent, or next in line{at}"
+
+
+def _queued(recipient: Recipient, around: Around, now: float) -> str:
+    stop, lane = around.stop, around.lane
     if stop is not None:
         until = "until removed" if stop.until is None else f"for another {span(stop.until - now)}"
         return f"suspended {until} ({stop.kind} {stop.value}: {stop.reason})"
     tries = "first attempt" if recipient.attempts == 0 else f"attempt {recipient.attempts + 1}"
-    if recipient.due_at <= now:
-        return f"{tries} due now" + _because(recipient)
-    return f"{tries} in {span(recipient.due_at - now)}" + _because(recipient)
+    if recipient.due_at > now:
+        return f"{tries} in {span(recipient.due_at - now)}" + _because(recipient)
+    if lane is not None and lane.paused_until > now:
+        left = span(lane.paused_until - now)
+        return f"{tries} in {left}: deliveries to {lane.name} are paused, after: {lane.cause}"
+    if lane is not None and (lane.waiting or lane.limit):
+        return f"{tries} due now, about {around.ahead:,} ahead of it for {lane.name}{_holding(lane, now)}"
+    return f"{tries} due now" + _because(recipient)
+
+
+def _holding(lane: LaneReport, now: float) -> str:
+    """What keeps a lane's line waiting."""
+    if lane.paused_until > now:
+        return f", paused for another {span(lane.paused_until - now)}, after: {lane.cause}"
+    oldest = min((wire.since for wire in lane.wire), default=now)
+    lasting = f", the longest for {span(now - oldest)}" if now - oldest >= _LONG else ""
+    match lane.limit:
+        case "rate":
+            return f", where at most {lane.rate} are sent"
+        case "connections" if lane.wire:
+            return f", whose connections are all busy{lasting}"
+        case "connection_rate":
+            return ", where the next connection may not be opened yet"
+    if lane.connecting_since and not lane.wire and now - lane.connecting_since >= _LONG:
+        return f", to which a connection is being opened for {span(now - lane.connecting_since)}"
+    return ""
 
 
 def suspended(
-    message: Message, recipient: Recipient, suspensions: Sequence[Suspension], now: float
+    message: Message, recipient: Recipient, lane: str | None, suspensions: Sequence[Suspension], now: float
 ) -> Suspension | None:
-    """The suspension that stops this recipient: of those that do, the one that lasts longest."""
-    matching = [s for s in suspensions if (s.until is None or s.until > now) and _stops(s, message, recipient)]
+    """The suspension that stops this recipient, whose lane is `lane`: of those that do, the one that lasts longest."""
+    matching = [s for s in suspensions if (s.until is None or s.until > now) and _stops(s, message, recipient, lane)]
     return max(matching, key=lambda s: float("inf") if s.until is None else s.until, default=None)
 
 
-def _stops(suspension: Suspension, message: Message, recipient: Recipient) -> bool:
+def _stops(suspension: Suspension, message: Message, recipient: Recipient, lane: str | None) -> bool:
     match suspension.kind:
         case "domain":
             return suspension.value == recipient.domain
         case "user":
             return suspension.value == message.user
         case "site":
-            return lane_matches(suspension.value, recipient.lane)
+            return lane_matches(suspension.value, lane)
         case _:
             return False
 

@@ -40,6 +40,10 @@ class Slot(msgspec.Struct, eq=False):
     sent: int = 0
     """Transactions started on it."""
     idle_since: float = 0.0
+    since: float = 0.0
+    """When it began to connect, or its present transaction was started."""
+    work: Work | None = None
+    """What is on it."""
 
 
 class Plan(msgspec.Struct):
@@ -118,6 +122,18 @@ class LanePlanner:
             return 0
         return max(0, self.window() - len(self.ready))
 
+    def held_by(self, now: float) -> str:
+        """Which limit the first in line waits for: `rate`, `connections`, `connection_rate`; empty for none."""
+        if not self.ready:
+            return ""
+        if self._pace.ready_at(now) > now:
+            return "rate"
+        if self.idle:
+            return ""
+        if len(self.slots) >= (1 if self.failures else self.limits.max_connections):
+            return "connections"
+        return "connection_rate" if self._connection_pace.ready_at(now) > now else ""
+
     def plan(self, now: float) -> Plan:
         """Decide what to do now. The slots and works in the plan count as started, opening or closing from here on."""
         plan = Plan()
@@ -139,6 +155,7 @@ class LanePlanner:
     def finished(self, slot: Slot, now: float, *, reusable: bool) -> bool:
         """A transaction ended. Returns whether the connection is kept; if not it is closing."""
         assert slot.phase is Phase.BUSY, f"{slot.phase} slot cannot finish"
+        slot.work = None
         if reusable and slot.sent < self.limits.messages_per_connection:
             self._idle(slot, now)
             return True
@@ -184,8 +201,10 @@ class LanePlanner:
             slot = self.idle.pop()
             slot.phase = Phase.BUSY
             slot.sent += 1
+            slot.since = now
+            slot.work = work = self.ready.popleft()
             self._pace.take(now)
-            plan.start.append((slot, self.ready.popleft()))
+            plan.start.append((slot, work))
 
     def _open(self, plan: Plan, now: float) -> None:
         connecting = self.connecting
@@ -206,7 +225,7 @@ class LanePlanner:
                 _wake(plan, open_at)
                 return
             self._connection_pace.take(now)
-            slot = Slot()
+            slot = Slot(since=now)
             self.slots.add(slot)
             self.connecting += 1
             plan.open.append(slot)

@@ -59,6 +59,8 @@ class Lanes:
         self._suspended_domains: dict[str, str] = {}
         self._suspended_sites: list[tuple[str, str]] = []
         self.suspended_users: dict[str, Suspension] = {}
+        self.suspended_sites: dict[str, str] = {}
+        """Names of suspended lanes, by the domains that were found to belong there."""
         self.running: dict[str, LaneRunner] = {}
         self._retiring: list[LaneRunner] = []
         """Lanes of earlier settings, until their last transaction has ended."""
@@ -104,7 +106,7 @@ class Lanes:
                 self._suspended_sites.append((suspension.value, suspension.reason))
             else:
                 self.suspended_users[suspension.value] = suspension
-        self._by_domain.clear()
+        self._forget_domains()
         for lane in self.running.values():
             lane.planner.suspended = self._site_suspended(lane.name)
             lane.kick()
@@ -120,7 +122,7 @@ class Lanes:
         Other lanes keep their connections and take their new limits; those that belong elsewhere now run dry.
         """
         old, self._settings = self._settings, settings
-        self._by_domain.clear()
+        self._forget_domains()
         alike = (old.hostname, old.delivery) == (settings.hostname, settings.delivery)
         waiting: list[Work] = []
         for lane in list(self.running.values()):
@@ -133,6 +135,7 @@ class Lanes:
             if not alike or secret or name != lane.name or not self._router.offers(lane.route):
                 self._retire(lane)
                 continue
+            lane.whole = limits
             ranks = owners(lane.name, limits, self._workers)
             rank = ranks.index(self._slot) if self._slot in ranks else 0
             lane.planner.limit(share_of(limits, rank, len(ranks)), settings.delivery.idle_timeout)
@@ -157,9 +160,13 @@ class Lanes:
     def _place(self, domain: str, route: Route | RouteError) -> Placement:
         placement = self._placement(domain, route)
         if len(self._by_domain) >= _REMEMBERED:
-            self._by_domain.clear()
+            self._forget_domains()
         self._by_domain[domain] = (route, placement)
         return placement
+
+    def _forget_domains(self) -> None:
+        self._by_domain.clear()
+        self.suspended_sites.clear()
 
     def _placement(self, domain: str, route: Route | RouteError) -> Placement:
         reason = self._suspended_domains.get(domain)
@@ -171,6 +178,7 @@ class Lanes:
         name, limits = self._limits(route, domain)
         reason = self._site_suspended(name)
         if reason is not None:
+            self.suspended_sites[domain] = name
             return Suspended(reason)
         ranks = owners(name, limits, self._workers)
         if self._slot not in ranks:
@@ -187,6 +195,7 @@ class Lanes:
                 planner, route, self._host, self._clock, "" if name == route.name else domain
             )
         lane.route = route
+        lane.whole = limits
         lane.used_at = self._clock()
         return lane
 

@@ -76,6 +76,9 @@ class LaneRunner:
         """The latest known; hosts may change while the lane stays, the manner of connecting never does."""
         self.domain = domain
         """The one domain that it serves, where that has limits of its own; else empty."""
+        self.whole = planner.limits
+        """The limits of all its shares together."""
+        self.connections: dict[Slot, Connection] = {}
         self.due: dict[str, None] = {}
         """Domains with due recipients in the queue (an ordered set)."""
         self.claiming = False
@@ -170,7 +173,7 @@ class LaneRunner:
         try:
             opened = await self._host.open_connection(self)
             if isinstance(opened, Connection):
-                connection = opened
+                connection = self.connections[slot] = opened
                 await self._use(slot, connection)
             else:
                 self._could_not_open(slot, opened)
@@ -179,6 +182,7 @@ class LaneRunner:
         finally:
             self._inboxes.pop(slot, None)
             self._tasks.pop(slot, None)
+            self.connections.pop(slot, None)
             if connection is not None:
                 connection.abort()
             self.planner.closed(slot)

@@ -15,23 +15,25 @@ from relay.delivery.intake import Intake
 from relay.delivery.lanes import Lanes
 from relay.delivery.marker import DsnBuilder, Marker
 from relay.delivery.outcome import Outcome, judge_error, judge_pause, judge_reply, judge_route
+from relay.delivery.report import Reporting
+from relay.delivery.report_records import WorkerReport
 from relay.delivery.routing import RouteError, Router
 from relay.delivery.runner import LaneRunner
 from relay.delivery.verdict import Circumstances, Verdict, judge
+from relay.delivery.wishes import take_out
 from relay.delivery.work import Work, cut
 from relay.events.recorder import Recorder
 from relay.smtp.client.connection import Connection
 from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
 from relay_config.schema import Settings
-from relay_queue.model import Body, Entry, Message, Put, Recipient
-from relay_queue.protocol import Action, BodyDamagedError, Queue, QueueError, Wish
+from relay_queue.model import Body, Entry, Message, Put
+from relay_queue.protocol import BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
 _SWEEP_EVERY = 60.0
 _AGAIN = 5.0
 """Seconds after which the suspensions are read again when they could not be."""
-_WISHES = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State.FAILED}
 
 
 class Delivery:
@@ -164,7 +166,16 @@ class Delivery:
             return
         for lane in self.lanes.running.values():
             for work in list(lane.planner.ready):
-                self._withdraw(lane, work, wishes)
+                taken = take_out(work, wishes)
+                if taken and not work.recipients:
+                    lane.planner.ready.remove(work)
+                    self._intake.left(work)
+                for state, recipients in taken.items():
+                    self.marker.settle(Work(work.message, recipients, work.body), state)
+
+    def report(self) -> WorkerReport:
+        """What the lanes are doing, for people."""
+        return Reporting(self._wall(), self._loop.time()).report(self.lanes.all, self.lanes.suspended_sites)
 
     # -- LaneHost ---------------------------------------------------------------------------------------------------
 
@@ -371,23 +382,6 @@ class Delivery:
             or work.message.user in self.lanes.suspended_users
             or any(self.lanes.suspended_domain(r.domain) for r in work.recipients)
         )
-
-    def _withdraw(self, lane: LaneRunner, work: Work, wishes: dict[tuple[str, int], Wish]) -> None:
-        by_wish: dict[Action, list[Recipient]] = {}
-        for recipient in work.recipients:
-            wish = wishes.get((recipient.message_id, recipient.n))
-            if wish is not None:
-                recipient.reason = wish.reason
-                by_wish.setdefault(wish.action, []).append(recipient)
-        if not by_wish:
-            return
-        gone = {r.n for recipients in by_wish.values() for r in recipients}
-        work.recipients = [r for r in work.recipients if r.n not in gone]
-        if not work.recipients:
-            lane.planner.ready.remove(work)
-            self._intake.left(work)
-        for action, recipients in by_wish.items():
-            self.marker.settle(Work(work.message, recipients, work.body), _WISHES[action])
 
     def _sweep(self) -> None:
         self.lanes.sweep()

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from relay.events.log import EventLog
-from relay.process import orphans, wake, worker
+from relay.process import orphans, reports, wake, worker
 from relay.process.clients import SharedClients
 from relay.process.clock import behind
 from relay.process.lock import AlreadyRunningError, Lock, acquire, lock_path
@@ -65,6 +65,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         sockets = bind(settings, workers)
         materials = Materials(settings)
         wake.clear(data_dir)
+        reports.clear(data_dir)
         drop(settings.user)
         hasten = {0} if behind(data_dir, time.time()) else set[int]()
         asyncio.run(_recover(data_dir))

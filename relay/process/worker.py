@@ -14,7 +14,7 @@ from relay.delivery.service import Delivery
 from relay.events import diagnostics
 from relay.events.log import EventLog
 from relay.message.dsn import DsnFactory
-from relay.process import processors, wake
+from relay.process import processors, reports, wake
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError
 from relay.process.pulse import Pulse
@@ -107,6 +107,7 @@ class Worker:
         self._housekeeping = Housekeeping(
             settings, self.queue, self.log, slot, self.delivery.halt, hasten=slot in setup.hasten
         )
+        self._reporter = reports.Reporter(self._data_dir, slot, self.log, self.delivery.report)
         self._connections = Connections(setup.clients.column(slot))
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,6 +119,7 @@ class Worker:
         self._ears = wake.listen(self._data_dir, self._slot, self._loop, self._notice)
         await self.delivery.start()
         self._housekeeping.start()
+        self._reporter.start()
         for listener, sock in sockets:
             self._servers.append(await serve(sock, self._context(listener)))
         self.log.process("worker ready", pid=os.getpid())
@@ -136,6 +138,7 @@ class Worker:
         if self._ears is not None:
             await self._ears.aclose()
         self._notifier.close()
+        await self._reporter.stop()
         await self._housekeeping.stop()
         await self._router.aclose()
         self._handler.close()

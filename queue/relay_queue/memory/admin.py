@@ -50,6 +50,15 @@ class MemoryAdmin:
             domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
         )
 
+    def due_times(self, domain: str, now: float, limit: int, *, tried: bool) -> list[float]:
+        """See `Admin.due_times`."""
+        found = [
+            recipient.due_at
+            for recipient in self._store.live()
+            if recipient.state is State.QUEUED and recipient.domain == domain and (recipient.attempts > 0) is tried
+        ]
+        return sorted(due_at for due_at in found if due_at <= now)[:limit]
+
     def show(self, message_id: str) -> Entry | None:
         """See `Admin.show`."""
         return next(self._entries(Selection(ids=(message_id,))), None) if message_id in self._store.messages else None

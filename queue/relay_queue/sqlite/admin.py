@@ -68,6 +68,11 @@ class SqliteAdmin:
                 domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
             )
 
+    def due_times(self, domain: str, now: float, limit: int, *, tried: bool) -> list[float]:
+        """See `Admin.due_times`."""
+        given = {"domain": domain, "now": now, "limit": limit, "tried": int(tried)}
+        return [row[0] for row in self._rows("due_times", given)]
+
     def show(self, message_id: str) -> Entry | None:
         """See `Admin.show`."""
         return next(self.select(Selection(ids=(message_id,)), limit=1), None) if "/" not in message_id else None

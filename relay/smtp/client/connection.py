@@ -12,7 +12,7 @@ from relay.smtp.client.content import BareNewlineError, Stuffer, stuff
 from relay.smtp.client.envelope import Envelope, plan
 from relay.smtp.client.features import Features
 from relay.smtp.client.final import FinalReader, plain
-from relay.smtp.client.model import Outgoing, Result, SessionError, Stage, Timeouts
+from relay.smtp.client.model import Outgoing, Result, SessionError, Stage, Timeouts, why_lost
 from relay.smtp.client.replies import ReplyError, ReplyReader
 from relay.smtp.client.transaction import Transaction, ViolationError
 from relay.smtp.reply import Reply
@@ -86,6 +86,11 @@ class Connection(asyncio.Protocol):
         """Called once when it closes, however."""
         self.transactions = 0
         """Transactions begun."""
+
+    @property
+    def stage(self) -> Stage | None:
+        """How far the present transaction is; None: there is none."""
+        return None if self._transaction is None else self._transaction.stage
 
     @property
     def usable(self) -> bool:
@@ -280,7 +285,7 @@ class Connection(asyncio.Protocol):
         transaction = self._transaction
         self._close()
         if transaction is not None and not transaction.done and not self._settled_late(transaction):
-            self._fail(self._error("closed", _why(exc)))
+            self._fail(self._error("closed", why_lost(exc)))
         if not self._gone.done():
             self._gone.set_result(None)
 
@@ -388,11 +393,3 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._ring)
         elif transaction.stage is not Stage.END or not self._settled_late(transaction):
             self._fail(self._error("timeout", f"no reply in time to {transaction.stage.value}"))
-
-
-def _why(exc: Exception | None) -> str:
-    return (
-        f"connection lost: {exc.strerror}"
-        if isinstance(exc, OSError) and exc.strerror
-        else "peer closed the connection"
-    )

@@ -169,3 +169,10 @@ class SessionError(Exception):
 
     def __str__(self) -> str:
         return self.text
+
+
+def why_lost(error: Exception | None) -> str:
+    """Why a connection that was open ended, in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"connection lost: {error.strerror}"
+    return "peer closed the connection"

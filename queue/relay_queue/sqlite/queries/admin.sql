@@ -44,6 +44,13 @@ FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE 1 /*where*/
 GROUP BY r.domain, r.state
 
+-- name: due_times
+-- From the index alone.
+SELECT r.due_at FROM recipient AS r INDEXED BY recipient_queued
+WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
+ORDER BY r.due_at
+LIMIT :limit
+
 -- name: wish
 -- What an admin wants of recipients in hand, for their workers to carry out.
 UPDATE recipient SET wish = ?

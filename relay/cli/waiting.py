@@ -1,0 +1,192 @@
+"""Gathers what is known about recipients that wait, for `relay.cli.why` to put in words.
+
+Of a running relay the workers' reports are read (`relay.process.reports`); without one they are ignored, however young.
+Which lane mail belongs to is known from a report, from the settings (routes), or from its last attempt. Only where a
+site is suspended and none of these says it, DNS is asked, for a few domains and for a moment.
+"""
+
+import asyncio
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from relay.cli.context import Shell
+from relay.cli.why import Around, suspended, why
+from relay.delivery.report_records import LaneReport, OnWire
+from relay_queue.model import Entry, Message, Recipient
+from relay_queue.protocol import Admin
+from relay_queue.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relay.delivery.routes import Route
+
+_BATCH = 200
+"""Messages looked at together."""
+_DNS_DOMAINS = 100
+"""Domains that DNS is asked about by one command, at most …"""
+_DNS_SECONDS = 2.0
+"""… and how long each batch waits for it."""
+_COUNTED = 100_000
+"""Due recipients of a domain that are counted; a place beyond is said to be this far."""
+_DOMAINS_COUNTED = 100
+"""Domains whose due times are kept in memory."""
+
+
+class Waiting:
+    """What is known at one moment."""
+
+    def __init__(self, shell: Shell, admin: Admin, now: float) -> None:
+        self._shell = shell
+        self._admin = admin
+        self._now = now
+        self._suspensions = list(admin.suspensions())
+        self._sites = any(stop.kind == "site" for stop in self._suspensions)
+        self.running = shell.running()
+        self._lanes: dict[str, LaneReport] = {}
+        self._wires: dict[tuple[str, int], tuple[str, OnWire]] = {}
+        self._places: dict[tuple[str, int], tuple[str, int]] = {}
+        self._lane_of: dict[str, str] = {}
+        """Lanes by domain: what the workers say, and what DNS said."""
+        self._unknown: set[str] = set()
+        """Domains that DNS was asked about in vain."""
+        self._left = _DNS_DOMAINS
+        self._due_times = lru_cache(maxsize=_DOMAINS_COUNTED)(self._read_due_times)
+        if self.running:
+            self._read_reports()
+
+    def explained(self, entries: Iterable[Entry]) -> Iterator[tuple[Message, Recipient, str]]:
+        """Every recipient with why it waits."""
+        entries = iter(entries)
+        while batch := list(itertools.islice(entries, _BATCH)):
+            self._find_lanes(recipient for entry in batch for recipient in entry.recipients)
+            for entry in batch:
+                for recipient in entry.recipients:
+                    yield entry.message, recipient, why(recipient, self.around(entry.message, recipient), self._now)
+
+    def around(self, message: Message, recipient: Recipient) -> Around:
+        """What is known about a recipient besides its row."""
+        key = (recipient.message_id, recipient.n)
+        if recipient.state is State.ACTIVE:
+            lane, wire = self._wires.get(key, (None, None))
+            name, place = self._places.get(key, (None, None))
+            return Around(self.running, None, self._lanes.get(lane or name or ""), wire, place)
+        if recipient.state is not State.QUEUED:
+            return Around(self.running)
+        name = self._lane(recipient)
+        stop = suspended(message, recipient, name, self._suspensions, self._now)
+        found = self._lanes.get(name or "")
+        ahead = 0
+        if stop is None and found is not None and recipient.due_at <= self._now:
+            ahead = found.waiting + self._before(recipient)
+        return Around(self.running, stop, found, None, None, ahead)
+
+    # -- what the workers report ----------------------------------------------------------------------------------
+
+    def _read_reports(self) -> None:
+        from relay.process.reports import read
+
+        for report in read(self._shell.data_dir, self._now):
+            for told in report.lanes:
+                known = self._lanes.get(told.name)
+                self._lanes[told.name] = told if known is None else together(known, told)
+                for domain in told.domains:
+                    self._lane_of[domain] = told.name
+                for place, piece in enumerate(told.line, 1):
+                    for n in piece.ns:
+                        self._places[piece.id, n] = told.name, place
+                for wire in told.wire:
+                    for n in wire.piece.ns:
+                        self._wires[wire.piece.id, n] = told.name, wire
+            self._lane_of |= report.suspended
+
+    # -- lanes ----------------------------------------------------------------------------------------------------
+
+    def _lane(self, recipient: Recipient) -> str | None:
+        domain = recipient.domain
+        return self._lane_of.get(domain) or self._by_settings(domain) or recipient.lane
+
+    def _by_settings(self, domain: str) -> str | None:
+        """The lane that the settings prescribe, if they do."""
+        from relay.delivery.site import limits_for
+
+        route = self._prescribed(domain)
+        return None if route is None else limits_for(self._shell.settings.throttle, route, domain)[0]
+
+    @cached_property
+    def _prescribed(self) -> "Callable[[str], Route | None]":
+        from relay.delivery.routes import Policy, Route
+
+        policy = Policy(self._shell.settings)
+
+        def prescribed(domain: str) -> Route | None:
+            route = policy.fixed(domain) or policy.literal(domain)
+            return route if isinstance(route, Route) else None
+
+        return prescribed
+
+    def _find_lanes(self, recipients: Iterable[Recipient]) -> None:
+        """Ask DNS about domains whose lane nothing else tells, where a suspended site might be theirs."""
+        if not self._sites or self._left <= 0:
+            return
+        wanted: dict[str, None] = {}
+        for recipient in recipients:
+            domain = recipient.domain
+            if recipient.state is State.QUEUED and domain not in self._unknown and self._lane(recipient) is None:
+                wanted[domain] = None
+        domains = list(wanted)[: self._left]
+        if not domains:
+            return
+        self._left -= len(domains)
+        self._lane_of |= asyncio.run(_by_dns(self._shell, domains))
+        self._unknown.update(domain for domain in domains if domain not in self._lane_of)
+
+    # -- places ---------------------------------------------------------------------------------------------------
+
+    def _before(self, recipient: Recipient) -> int:
+        """How many of its domain are due before it in the queue: those never tried go first."""
+        untried = self._due_times(recipient.domain, False)
+        if recipient.attempts == 0:
+            return bisect_left(untried, recipient.due_at)
+        return len(untried) + bisect_left(self._due_times(recipient.domain, True), recipient.due_at)
+
+    def _read_due_times(self, domain: str, tried: bool) -> list[float]:
+        return self._admin.due_times(domain, self._now, _COUNTED, tried=tried)
+
+
+def together(one: LaneReport, other: LaneReport) -> LaneReport:
+    """Two workers' shares of a lane as one."""
+    paused = [share for share in (one, other) if share.paused_until]
+    until = min(share.paused_until for share in paused) if len(paused) == 2 else 0.0
+    connecting = [share.connecting_since for share in (one, other) if share.connecting_since]
+    return LaneReport(
+        one.name,
+        paused_until=until,
+        cause=paused[0].cause if until else "",
+        limit=one.limit or other.limit,
+        rate=one.rate,
+        max_connections=one.max_connections,
+        waiting=one.waiting + other.waiting,
+        wire=[*one.wire, *other.wire],
+        connecting_since=min(connecting, default=0.0),
+    )
+
+
+async def _by_dns(shell: Shell, domains: Iterable[str]) -> dict[str, str]:
+    """The lanes of these domains, as far as DNS tells in time."""
+    from relay.delivery.routing import Route, Router
+    from relay.delivery.site import limits_for
+
+    router = Router(shell.settings)
+    tasks = {domain: asyncio.ensure_future(router.route(domain)) for domain in domains}
+    await asyncio.wait(tasks.values(), timeout=_DNS_SECONDS)
+    found = {}
+    for domain, task in tasks.items():
+        if task.done() and isinstance(route := task.result(), Route):
+            found[domain] = limits_for(shell.settings.throttle, route, domain)[0]
+        task.cancel()
+    await router.aclose()
+    return found
