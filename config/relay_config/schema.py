@@ -69,6 +69,22 @@ class Submission(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = ()
     max_message_size: Annotated[Size, _doc("Largest message accepted; announced by SIZE.")] = Size(50 * 1024 * 1024)
     max_recipients: Annotated[int, _doc("Most recipients of one message."), msgspec.Meta(ge=1)] = 1000
+    default_domain: Annotated[
+        str | None,
+        _doc(
+            "Domain that completes addresses without one (`root`) in messages of authenticated and trusted clients, in "
+            "the envelope and in the header; default: such addresses are refused.",
+            example="example.com",
+            check="domain",
+        ),
+    ] = None
+    long_lines: Annotated[
+        Literal["repair", "refuse"],
+        _doc(
+            "What happens to messages of authenticated and trusted clients with lines of more than 998 bytes: `repair` "
+            "re-encodes or folds them before signing, `refuse` answers 500."
+        ),
+    ] = "repair"
 
 
 class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

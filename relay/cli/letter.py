@@ -11,14 +11,14 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 
 from relay.cli.exits import FailureError
+from relay.message.authors import complete, read
+from relay.message.fold import LONGEST
 from relay.message.headers import Header
 from relay.message.mailboxes import MailboxError, parse
 from relay.smtp.address import Path, parse_address
 from relay.smtp.server.handler import RecipientPath
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_LONGEST_LINE = 998
-"""Octets without CRLF (RFC 5321 §4.5.3.1.6)."""
 _ADDRESSED = (b"to", b"cc", b"bcc")
 _FIELDS = 1000
 
@@ -32,6 +32,11 @@ class Letter:
     """Each once."""
     octets: bytes
     """With CRLF line ends; the header block ends with a blank line."""
+
+    @property
+    def long_lines(self) -> bool:
+        """A line has more than 998 bytes."""
+        return any(len(line) > LONGEST for line in self.octets.split(b"\r\n"))
 
 
 def composed(sender: str, recipients: tuple[str, ...], subject: str, body: str) -> Letter:
@@ -49,8 +54,13 @@ def composed(sender: str, recipients: tuple[str, ...], subject: str, body: str) 
     return Letter(sender, recipients, _checked(octets))
 
 
-def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> Letter:
-    """A whole message; the envelope is taken from its header where it is not given."""
+def received(
+    octets: bytes, sender: str | None, recipients: tuple[str, ...], default_domain: str | None = None
+) -> Letter:
+    """A whole message; the envelope is taken from its header where it is not given.
+
+    Addresses without a domain get `default_domain`.
+    """
     octets = _LINE_END.sub(b"\r\n", octets)
     if not octets.strip():
         raise FailureError("No message on standard input.", "Pipe one in, or give --subject and --body.")
@@ -63,9 +73,9 @@ def received(octets: bytes, sender: str | None, recipients: tuple[str, ...]) -> 
         end = len(octets) - 4
     header = Header.scan(octets[: end + 4], _FIELDS)
     if sender is None:
-        sender = _addresses(header, (b"from",))[0]
+        sender = _addresses(header, (b"from",), default_domain)[0]
     if not recipients:
-        recipients = tuple(_addresses(header, _ADDRESSED))
+        recipients = tuple(_addresses(header, _ADDRESSED, default_domain))
     return Letter(_one_form(sender), _each_once(recipients), octets)
 
 
@@ -91,19 +101,21 @@ def _checked(octets: bytes) -> bytes:
     """What every server would refuse is refused here."""
     if b"\0" in octets:
         raise FailureError("The message holds a NUL character, which mail cannot carry.")
-    if any(len(line) > _LONGEST_LINE for line in octets.split(b"\r\n")):
-        raise FailureError(f"The message has a line of more than {_LONGEST_LINE} octets.", "Encode or fold it.")
     return octets
 
 
-def _addresses(header: Header, names: tuple[bytes, ...]) -> list[str]:
+def _addresses(header: Header, names: tuple[bytes, ...], default_domain: str | None) -> list[str]:
     found: list[str] = []
     for name in names:
         value = header.value(name)
         if value is None:
             continue
         try:
-            found += [mailbox.address for mailbox in parse(value)]
+            if name == b"from":
+                mailboxes = read(value, default_domain).mailboxes
+            else:
+                mailboxes = parse(value if default_domain is None else complete(value, default_domain))
+            found += [mailbox.address for mailbox in mailboxes]
         except MailboxError as error:
             raise FailureError(f"The {name.decode().title()} field of the message: {error}.") from error
     if not found:

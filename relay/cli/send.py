@@ -18,6 +18,7 @@ from relay.cli.exits import FailureError
 from relay.cli.letter import Letter, composed, received
 from relay.cli.output import emit_json, json_option, printable, remark
 from relay.smtp.server.handler import Peer, RecipientPath, Transaction
+from relay_config.schema import Submission
 
 _SUBMISSION = 587
 _SUBMISSIONS = 465
@@ -55,7 +56,9 @@ def send(
 ) -> None:
     """Submit one message: from standard input, or composed of --from, --to, --subject and --body."""
     if subject is None and body is None:
-        letter = received(sys.stdin.buffer.read(), sender, recipients)
+        # Another server completes addresses by settings of its own.
+        default_domain = shell.settings.submission.default_domain if server is None else None
+        letter = received(sys.stdin.buffer.read(), sender, recipients, default_domain)
     elif sender is None or not recipients:
         raise click.UsageError("A composed message needs --from and --to.")
     else:
@@ -90,10 +93,14 @@ def _enqueue(shell: Shell, letter: Letter) -> str:
         raise FailureError("The message is larger than submission.max_message_size allows.")
     data_dir = shell.data_dir
     del data_dir  # from here on as its owner
-    transaction = _transaction(letter, settings.submission.max_recipients)
-    content = Incoming(_no_file, spill_at=len(letter.octets), header_limit=settings.limits.header_size)
+    transaction = _transaction(letter, settings.submission)
+    # Quoted-printable makes at most three bytes and a few line ends of one, so nothing spills into a file.
+    content = Incoming(_no_file, spill_at=4 * len(letter.octets), header_limit=settings.limits.header_size)
     content.write(letter.octets)
     content.close()
+    content.long_lines = letter.long_lines
+    if content.long_lines and settings.submission.long_lines == "refuse":
+        raise FailureError("The message has a line of more than 998 bytes.", "Encode it, or fold it.")
     assert content.header is not None, "a closed message has a header"
     now = time.time()
     facts = Facts(
@@ -102,6 +109,7 @@ def _enqueue(shell: Shell, letter: Letter) -> str:
         now=now,
         fields=settings.limits.header_fields,
         received_fields=settings.limits.received_fields,
+        default_domain=settings.submission.default_domain,
     )
     fixed = fix(content.header, facts)
     if isinstance(fixed, Reply):
@@ -119,15 +127,18 @@ def _enqueue(shell: Shell, letter: Letter) -> str:
     return put.entry.message.id
 
 
-def _transaction(letter: Letter, max_recipients: int) -> Transaction:
+def _transaction(letter: Letter, rules: Submission) -> Transaction:
     """The envelope, its addresses checked by the grammar of MAIL and RCPT."""
     from relay.smtp.address import parse_address
 
-    if len(letter.recipients) > max_recipients:
+    def completed(address: str) -> str:
+        return address if "@" in address or rules.default_domain is None else f"{address}@{rules.default_domain}"
+
+    if len(letter.recipients) > rules.max_recipients:
         raise FailureError(f"{len(letter.recipients)} recipients are more than submission.max_recipients allows.")
     sender, sender_domain = "", ""
     if letter.sender:
-        found = parse_address(letter.sender)
+        found = parse_address(completed(letter.sender))
         if isinstance(found, str):
             raise FailureError(f"{printable(letter.sender)}: {found}.")
         sender, sender_domain = found.address, found.domain
@@ -135,7 +146,7 @@ def _transaction(letter: Letter, max_recipients: int) -> Transaction:
     international = not (header.isascii() and all(map(str.isascii, (letter.sender, *letter.recipients))))
     transaction = Transaction(sender=sender, sender_domain=sender_domain, smtputf8=international)
     for address in letter.recipients:
-        path = parse_address(address)
+        path = parse_address(completed(address))
         if isinstance(path, str):
             raise FailureError(f"{printable(address)}: {path}.")
         transaction.recipients.append(RecipientPath(address=path.address, domain=path.domain))

@@ -2,14 +2,19 @@
 
 Pure: header octets and facts in, a fixed header or a refusal out. MIME fields are never touched. The rules on duplicate
 and malformed fields exist because programs disagree on which one counts, which is how signatures and filters are
-tricked (RFC 6376 §8.15); they are refused rather than mended, since only the sender knows which one was meant.
+tricked (RFC 6376 §8.15); they are refused rather than repaired, since only the sender knows which one was meant.
+
+Repaired is what can have only one meaning: a From in bad syntax (`relay.message.authors`), empty Date and Message-ID
+fields, an mbox separator line in front. `docs/reference/repairs.md` lists all repairs; keep it complete.
 """
 
 import re
 
 import msgspec
 
+from relay.message.authors import complete, read
 from relay.message.date import stamp
+from relay.message.fold import fold
 from relay.message.headers import Header
 from relay.message.mailboxes import Mailbox, MailboxError, parse
 from relay.smtp.reply import Reply
@@ -18,6 +23,16 @@ _REMOVED = (b"bcc", b"resent-bcc", b"return-path")
 _SINGLE = (b"subject", b"to", b"cc", b"date", b"message-id", b"reply-to", b"sender")
 _SINGLE_NAMES = {name: name.decode().title().replace("-Id", "-ID") for name in _SINGLE}
 _BLANK_FOLD = re.compile(rb"(?:\r\n[ \t]++)+(?=\r\n)")
+_BLANK_START = re.compile(rb"(?:[ \t]++\r\n)+")
+_MBOX_START = (b"From ", b">From")
+# The sender's address, then a date with a day of the week or a time of day: never a From field that lacks its colon.
+_MBOX_LINES = re.compile(
+    rb"(?:>?From [ \t]*+[^ \t:\r\n][^\r\n]*?[ \t](?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b|\d\d?:\d\d)[^\r\n]*+\r\n)+"
+)
+_LOCAL_NAMES = (b"to", b"cc", b"reply-to", b"sender")
+"""Fields whose addresses are completed by `submission.default_domain`; From is too, where it is read."""
+_EMPTY_MAX = 40
+"""Bytes up to which a field is looked at more closely for being empty."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -31,6 +46,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Most fields (`limits.header_fields`)."""
     received_fields: int = 50
     """Most Received fields (`limits.received_fields`)."""
+    default_domain: str | None = None
+    """The domain of addresses that have none (`submission.default_domain`)."""
 
 
 class Fixed(msgspec.Struct, frozen=True):
@@ -43,29 +60,40 @@ class Fixed(msgspec.Struct, frozen=True):
 
 def fix(block: bytes, facts: Facts) -> Fixed | Reply:
     """Fix a submitted header block (with its blank line), or say what is wrong with it."""
-    header = Header.scan(_without_blank_folds(block), facts.fields)
+    header = Header.scan(_without_blank_folds(_without_mbox_lines(block)), facts.fields)
     refusal = _refusal(header, facts)
     if refusal is not None:
         return refusal
-    authors = _authors(header)
+    authors = _authors(header, facts.default_domain)
     if isinstance(authors, Reply):
         return authors
     names = header.names
     for name in _REMOVED:
         if name in names:
             header.remove(name)
+    if facts.default_domain is not None:
+        _complete_addresses(header, facts.default_domain)
     _complete(header, facts)
     return Fixed(header, authors)
 
 
-def _without_blank_folds(block: bytes) -> bytes:
-    """Drop continuation lines of blanks only (RFC 5322 §4.2): many programs take them for the end of the header.
+def _without_mbox_lines(block: bytes) -> bytes:
+    """Drop the separator line of an mbox file (RFC 4155), which programs such as cron's mailers put in front."""
+    if block[:5] not in _MBOX_START:
+        return block
+    return _MBOX_LINES.sub(b"", block, count=1) if _MBOX_LINES.match(block) else block
 
-    Unfolding turns such a line into blanks within a value, so dropping it changes nothing for those that read it well.
+
+def _without_blank_folds(block: bytes) -> bytes:
+    """Drop lines of white space only, which continue a field (RFC 5322 §4.2) or stand before the first one.
+
+    Many programs take them for the end of the header. Unfolding turns such a line into white space within a value, so
+    dropping it changes nothing for those that read it well.
     """
     if b" \r\n" not in block and b"\t\r\n" not in block:
         return block
-    return _BLANK_FOLD.sub(b"", block)
+    start = _BLANK_START.match(block)
+    return _BLANK_FOLD.sub(b"", block if start is None else block[start.end() :])
 
 
 def _refusal(header: Header, facts: Facts) -> Reply | None:
@@ -81,22 +109,25 @@ def _refusal(header: Header, facts: Facts) -> Reply | None:
             f"Mail loop: the message has over {facts.received_fields} Received fields; check where it is forwarded",
         )
     if len(set(names)) != len(names):
+        _drop_empty(header)
         for name in _SINGLE:
-            if names.count(name) > 1:
+            if header.count(name) > 1:
                 return _refuse(f"The message has more than one {_SINGLE_NAMES[name]} field; send exactly one")
     return None
 
 
-def _authors(header: Header) -> tuple[Mailbox, ...] | Reply:
+def _authors(header: Header, default_domain: str | None) -> tuple[Mailbox, ...] | Reply:
     value = header.value(b"from")
     if value is None:
         return _refuse("The message has no From field; add one with the author's address")
     if header.names.count(b"from") > 1:
         return _refuse("The message has more than one From field; send exactly one")
     try:
-        authors = parse(value)
+        authors, rewritten = read(value, default_domain)
     except MailboxError as error:
         return _refuse(f"The From field is malformed: {error}")
+    if rewritten is not None:
+        header.replace(b"from", fold(b"From:%b\r\n" % rewritten))
     if not authors:
         return _refuse("The From field has no address; name the author's")
     if len(authors) > 1:
@@ -117,8 +148,34 @@ def _check_sender(header: Header, authors: tuple[Mailbox, ...]) -> tuple[Mailbox
     return authors
 
 
+def _complete_addresses(header: Header, domain: str) -> None:
+    """Give addresses in other fields than From their domain."""
+    for n, name in enumerate(header.names):
+        if name in _LOCAL_NAMES:
+            value = header.fields[n][len(name) + 1 : -2]
+            # One address with a domain is the usual case.
+            if b"@" not in value or b"," in value or b";" in value:
+                header.fields[n] = b"%b%b\r\n" % (header.fields[n][: len(name) + 1], complete(value, domain))
+
+
+def _drop_empty(header: Header) -> None:
+    """Remove Date and Message-ID fields that say nothing: some programs write them and expect them to be filled in."""
+    for name in (b"date", b"message-id"):
+        kept = [n for n, other in enumerate(header.names) if other != name or not _empty(header.fields[n])]
+        if len(kept) != len(header.names):
+            header.names, header.fields = [header.names[n] for n in kept], [header.fields[n] for n in kept]
+
+
+def _empty(field: bytes) -> bool:
+    """Nothing but white space, and angle brackets around it, stands behind the colon."""
+    return len(field) <= _EMPTY_MAX and not field.partition(b":")[2].translate(None, b" \t\r\n<>")
+
+
 def _complete(header: Header, facts: Facts) -> None:
     names = header.names
+    if any(name in names and _empty(header.fields[names.index(name)]) for name in (b"date", b"message-id")):
+        _drop_empty(header)
+        names = header.names
     if b"date" not in names:
         header.append(b"date", b"Date: %b\r\n" % stamp(facts.now).encode())
     if b"message-id" not in names:

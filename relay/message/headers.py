@@ -104,6 +104,10 @@ class Header:
             self.fields = [self.fields[index] for index in kept]
         return removed
 
+    def replace(self, name: bytes, field: bytes) -> None:
+        """Put a whole field (octets with CRLF) in the place of the first one of this name."""
+        self.fields[self.names.index(name)] = field
+
     def append(self, name: bytes, field: bytes) -> None:
         """Add a whole field (octets with CRLF) at the end; `name` in lower case."""
         self.names.append(name)

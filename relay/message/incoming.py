@@ -7,11 +7,17 @@ Memory per message is bounded by `header_limit` + `spill_at`, whatever the messa
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from relay.message.octets import Octets, Spilled
+
 _BLOCK = 1 << 18
 
 
 class HeaderTooLargeError(Exception):
     """The header block passed its limit (552 5.3.4)."""
+
+
+class NoRoomError(Exception):
+    """The disk refused a body that was to be replaced (452 4.3.1)."""
 
 
 class Incoming:
@@ -27,6 +33,8 @@ class Incoming:
         "_spill_at",
         "file",
         "header",
+        "long_lines",
+        "take_long_lines",
     )
 
     def __init__(
@@ -36,6 +44,7 @@ class Incoming:
         spill_at: int = 1 << 18,
         header_limit: int = 1 << 18,
         discard_file: Callable[[BinaryIO], None] | None = None,
+        take_long_lines: bool = False,
     ) -> None:
         self._new_file = new_file
         self._discard_file = discard_file
@@ -49,6 +58,10 @@ class Incoming:
         None until it is complete."""
         self.file: BinaryIO | None = None
         """Where the body is, once it passed `spill_at`."""
+        self.take_long_lines = take_long_lines
+        """Lines of more than 998 bytes are taken; otherwise the reader refuses the message."""
+        self.long_lines = False
+        """There is such a line; set by the reader."""
 
     @property
     def size(self) -> int:
@@ -107,6 +120,9 @@ class Incoming:
         self._pending = bytearray()
         self._body = []
         file, self.file = self.file, None
+        self._release(file)
+
+    def _release(self, file: BinaryIO | None) -> None:
         if file is None:
             return
         if self._discard_file is not None:
@@ -130,6 +146,28 @@ class Incoming:
         if len(self._body) != 1:
             self._body = [b"".join(self._body)]
         return self._body[0]
+
+    def octets(self) -> Octets:
+        """The body for random access, in bounded memory."""
+        return self.body() if self.file is None else Spilled(self.file, self._body_size)
+
+    def replace_body(self, blocks: Iterator[bytes]) -> None:
+        """Put another body in the place of this one, of which `blocks` may be made.
+
+        Raises `NoRoomError` when the disk refuses; then the old body is still there.
+        """
+        fresh = Incoming(self._new_file, spill_at=self._spill_at, discard_file=self._discard_file)
+        try:
+            for block in blocks:
+                fresh._write_body(block)
+        except BaseException as error:
+            fresh.discard()
+            if isinstance(error, OSError):
+                raise NoRoomError(str(error)) from error
+            raise
+        old = self.file
+        self._body, self._body_size, self.file = fresh._body, fresh._body_size, fresh.file
+        self._release(old)
 
     def _write_body(self, block: bytes) -> None:
         self._body_size += len(block)

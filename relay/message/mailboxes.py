@@ -3,7 +3,8 @@
 Used where an address decides something: whose signature is added, who may send. So it must never find an address where
 another program finds a different one (CVE-2023-27043: `alice@example.org)bob@evil.test`): what is ambiguous or obsolete
 syntax is an error, not a guess. Accepted beyond the grammar is only what is harmless and common: dots and octets above
-127 in display names (RFC 5322 §4.1, RFC 6532). Linear in the length of the value.
+127 in display names (RFC 5322 §4.1, RFC 6532). Linear in the length of the value. `relay.message.authors` reads a From
+in worse syntax, and rewrites it.
 """
 
 import re
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from relay.smtp.domain import normalise
 
 _CACHED_LENGTH = 512
-_LENGTH_MAX = 1 << 14
+LENGTH_MAX = 1 << 14
 """Octets of a value: hundreds of authors. Bounds the time a hostile one takes on the event loop."""
 _COMMENT_DEPTH = 20
 
@@ -52,8 +53,8 @@ def parse(value: bytes) -> tuple[Mailbox, ...]:
     """
     if len(value) <= _CACHED_LENGTH:
         return _parse_cached(value)
-    if len(value) > _LENGTH_MAX:
-        raise MailboxError(f"it has more than {_LENGTH_MAX} octets")
+    if len(value) > LENGTH_MAX:
+        raise MailboxError(f"it has more than {LENGTH_MAX} octets")
     return _parse(value)
 
 
@@ -81,7 +82,7 @@ def _tokens(value: bytes) -> list[_Token]:
     position = 0
     while position < len(value):
         if value[position] == ord("("):
-            position = _skip_comment(value, position)
+            position = skip_comment(value, position)
             kind, octets = "space", b" "
         else:
             match = _TOKEN.match(value, position)
@@ -98,7 +99,7 @@ def _shown(octet: int) -> str:
     return f"`{chr(octet)}`" if 32 < octet < 127 else f"octet {octet}"
 
 
-def _skip_comment(value: bytes, position: int) -> int:
+def skip_comment(value: bytes, position: int) -> int:
     """The position after the comment that opens at `position`."""
     depth = 0
     while match := _COMMENT_SPECIAL.search(value, position):

@@ -60,7 +60,10 @@ class SandboxHandler:
 
     def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
         """Memory, or a file beside the stored messages when it gets large."""
-        return Incoming(self._store.new_file, discard_file=self._store.discard_file, header_limit=1 << 20)
+        # Words that cannot be folded may leave the relay in longer lines, and most servers take those.
+        return Incoming(
+            self._store.new_file, discard_file=self._store.discard_file, header_limit=1 << 20, take_long_lines=True
+        )
 
     def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
         """Store the message; a magic recipient among several decides for all, as one reply answers for all."""

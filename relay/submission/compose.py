@@ -14,9 +14,13 @@ from relay.message.fix import Facts, Fixed
 from relay.message.headers import Header
 from relay.message.incoming import Incoming
 from relay.message.message_id import message_id as header_id
+from relay.message.long_lines import plan, repair_header, repaired
 from relay.message.received import Hop, received
 from relay.smtp.server.handler import Peer, Transaction
 from relay_queue.model import Body, Entry, Message, Put, Recipient
+
+_QUICK = 1 << 15
+"""Bytes of a body whose long lines are repaired on the event loop: a few milliseconds at most."""
 
 
 class Draft(msgspec.Struct):
@@ -36,11 +40,21 @@ class Draft(msgspec.Struct):
 
     @property
     def slow(self) -> bool:
-        """`sign` takes long enough to be worth a thread: a slow key, or a file to be read."""
-        return self.content.file is not None or (self.signer is not None and self.signer.slow)
+        """`sign` takes long enough to be worth a thread: a slow key, a file to be read, or a large repair."""
+        content = self.content
+        return (
+            content.file is not None
+            or (self.signer is not None and self.signer.slow)
+            or (content.long_lines and content.body_size > _QUICK)
+        )
 
     def sign(self) -> None:
-        """Read the body once: sign it, and see whether it has octets above 127. May run in a thread."""
+        """Repair long lines, then read the body once: sign it, and see whether it has octets above 127.
+
+        May run in a thread. Raises `NoRoomError` when there is no room for a repaired body.
+        """
+        if self.content.long_lines:
+            self._repair()
         if self.signer is None and self.content.file is None:
             self.message.eightbit = self.message.eightbit or not self.content.body().isascii()
             return
@@ -53,6 +67,15 @@ class Draft(msgspec.Struct):
         self.message.eightbit = eightbit
         if self.signer is not None:
             self.signature = self.signer.sign(self.header, state.digest(), self.now)
+
+    def _repair(self) -> None:
+        """Bring all lines below 998 bytes, as far as that is possible without damage."""
+        content = self.content
+        body = content.octets()
+        found = plan(self.header, body)
+        if found.edits:
+            content.replace_body(repaired(body, found.edits))
+        repair_header(self.header, quote=found.quote)
 
     def put(self) -> Put:
         """What the queue stores."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from relay.events.recorder import Recorder
 from relay.message.dkim.sign import KeyRing
 from relay.message.fix import Facts, Fixed, fix
-from relay.message.incoming import Incoming
+from relay.message.incoming import Incoming, NoRoomError
 from relay.smtp.reply import Reply
 from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
 from relay.submission import texts
@@ -49,6 +49,8 @@ class _Rules:
     """`auth` of each listener by its address."""
     keys: KeyRing
     disk: DiskSpace
+    default_domain: str | None
+    repair_long_lines: bool
 
     @classmethod
     def of(cls, settings: Settings, keys: KeyRing, clock: Callable[[], float]) -> "_Rules":
@@ -59,6 +61,8 @@ class _Rules:
             {listener.address: listener.auth for listener in settings.listener},
             keys,
             DiskSpace(settings, clock),
+            settings.submission.default_domain,
+            settings.submission.long_lines == "repair",
         )
 
 
@@ -155,7 +159,7 @@ class SubmissionHandler:
             sender = transaction.sender
             # Users need the null sender for read receipts (RFC 8098 §3).
             if sender and not policy(identity.senders).allows(sender, transaction.sender_domain):
-                return texts.SENDER_DENIED
+                return texts.sender_denied(sender, identity.senders)
             exceeded = self._messages_exceeded(identity, 1, self._steady())
             if exceeded is not None:
                 return exceeded
@@ -182,7 +186,7 @@ class SubmissionHandler:
 
     def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
         """See `Handler`."""
-        del peer, transaction
+        del transaction
         refusal = self._closed() or self._no_room()
         if refusal is not None:
             return refusal
@@ -190,6 +194,7 @@ class SubmissionHandler:
             self._queue.new_file,
             header_limit=self._rules.limits.header_size,
             discard_file=self._queue.discard_file,
+            take_long_lines=self._rules.repair_long_lines and (peer.identity is not None or peer.trusted),
         )
 
     def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
@@ -230,12 +235,15 @@ class SubmissionHandler:
             now=now,
             fields=rules.limits.header_fields,
             received_fields=rules.limits.received_fields,
+            default_domain=rules.default_domain,
         )
         fixed = fix(content.header, facts)
         if isinstance(fixed, Reply):
             return fixed
-        if identity is not None and not _authors_allowed(identity, fixed):
-            return texts.AUTHOR_DENIED
+        if identity is not None:
+            denied = _author_denied(identity, fixed)
+            if denied is not None:
+                return texts.author_denied(denied, identity.senders)
         exceeded = None if identity is None else self._charge(identity, len(transaction.recipients), steady)
         if exceeded is not None:
             return exceeded
@@ -278,7 +286,7 @@ class SubmissionHandler:
             content.discard()
         except (OSError, QueueError) as second:
             self._recorder.problem("discard", second)
-        if isinstance(error, QueueFullError):
+        if isinstance(error, QueueFullError | NoRoomError):
             answer = texts.NO_DISK
         elif isinstance(error, QueueFailedError):
             answer = texts.QUEUE_FAILED
@@ -366,7 +374,12 @@ class SubmissionHandler:
         return identity
 
 
-def _authors_allowed(identity: Identity, fixed: Fixed) -> bool:
-    """Whether all of From are addresses the user may use."""
+def _author_denied(identity: Identity, fixed: Fixed) -> str | None:
+    """The first address of From that the user may not use."""
     allowed = policy(identity.senders)
-    return allowed.any or all(allowed.allows(author.address, author.domain) for author in fixed.authors)
+    if allowed.any:
+        return None
+    for author in fixed.authors:
+        if not allowed.allows(author.address, author.domain):
+            return author.address
+    return None

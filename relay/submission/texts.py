@@ -13,10 +13,37 @@ NO_RELAY_AUTH: Final = Reply(550, "5.7.1", "Relaying denied; log in before sendi
 NO_RELAY: Final = Reply(550, "5.7.1", "Relaying denied; your address is not in a network that may send through here")
 WRONG_PASSWORD: Final = Reply(535, "5.7.8", "User name or password is wrong")
 AUTH_BUSY: Final = Reply(454, "4.7.0", "The server cannot check passwords at the moment; try again in a minute")
-SENDER_DENIED: Final = Reply(553, "5.7.1", "You may not send from this address; use one that belongs to your account")
-AUTHOR_DENIED: Final = Reply(
-    550, "5.7.1", "The From field names an address that does not belong to your account; use one that does"
-)
+
+_ADDRESS_SHOWN = 100
+"""Characters of an address in a reply, whose line has 512 bytes in all (RFC 5321 §4.5.3.1.5)."""
+_SENDERS_SHOWN = 3
+_SENDER_SHOWN = 64
+
+
+def sender_denied(address: str, senders: tuple[str, ...]) -> Reply:
+    """The envelope's sender is not one of the user's `senders`."""
+    return Reply(553, "5.7.1", f"You may not send from <{_shown(address, _ADDRESS_SHOWN)}>; {_allowed(senders)}")
+
+
+def author_denied(address: str, senders: tuple[str, ...]) -> Reply:
+    """An address of From is not one of the user's `senders`."""
+    shown = _shown(address, _ADDRESS_SHOWN)
+    return Reply(550, "5.7.1", f"The From field names <{shown}>, which you may not use; {_allowed(senders)}")
+
+
+def _allowed(senders: tuple[str, ...]) -> str:
+    """What the user may do: the user is authenticated, so the list of the own addresses is no secret."""
+    if not senders:
+        return "your account has no sender address; ask the administrator to add one"
+    listed = ", ".join(_shown(sender, _SENDER_SHOWN) for sender in senders[:_SENDERS_SHOWN])
+    more = len(senders) - _SENDERS_SHOWN
+    return f"your account may use {listed}{f' and {more} more' if more > 0 else ''}"
+
+
+def _shown(text: str, most: int) -> str:
+    """What a client or an administrator wrote, made safe for a reply and for the log: printable ASCII, cut short."""
+    safe = "".join(c if " " <= c <= "~" and c not in "<>" else "?" for c in text[: most + 1])
+    return safe if len(safe) <= most else f"{safe[: most - 3]}..."
 
 
 def auth_blocked(seconds: float) -> Reply:

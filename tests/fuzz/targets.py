@@ -2,12 +2,18 @@
 
 import io
 import itertools
+import quopri
 import re
+import time
 
+from relay.message.authors import read
 from relay.message.fix import Facts, fix
+from relay.message.fold import LONGEST
 from relay.message.headers import Header
 from relay.message.incoming import Incoming
+from relay.message.long_lines import plan, repair_header, repaired
 from relay.message.mailboxes import MailboxError, parse
+from relay.message.transfer import quoted, rewrapped_base64, rewrapped_quoted
 from relay.smtp.address import parse_address, parse_path
 from relay.smtp.client.replies import TEXT_LIMIT, ReplyError, ReplyReader
 from relay.smtp.parameters import decode_xtext, is_orcpt, is_xtext, mail_parameters, rcpt_parameters
@@ -18,6 +24,7 @@ from tests.support.fuzzing import Target
 
 _FACTS = Facts(id="0" * 26, hostname="relay.test", now=1_767_323_045.0)
 _LIMIT = 4000
+_DECLARED = (b"content-transfer-encoding", b"mime-version")
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 
 
@@ -171,9 +178,16 @@ def header(data: bytes) -> None:
 def authors(data: bytes) -> None:
     """A From that is accepted names addresses that could be written in an envelope, and stand there."""
     try:
+        lenient = read(data, "default.test")
+    except MailboxError:
+        lenient = None
+    if lenient is not None and lenient.rewritten is not None:
+        assert parse(lenient.rewritten) == lenient.mailboxes, "what leaves has one reading"
+    try:
         found = parse(data)
     except MailboxError:
         return
+    assert lenient is None or lenient.mailboxes == found
     for mailbox in found:
         assert (
             mailbox.local in data.replace(b"\r\n", b"").replace(b" ", b"").replace(b"\t", b"") or b'"' in mailbox.local
@@ -184,6 +198,55 @@ def authors(data: bytes) -> None:
         assert mailbox.domain
         assert mailbox.domain.isascii()
         assert not re.search(r"[\s<>@,;()\"\\]", mailbox.domain), mailbox
+
+
+def repairs(data: bytes) -> None:
+    """Long lines are repaired in the same way in memory and in a file, for good, without loss, and quickly."""
+    data = re.sub(rb"\r\n|\r|\n", b"\r\n", data.replace(b"\0", b""))
+    began = time.thread_time()
+    got = _repaired(data, 1 << 20)
+    assert time.thread_time() - began < 0.1
+    assert got == _repaired(data, 1)
+    assert got == _repaired(got, 1 << 20), "repairing twice is repairing once"
+    for line in got.split(b"\r\n"):
+        if len(line) > LONGEST:
+            words = line.split()
+            assert line.startswith(b"--") or len(words) == 1 or (len(words) == 2 and words[0].endswith(b":")), line
+
+
+def _repaired(data: bytes, spill_at: int) -> bytes:
+    """The message after the repair; every edit is checked against what it replaces."""
+    incoming = Incoming(io.BytesIO, spill_at=spill_at)
+    incoming.write(data)
+    incoming.close()
+    header = Header.scan(incoming.header or b"")
+    body = incoming.octets()
+    found = plan(header, body)
+    end = 0
+    for edit in found.edits:
+        assert end <= edit.start < edit.stop <= len(body)
+        end = edit.stop
+        old = body[edit.start : edit.stop]
+        if edit.text is not None:
+            kept = [name for name in Header.scan(edit.text).names if name not in _DECLARED]
+            assert kept == [name for name in Header.scan(old).names if name not in _DECLARED]
+            continue
+        new = b"".join(edit.repair(body, edit.start, edit.stop))
+        if edit.repair is quoted:
+            assert max(map(len, new.split(b"\r\n"))) <= 76
+            assert quopri.decodestring(new) == old
+        elif edit.repair is rewrapped_quoted:
+            assert new.replace(b"=\r\n=2D-", b"--").replace(b"=\r\n", b"") == old.replace(b"=\r\n", b"")
+        elif edit.repair is rewrapped_base64:
+            assert b"".join(new.split()) == b"".join(old.split())
+        else:
+            assert new.replace(b"\r\n ", b"") == old.replace(b"\r\n ", b"")
+    incoming.replace_body(repaired(body, found.edits))
+    repair_header(header, quote=found.quote)
+    try:
+        return header.to_bytes() + b"".join(incoming.body_blocks())
+    finally:
+        incoming.discard()
 
 
 def replies(data: bytes) -> None:
@@ -270,6 +333,40 @@ PURE = [
             b" Group: a@b.test, c@d.test;",
             b" =?utf-8?q?x?= <a@[127.0.0.1]>\r\n\t(x)",
             b' "a b"@c.test',
+            b" x@y.test <a@b.test>",
+            b" Doe, [x] =?utf-8?q?y?= < a @ b.test. > (z);",
+            b" root (Cron Daemon)",
+            b" A (<x@y.test>) <root>",
+        ],
+    ),
+    Target(
+        "repairs",
+        repairs,
+        [
+            b"From: a@b.test\r\n\r\n" + b"\xc3\xa4 = x " * 300,
+            b"From: a@b.test\r\nSubject: " + b"word " * 300 + b"\r\n\r\nx\r\n",
+            b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+            + b"p " * 600
+            + b"\r\n--b\r\n\r\n"
+            + b"q--b " * 300
+            + b"\r\n--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+            + b"r " * 600
+            + b"\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            + b"eHh4" * 300
+            + b"\r\n--b--\r\n"
+            + b"s" * 999,
+            b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"
+            b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+            + b"=3D=\r\n" * 5
+            + b"=3Dab--" * 300
+            + b"\r\n--b--\r\n",
+            b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nX: " + b"y " * 600 + b"\r\n\r\n" + b"z" * 3000,
+            b"Content-Type: multipart/mixed; boundary="
+            + b"b" * 1200
+            + b"\r\n\r\n--"
+            + b"b" * 1200
+            + b"\r\n\r\n"
+            + b"z" * 999,
         ],
     ),
     Target(

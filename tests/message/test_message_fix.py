@@ -62,7 +62,11 @@ def test_lines_of_blanks_within_a_field_are_dropped():
         (b"From: a@example.org)b@evil.test\r\n\r\n", "malformed"),
         (b"From : a@example.org\r\n\r\n", "space before its colon"),
         (b"From: a@example.org\r\nhidden text\r\n\r\n", "line 2"),
-        (b" \r\nFrom: a@example.org\r\n\r\n", "indented"),
+        (b" X: y\r\nFrom: a@example.org\r\n\r\n", "indented"),
+        (b"From root\r\nFrom: a@example.org\r\n\r\n", "line 1"),
+        (b"From a@example.org\r\n\r\n", "line 1"),
+        (b"From : a@example.org Sat 10:00\r\n\r\n", "space before its colon"),
+        (b"From: root\r\n\r\n", "submission.default_domain"),
         (b"From: a@example.org, b@example.org\r\n\r\n", "Sender"),
         (b"From: a@example.org, b@example.org\r\nSender: a@example.org, b@x\r\n\r\n", "exactly one"),
         (b"From: a@example.org, b@example.org\r\nSender: a)b\r\n\r\n", "malformed"),
@@ -80,6 +84,75 @@ def test_duplicates_are_refused(name):
     reply = refusal(block)
     assert (reply.code, reply.enhanced) == (554, "5.6.0")
     assert f"one {name} field" in reply.text
+
+
+@pytest.mark.parametrize("empty", [b"", b" ", b" <>", b" < > ", b"\r\n\t"])
+@pytest.mark.parametrize("name", [b"Date", b"Message-ID"])
+def test_empty_dates_and_message_ids_count_as_missing(name, empty):
+    rest = b"From: a@example.org\r\nDate: d\r\nMessage-ID: <m@x>\r\n".replace(
+        b"Date: d\r\n" if name == b"Date" else b"Message-ID: <m@x>\r\n", b""
+    )
+    header = fixed(b"%b:%b\r\n" % (name, empty) + rest + b"\r\n").header
+    assert header.count(name.lower()) == 1
+    assert header.value(name.lower()) in (b" Fri, 02 Jan 2026 03:04:05 +0000", b" <0abc@mail.example.com>")
+    # An empty field beside a good one is no second one.
+    block = GOOD + b"%b:%b\r\n\r\n" % (name.lower(), empty)
+    assert fixed(block).header.to_bytes() == GOOD + b"\r\n"
+
+
+def test_other_empty_fields_stay():
+    block = GOOD + b"Cc: \r\nReply-To:\r\nIn-Reply-To: <>\r\n\r\n"
+    assert fixed(block).header.to_bytes() == block
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"From root Sat Nov 28 07:37:12 2026",
+        b"From root@example.org  Sat Nov 28 07:37:12 2026",
+        b">From root Sat Nov 28 07:37:12 2026",
+        b"From - 28 Nov 2026 7:37",
+        b"From a@b Sat, 28 Nov 2026\r\n>From c Sun Nov 29 2026 remote from d",
+    ],
+)
+def test_an_mbox_line_in_front_is_dropped(line):
+    assert fixed(line + b"\r\n" + GOOD + b"\r\n").header.to_bytes() == GOOD + b"\r\n"
+    assert "malformed" in refusal(GOOD + line + b"\r\n\r\n").text, "only in front"
+
+
+def test_lines_of_blanks_in_front_are_dropped():
+    assert fixed(b"   \r\n\t\r\n" + GOOD + b"\r\n").header.to_bytes() == GOOD + b"\r\n"
+
+
+def test_a_from_in_bad_syntax_is_rewritten_in_its_place():
+    block = GOOD.replace(b"From: a@example.org", b"To: x@y\r\nFROM: Doe, John <a@example.org>", 1).replace(
+        b"To: b@example.net\r\n", b""
+    )
+    result = fixed(block + b"\r\n")
+    assert result.header.to_bytes() == block.replace(b"FROM: Doe, John", b'From: "Doe, John"') + b"\r\n"
+    assert result.authors[0].address == "a@example.org"
+
+
+def test_a_rewritten_from_is_folded():
+    name = b"\r\n ".join([b"[word]"] * 500)
+    octets = fixed(b"From: " + name + b" <a@example.org>\r\n\r\n").header.to_bytes()
+    assert max(map(len, octets.split(b"\r\n"))) <= 998
+
+
+def test_addresses_without_a_domain():
+    facts = Facts(id="0abc", hostname="mail.example.com", now=0.0, default_domain="d.example")
+    block = (
+        b"From: root (Cron Daemon)\r\nTo: root\r\nCc: a@x.test, www-data\r\nReply-To: <root>\r\nSender: root\r\n"
+        b"Date: d\r\nMessage-ID: <m@x>\r\nX-To: root\r\n\r\n"
+    )
+    result = fix(block, facts)
+    assert isinstance(result, Fixed)
+    assert result.header.to_bytes() == (
+        b"From: root@d.example (Cron Daemon)\r\nTo: root@d.example\r\nCc: a@x.test, www-data@d.example\r\n"
+        b"Reply-To: <root@d.example>\r\nSender: root@d.example\r\nDate: d\r\nMessage-ID: <m@x>\r\nX-To: root\r\n\r\n"
+    )
+    assert [author.address for author in result.authors] == ["root@d.example"]
+    assert fixed(block.replace(b"root (Cron Daemon)", b"a@x.test")).header.value(b"to") == b" root"
 
 
 def test_several_authors_with_one_sender():

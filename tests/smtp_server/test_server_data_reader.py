@@ -133,6 +133,29 @@ def test_one_octet_at_a_time(body, normalise):
         assert collect(content.incoming) == collect(whole.incoming)
 
 
+@given(body=pieces, places=cuts, normalise=st.booleans())
+def test_long_lines_can_be_taken(body, places, normalise):
+    """The message is the same, and only then marked when it has such a line."""
+    content = Content(Incoming(io.BytesIO, take_long_lines=True), LIMIT, normalise=normalise)
+    for piece in cut(body, places):
+        content.write(piece)
+    content.finish()
+    faults = reference_faults(body, normalise=normalise)
+    long = texts.BODY_LINE_TOO_LONG in faults
+    faults.discard(texts.BODY_LINE_TOO_LONG)
+    fixed = reference_normalised(body)
+    if fixed and not fixed.endswith(b"\r\n"):
+        fixed += b"\r\n"
+    if len(fixed) > LIMIT:
+        faults.add(texts.TOO_BIG)
+    if faults:
+        assert content.fault in faults
+        return
+    assert content.fault is None
+    assert content.incoming.long_lines is long
+    assert collect(content.incoming) == with_blank_line(fixed)
+
+
 @given(chunks=st.lists(pieces, max_size=5), places=cuts, normalise=st.booleans())
 def test_chunks_are_read_like_the_reference(chunks, places, normalise):
     octets = b"".join(chunks)

@@ -6,6 +6,7 @@ import pytest
 
 from relay.message.dkim.sign import KeyRing
 from relay.smtp.server.handler import RecipientPath, Transaction
+from relay.submission import texts
 from relay.submission.handler import SubmissionHandler
 from tests.support.submitting import ALICE, HEAD, Submitting, refusal
 
@@ -86,6 +87,44 @@ async def test_an_unknown_listener_is_strict(world):
     assert refusal(world.send(world.peer("127.0.0.1", "127.0.0.1:9"), HEAD)) == "530 5.7.0"
 
 
+async def test_refusals_name_the_address_and_what_is_allowed(tmp_path):
+    world = Submitting(tmp_path)
+    reply = world.send(world.alice(), HEAD, sender="mallory@example.org")
+    assert reply.text == (
+        "You may not send from <mallory@example.org>; your account may use alice@example.org, shop.example"
+    )
+    reply = await world.send(world.alice(), b"From: Doe, John <mallory@evil.test>\r\n\r\n")
+    assert reply.text == (
+        "The From field names <mallory@evil.test>, which you may not use; "
+        "your account may use alice@example.org, shop.example"
+    )
+    second = b"From: alice@example.org, x@evil.test\r\nSender: alice@example.org\r\n\r\n"
+    assert "<x@evil.test>" in (await world.send(world.alice(), second)).text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("x" * 300 + "@evil.test", "<" + "x" * 97 + "...>"),
+        ("jürgen@evil.test", "<j?rgen@evil.test>"),
+        ('"a\u202e\r\n250 OK\x1b[31m>"@evil.test', '<"a???250 OK?[31m?"@evil.test>'),
+    ],
+)
+def test_what_a_client_wrote_is_shown_safely(address, shown):
+    for reply in (texts.sender_denied(address, ("a@x.test",)), texts.author_denied(address, ("a@x.test",))):
+        assert shown in reply.text
+        assert reply.text.isascii()
+        assert reply.text.isprintable()
+
+
+def test_many_or_no_allowed_senders():
+    many = tuple(f"{n}{'x' * 70}@x.test" for n in range(9))
+    for reply in (texts.sender_denied("a" * 200, many), texts.author_denied("a" * 200, many)):
+        assert "and 6 more" in reply.text
+        assert len(reply.encode()) <= 512
+    assert "ask the administrator" in texts.sender_denied("a@x.test", ()).text
+
+
 async def test_envelope_senders_of_a_user(world):
     peer = world.alice()
     assert refusal(world.send(peer, HEAD, sender="mallory@example.org")) == "553 5.7.1"
@@ -102,6 +141,9 @@ async def test_envelope_senders_of_a_user(world):
         b"From: alice@example.org, mallory@example.org\r\nSender: alice@example.org\r\n",
         b'From: "alice@example.org" <mallory@evil.test>\r\n',
         b"From: alice@example.org.evil.test\r\n",
+        b"From: alice@example.org <mallory@evil.test>\r\n",
+        b"From: 'alice@example.org' < mallory@evil.test (alice@example.org) >\r\n",
+        b"From: <mallory@evil.test(> <alice@example.org>)>\r\n",
     ],
 )
 async def test_from_of_a_user(world, field):

@@ -63,6 +63,51 @@ async def test_what_could_not_be_stored_does_not_count(tmp_path, sync):
     assert refusal(world.send(peer, HEAD)) == "451 4.7.1"
 
 
+async def test_a_message_refused_after_it_was_counted_does_not_count(tmp_path):
+    """Two messages pass their RCPTs at the same time; the one that finds no room gives back what it counted."""
+    world = Submitting(tmp_path, messages_per_hour=10, recipients_per_hour=5)
+    peer = world.alice()
+    wide, narrow = Transaction("alice@example.org", "example.org"), Transaction("alice@example.org", "example.org")
+    for transaction, count in ((wide, 4), (narrow, 3)):
+        assert world.handler.mail(peer, transaction) is None
+        for n in range(count):
+            path = RecipientPath(f"{n}@x.test", "x.test")
+            assert world.handler.rcpt(peer, transaction, path) is None
+            transaction.recipients.append(path)
+    codes = []
+    for transaction in (wide, narrow, narrow):
+        incoming = world.handler.incoming(peer, transaction)
+        incoming.write(HEAD + b"\r\n")
+        codes.append((await world.handler.accept(peer, transaction, incoming)).code)
+    assert codes == [250, 450, 450]
+    # One recipient of five is left, and nine messages of ten.
+    assert (await world.send(peer, HEAD)).code == 250
+    assert refusal(world.send(peer, HEAD)) == "450 4.7.1"
+    world.handler.reload(world.settings(messages_per_hour=10), KeyRing({}))
+    for _ in range(8):
+        assert (await world.send(peer, HEAD)).code == 250
+    assert refusal(world.send(peer, HEAD)) == "451 4.7.1"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"To: x\r\n\r\n", 554), (b"From: m@evil.test\r\n\r\n", 550), (HEAD + b"\r\n", 452)],
+    ids=["header", "author", "disk"],
+)
+@pytest.mark.parametrize("body", [b"", b"x" * 400_000], ids=["small", "large"])
+async def test_a_refused_message_does_not_count(tmp_path, content, code, body):
+    world = Submitting(tmp_path, messages_per_hour=2, recipients_per_hour=2)
+    peer = world.alice()
+    world.queue.error = QueueFullError("no room")
+    for _ in range(5):
+        assert (await world.send(peer, content + body)).code == code
+        await asyncio.sleep(0)
+    world.queue.error = None
+    for _ in range(2):
+        assert (await world.send(peer, HEAD)).code == 250
+    assert refusal(world.send(peer, HEAD)) == "451 4.7.1"
+
+
 async def test_trusted_networks_have_no_such_limit(tmp_path):
     world = Submitting(tmp_path, messages_per_hour=1, recipients_per_hour=1)
     for _ in range(3):

@@ -4,6 +4,7 @@ import asyncio
 
 from relay.message.dkim.sign import KeyRing
 from relay.smtp.reply import Reply
+from relay.smtp.server.content import Content
 from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
 from relay.submission.handler import SubmissionHandler
 from relay_config.schema import Limits, Listener, Settings, Submission
@@ -89,7 +90,7 @@ class Submitting:
             steady=lambda: self.now,
         )
 
-    def settings(self, networks=("127.0.0.0/8",), **limits):
+    def settings(self, networks=("127.0.0.0/8",), submission=None, **limits):
         limits.setdefault("free_disk", Size(1))
         return Settings(
             hostname="mail.example.com",
@@ -100,7 +101,7 @@ class Submitting:
                 Listener(address="127.0.0.1:2525", auth="off", tls="none"),
             ),
             limits=Limits(**limits),
-            submission=Submission(trusted_networks=networks),
+            submission=Submission(trusted_networks=networks, **(submission or {})),
         )
 
     def peer(self, address="192.0.2.7", listener="0.0.0.0:587", identity=None):
@@ -126,9 +127,12 @@ class Submitting:
         incoming = self.handler.incoming(peer, transaction)
         if isinstance(incoming, Reply):
             return incoming
+        octets = Content(incoming, 50 << 20, normalise=True)
         for start in range(0, len(content), 100_000):
-            incoming.write(content[start : start + 100_000])
-        incoming.close()
+            octets.write(content[start : start + 100_000])
+        fault = octets.finish()
+        if fault is not None:
+            return fault.reply
         return self.handler.accept(peer, transaction, incoming)
 
     def octets(self, put):

@@ -87,8 +87,12 @@ class Content:
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         self._open = open_line(piece, self._open)
         if self._open < 0:
-            self._fail(texts.BODY_LINE_TOO_LONG)
-            return
+            if not self.incoming.take_long_lines:
+                self._fail(texts.BODY_LINE_TOO_LONG)
+                return
+            # The submission repairs it when the message is complete; here it only matters whether a line is open.
+            self.incoming.long_lines = True
+            self._open = len(piece) - piece.rfind(b"\n") - 1
         self.size += len(piece)
         try:
             self.incoming.write(piece)

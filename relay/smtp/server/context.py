@@ -32,6 +32,8 @@ class ServerContext:
     max_message_size: int = 50 << 20
     """Octets."""
     max_recipients: int = 1000
+    default_domain: str | None = None
+    """Completes addresses without a domain of clients of ours (`submission.default_domain`)."""
     tls: ssl.SSLContext | None = None
     """The server's certificate; None where there is none, then STARTTLS is not offered."""
     connections: Connections = field(default_factory=Connections)
@@ -64,6 +66,7 @@ class ServerContext:
             limits=settings.limits,
             max_message_size=settings.submission.max_message_size,
             max_recipients=settings.submission.max_recipients,
+            default_domain=settings.submission.default_domain,
             tls=tls if listener.tls != "none" else None,
             connections=connections,
             exempt=exempt,

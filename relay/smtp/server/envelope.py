@@ -1,12 +1,16 @@
 """MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3): grammar here, policy with the handler."""
 
-from relay.smtp.address import Path, parse_path
+import re
+
+from relay.smtp.address import DOMAIN_MISSING, Path, parse_path
 from relay.smtp.parameters import MailParameters, RcptParameters, mail_parameters, rcpt_parameters
 from relay.smtp.reply import Reply
 from relay.smtp.server import texts
 from relay.smtp.server.handler import RecipientPath, Transaction
 from relay.smtp.server.session import Session
 from relay.smtp.server.texts import Canned
+
+_LOCAL_PATH = re.compile(r'<?("(?:[^"\\]|\\.)*"|[^@<>\s]+)>?(?= |$)')
 
 _NO_MAIL_PARAMETERS = MailParameters()
 _NO_RCPT_PARAMETERS = RcptParameters()
@@ -36,6 +40,8 @@ def rcpt(session: Session, argument: str) -> None:
         session.refuse(texts.RCPT_SYNTAX)
         return
     path = parse_path(argument[3:].lstrip(" "), lenient=session.lenient)
+    if path == DOMAIN_MISSING:
+        path = _completed(session, argument[3:].lstrip(" "))
     if isinstance(path, str) or not path.address:
         session.answer(Reply(501, "5.1.3", path if isinstance(path, str) else "A recipient cannot be empty"))
         return
@@ -87,6 +93,8 @@ def _transaction(session: Session, argument: str) -> Transaction | Canned | Repl
         return texts.MAIL_SYNTAX
     # A blank after the colon is wrong (RFC 5321 §3.3) and common.
     path = parse_path(argument[5:].lstrip(" "), lenient=session.lenient)
+    if path == DOMAIN_MISSING or (isinstance(path, Path) and path.address and not path.domain):
+        path = _completed(session, argument[5:].lstrip(" "))
     if isinstance(path, str):
         return Reply(501, "5.1.7", path)
     parameters = mail_parameters(path.rest) if path.rest else _NO_MAIL_PARAMETERS
@@ -106,10 +114,22 @@ def _transaction(session: Session, argument: str) -> Transaction | Canned | Repl
     )
 
 
+def _completed(session: Session, text: str) -> Path | str:
+    """The path at the start of `text`, which has no domain, with that of `submission.default_domain`.
+
+    Only for clients of ours: cron, and everything else on a host that knows its users by their local names.
+    """
+    if not session.lenient:
+        return DOMAIN_MISSING
+    domain = session.context.default_domain
+    if domain is None:
+        return texts.NO_DEFAULT_DOMAIN
+    match = _LOCAL_PATH.match(text)
+    return DOMAIN_MISSING if match is None else parse_path(f"<{match[1]}@{domain}>{text[match.end() :]}")
+
+
 def _mail_conflict(session: Session, path: Path, parameters: MailParameters) -> Canned | None:
     """What path and parameters, each right, make wrong together."""
-    if path.address and not path.domain:
-        return texts.SENDER_DOMAIN
     if path.rest and not session.peer.extended:
         return texts.NEED_EXTENDED
     if not path.ascii and not parameters.smtputf8:

@@ -50,7 +50,9 @@ NEED_EHLO: Final = Canned(503, "5.5.1", "Say EHLO first; this extension needs it
 MAIL_SYNTAX: Final = Canned(501, "5.5.4", "Write MAIL FROM:<sender@example.org>")
 RCPT_SYNTAX: Final = Canned(501, "5.5.4", "Write RCPT TO:<recipient@example.org>")
 NEED_EXTENDED: Final = Canned(555, "5.5.4", "Parameters need EHLO in place of HELO")
-SENDER_DOMAIN: Final = Canned(501, "5.1.7", "The sender's address needs a domain")
+NO_DEFAULT_DOMAIN: Final = (
+    "The address needs a domain: user@example.org; or set submission.default_domain in the relay's settings"
+)
 NESTED_MAIL: Final = Canned(503, "5.5.1", "A transaction is open already; end it or send RSET")
 NEED_MAIL: Final = Canned(503, "5.5.1", "Send MAIL first")
 NEED_RCPT: Final = Canned(503, "5.5.1", "No valid recipients; send RCPT first")
