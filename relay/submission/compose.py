@@ -13,8 +13,8 @@ from relay.message.dkim.sign import DomainSigner
 from relay.message.fix import Facts, Fixed
 from relay.message.headers import Header
 from relay.message.incoming import Incoming
-from relay.message.message_id import message_id as header_id
 from relay.message.long_lines import plan, repair_header, repaired
+from relay.message.message_id import message_id as header_id
 from relay.message.received import Hop, received
 from relay.smtp.server.handler import Peer, Transaction
 from relay_queue.model import Body, Entry, Message, Put, Recipient

@@ -309,6 +309,9 @@ def test_no_line_becomes_a_boundary(both, field):
         text = b"x" * length + b"--b"
         got = both(multipart(field + b"\r\n" + text))
         assert got.count(b"\r\n--b\r\n") + got.count(b"\r\n--b--\r\n") == 2
-        assert texts(got) == texts(multipart(field + b"\r\n" + text))
+        if b"base64" in field:
+            assert b"".join(got.split()).endswith(text + b"--b--"), "no base64 at all, so nothing can decode it"
+        else:
+            assert texts(got) == [text]
     got = both(multipart(field + b"\r\n" + b"--b" * 100_000))
     assert got.count(b"\r\n--b\r\n") + got.count(b"\r\n--b--\r\n") == 2

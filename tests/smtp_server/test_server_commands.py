@@ -356,3 +356,45 @@ def test_the_handler_is_not_asked_twice_about_a_recipient():
     d = Dialog(RememberingHandler(rcpt_reply=lambda path: asked.append(path.address))).hello()
     assert d.codes("MAIL FROM:<s@ext.test>\r\nRCPT TO:<a@b.test>\r\nRCPT TO:<a@b.test>") == [250] * 3
     assert asked == ["a@b.test"]
+
+
+def test_addresses_without_a_domain_are_completed_for_clients_of_ours():
+    def dialog(domain, *, trusted):
+        one = Dialog(default_domain=domain)
+        one.peer.trusted = trusted
+        return one.hello()
+
+    ours = dialog("d.example", trusted=True)
+    assert ours.codes("MAIL FROM:<root>\r\nRCPT TO:<www-data>\r\nRCPT TO:<first.last> NOTIFY=NEVER") == [250] * 3
+    transaction = ours.session.transaction
+    assert (transaction.sender, transaction.sender_domain) == ("root@d.example", "d.example")
+    assert [(one.address, one.domain, one.notify) for one in transaction.recipients] == [
+        ("www-data@d.example", "d.example", None),
+        ("first.last@d.example", "d.example", "NEVER"),
+    ]
+    assert ours.codes("RSET\r\nMAIL FROM:<postmaster> SIZE=10\r\nRCPT TO:<postmaster>\r\nRCPT TO:<a..b>") == [
+        *(250, 250, 250),
+        501,
+    ]
+    assert ours.session.transaction.sender == "postmaster@d.example"
+    assert ours.session.transaction.recipients[0].address == "postmaster@mx.test", "RFC 5321 section 4.5.1"
+    assert ours.codes("RSET\r\nMAIL FROM:<>\r\nRCPT TO:<>") == [250, 250, 501]
+
+    unset = dialog(None, trusted=True)
+    assert "submission.default_domain" in unset.say("MAIL FROM:<root>")
+    assert unset.code("MAIL FROM:<a@b.test>") == 250
+    assert "submission.default_domain" in unset.say("RCPT TO:<root>")
+
+    stranger = dialog("d.example", trusted=False)
+    reply = stranger.say("MAIL FROM:<root>")
+    assert reply.startswith("501 5.1.7 ")
+    assert "submission" not in reply
+    assert stranger.code("MAIL FROM:<a@b.test>") == 250
+    assert stranger.say("RCPT TO:<root>").startswith("501 5.1.3 ")
+
+
+def test_long_paths_stay_bounded_with_the_default_domain():
+    ours = Dialog(default_domain="d.example")
+    ours.peer.trusted = True
+    ours.hello()
+    assert ours.code(f"MAIL FROM:<{'a' * 1000}>") == 501
