@@ -25,11 +25,13 @@ _TOKEN = re.compile(
 _LOCAL = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.\x80-\xff]++")
 _LONE = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]++(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]++)*+")
 _ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]++")
-_ENCODED_WORD = re.compile(rb"(=\?[^\s?]+\?[bBqQ]\?[^\s?]*\?=)")
+# With what RFC 2047 §5 (3) allows in a phrase, which is no more than an atom can hold.
+_ENCODED_WORD = re.compile(rb"(=\?[A-Za-z0-9_.+*'\-]+\?[bBqQ]\?[A-Za-z0-9!#$%&'*+\-/=^_`{|}~.]*\?=)")
 _PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SPECIAL = re.compile(rb'(["\\])')
 _ADDRESS_IN_COMMENT = re.compile(rb"[<>@]")
 _SEPARATOR = re.compile(rb"[,;:)]")
+_CONTROLS = bytes({*range(32), 127} - {ord("\t")})
 _CACHED_LENGTH = 512
 
 NO_DOMAIN = "it has an address without a domain; write user@example.org, or set submission.default_domain"
@@ -221,6 +223,8 @@ def _phrase(tokens: list[_Token]) -> bytes:
         text = tokens[0].octets[1:-1]
     else:
         text = b"".join([_plain(token) for token in tokens])
+    # A comment may hold control characters, a quoted string may not.
+    text = text.translate(None, _CONTROLS)
     words: list[bytes] = []
     quote: list[bytes] = []
     for word in _ENCODED_WORD.sub(rb" \1 ", text).split():

@@ -5,7 +5,8 @@ and malformed fields exist because programs disagree on which one counts, which 
 tricked (RFC 6376 §8.15); they are refused rather than repaired, since only the sender knows which one was meant.
 
 Repaired is what can have only one meaning: a From in bad syntax (`relay.message.authors`), empty Date and Message-ID
-fields, an mbox separator line in front. `docs/reference/repairs.md` lists all repairs; keep it complete.
+fields, and what local programs write where `submission.default_domain` is set. `docs/reference/repairs.md` lists all
+repairs; keep it complete.
 """
 
 import re
@@ -23,7 +24,6 @@ _REMOVED = (b"bcc", b"resent-bcc", b"return-path")
 _SINGLE = (b"subject", b"to", b"cc", b"date", b"message-id", b"reply-to", b"sender")
 _SINGLE_NAMES = {name: name.decode().title().replace("-Id", "-ID") for name in _SINGLE}
 _BLANK_FOLD = re.compile(rb"(?:\r\n[ \t]++)+(?=\r\n)")
-_BLANK_START = re.compile(rb"(?:[ \t]++\r\n)+")
 _MBOX_START = (b"From ", b">From")
 # The sender's address, then a date with a day of the week or a time of day: never a From field that lacks its colon.
 _MBOX_LINES = re.compile(
@@ -60,7 +60,9 @@ class Fixed(msgspec.Struct, frozen=True):
 
 def fix(block: bytes, facts: Facts) -> Fixed | Reply:
     """Fix a submitted header block (with its blank line), or say what is wrong with it."""
-    header = Header.scan(_without_blank_folds(_without_mbox_lines(block)), facts.fields)
+    if facts.default_domain is not None:
+        block = _without_mbox_lines(block)
+    header = Header.scan(_without_blank_folds(block), facts.fields)
     refusal = _refusal(header, facts)
     if refusal is not None:
         return refusal
@@ -78,22 +80,25 @@ def fix(block: bytes, facts: Facts) -> Fixed | Reply:
 
 
 def _without_mbox_lines(block: bytes) -> bytes:
-    """Drop the separator line of an mbox file (RFC 4155), which programs such as cron's mailers put in front."""
+    """Drop the separator line of an mbox file (RFC 4155), which local programs put in front.
+
+    Only with `submission.default_domain`, by which an administrator says that local programs send through the relay:
+    elsewhere such a line is a sign that somebody mistakes what a message is.
+    """
     if block[:5] not in _MBOX_START:
         return block
     return _MBOX_LINES.sub(b"", block, count=1) if _MBOX_LINES.match(block) else block
 
 
 def _without_blank_folds(block: bytes) -> bytes:
-    """Drop lines of white space only, which continue a field (RFC 5322 §4.2) or stand before the first one.
+    """Drop continuation lines of white space only (RFC 5322 §4.2): many programs take them for the end of the header.
 
-    Many programs take them for the end of the header. Unfolding turns such a line into white space within a value, so
-    dropping it changes nothing for those that read it well.
+    Unfolding turns such a line into white space within a value, so dropping it changes nothing for those that read it
+    well.
     """
     if b" \r\n" not in block and b"\t\r\n" not in block:
         return block
-    start = _BLANK_START.match(block)
-    return _BLANK_FOLD.sub(b"", block if start is None else block[start.end() :])
+    return _BLANK_FOLD.sub(b"", block)
 
 
 def _refusal(header: Header, facts: Facts) -> Reply | None:

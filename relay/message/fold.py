@@ -10,6 +10,7 @@ LONGEST = 998
 """Bytes of a line without its CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1)."""
 
 _BREAK = re.compile(rb"[ \t](?=[^ \t])")
+_NAME = re.compile(rb"[^ \t:]++:")
 _WORD = re.compile(rb"[^ \t]")
 _RUN = re.compile(rb"[ \t]{2,}+")
 _LOOSE = re.compile(rb"[ \t]{2}|[ \t]$")
@@ -39,7 +40,8 @@ def _folded(line: bytes) -> bytes:
 def _pieces(line: bytes) -> list[bytes]:
     first = _WORD.search(line)
     # The earliest place for a fold is behind the name of the field, or behind the first word of a continuation line.
-    after_name = line.find(b":") + 1 if line[:1] not in (b" ", b"\t") else 0
+    named = _NAME.match(line)
+    after_name = named.end() if named is not None else 0
     begin = max(after_name, first.start() if first is not None else 0)
     places = [match.start() for match in _BREAK.finditer(line, begin)]
     places.append(len(line))

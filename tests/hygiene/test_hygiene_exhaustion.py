@@ -206,13 +206,13 @@ async def test_endless_data(bounded: Whole, block: bytes):
 
     await endless(MIB)
     before = bounded.rss()
-    assert (await endless(64 * MIB))[:9] == ("500 5.5.2" if block[:1] == b"x" else "552 5.3.4")
+    assert (await endless(64 * MIB)).startswith("552 5.3.4 ")
     assert await grown(bounded, before) < 2 * MIB
 
 
 @pytest.mark.parametrize("size", [49 * MIB, 64 * MIB], ids=["a line", "too much"])
 async def test_an_endless_chunk(bounded: Whole, size: int):
-    """What is announced is read to its end and not kept, whether its size or its first line condemns it."""
+    """What is announced is read to its end and not kept, whether its size or its endless header condemns it."""
 
     async def endless(size: int) -> str:
         async with bounded.client("open") as client:
@@ -229,7 +229,7 @@ async def test_an_endless_chunk(bounded: Whole, size: int):
 
     await endless(MIB)
     before = bounded.rss()
-    assert (await endless(size))[:9] == ("500 5.5.2" if size < 50 * MIB else "552 5.3.4")
+    assert (await endless(size)).startswith("552 5.3.4 ")
     assert await grown(bounded, before) < 2 * MIB
 
 

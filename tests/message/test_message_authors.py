@@ -38,6 +38,8 @@ from relay.message.mailboxes import MailboxError, parse
         (b" <a@example.org(> <victim@example.net>)>", b" a@example.org"),
         (b" a@example.org (<victim@example.net>)", b' "<victim@example.net>" <a@example.org>'),
         (b" A <x@[192.0.2.1] >", b" A <x@[192.0.2.1]>"),
+        (b" a@example.org (<x\x1b[31m>)", b' "<x[31m>" <a@example.org>'),
+        (b" =?a@[b?q?x?= < a@example.org >", b' "=?a@[b?q?x?=" <a@example.org>'),
     ],
 )
 def test_one_author_in_bad_syntax_is_rewritten(value, rewritten):

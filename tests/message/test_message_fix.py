@@ -62,6 +62,7 @@ def test_lines_of_blanks_within_a_field_are_dropped():
         (b"From: a@example.org)b@evil.test\r\n\r\n", "malformed"),
         (b"From : a@example.org\r\n\r\n", "space before its colon"),
         (b"From: a@example.org\r\nhidden text\r\n\r\n", "line 2"),
+        (b" \r\nFrom: a@example.org\r\n\r\n", "indented"),
         (b" X: y\r\nFrom: a@example.org\r\n\r\n", "indented"),
         (b"From root\r\nFrom: a@example.org\r\n\r\n", "line 1"),
         (b"From a@example.org\r\n\r\n", "line 1"),
@@ -75,6 +76,9 @@ def test_lines_of_blanks_within_a_field_are_dropped():
 def test_refusals_say_what_is_wrong(block, word):
     reply = refusal(block)
     assert (reply.code, reply.enhanced) == (554, "5.6.0")
+    if b"From root" in block or b"Sat" in block:
+        local = Facts(id="0abc", hostname="mail.example.com", now=0.0, default_domain="d.example")
+        assert word in refusal(block, local).text
     assert word in reply.text
 
 
@@ -116,12 +120,12 @@ def test_other_empty_fields_stay():
     ],
 )
 def test_an_mbox_line_in_front_is_dropped(line):
-    assert fixed(line + b"\r\n" + GOOD + b"\r\n").header.to_bytes() == GOOD + b"\r\n"
-    assert "malformed" in refusal(GOOD + line + b"\r\n\r\n").text, "only in front"
-
-
-def test_lines_of_blanks_in_front_are_dropped():
-    assert fixed(b"   \r\n\t\r\n" + GOOD + b"\r\n").header.to_bytes() == GOOD + b"\r\n"
+    facts = Facts(id="0abc", hostname="mail.example.com", now=0.0, default_domain="d.example")
+    result = fix(line + b"\r\n" + GOOD + b"\r\n", facts)
+    assert isinstance(result, Fixed)
+    assert result.header.to_bytes() == GOOD + b"\r\n"
+    assert "malformed" in refusal(GOOD + line + b"\r\n\r\n", facts).text, "only in front"
+    assert "malformed" in refusal(line + b"\r\n" + GOOD + b"\r\n").text, "only with the setting"
 
 
 def test_a_from_in_bad_syntax_is_rewritten_in_its_place():
