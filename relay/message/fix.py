@@ -31,8 +31,6 @@ _MBOX_LINES = re.compile(
 )
 _LOCAL_NAMES = (b"to", b"cc", b"reply-to", b"sender")
 """Fields whose addresses are completed by `submission.default_domain`; From is too, where it is read."""
-_EMPTY_MAX = 40
-"""Bytes up to which a field is looked at more closely for being empty."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -173,17 +171,18 @@ def _drop_empty(header: Header) -> None:
 
 def _empty(field: bytes) -> bool:
     """Nothing but white space, and angle brackets around it, stands behind the colon."""
-    return len(field) <= _EMPTY_MAX and not field.partition(b":")[2].translate(None, b" \t\r\n<>")
+    return not field[field.index(b":") + 1 :].strip(b" \t\r\n<>")
 
 
 def _complete(header: Header, facts: Facts) -> None:
-    names = header.names
-    if any(name in names and _empty(header.fields[names.index(name)]) for name in (b"date", b"message-id")):
+    names, fields = header.names, header.fields
+    dated, identified = b"date" in names, b"message-id" in names
+    if (dated and _empty(fields[names.index(b"date")])) or (identified and _empty(fields[names.index(b"message-id")])):
         _drop_empty(header)
-        names = header.names
-    if b"date" not in names:
+        dated, identified = b"date" in header.names, b"message-id" in header.names
+    if not dated:
         header.append(b"date", b"Date: %b\r\n" % stamp(facts.now).encode())
-    if b"message-id" not in names:
+    if not identified:
         header.append(b"message-id", b"Message-ID: <%b@%b>\r\n" % (facts.id.encode(), facts.hostname.encode()))
 
 
