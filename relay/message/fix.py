@@ -29,6 +29,12 @@ _MBOX_START = (b"From ", b">From")
 _MBOX_LINES = re.compile(
     rb"(?:>?From [ \t]*+[^ \t:\r\n][^\r\n]*?[ \t](?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b|\d\d?:\d\d)[^\r\n]*+\r\n)+"
 )
+# Removed only where an administrator said that local programs send through the relay: elsewhere such a line is a sign
+# that somebody mistakes what a message is.
+_MBOX_REFUSED = (
+    "The message begins with the separator line of an mbox file (From user date), which is malformed in a header; "
+    "leave it out, or set submission.default_domain"
+)
 _LOCAL_NAMES = (b"to", b"cc", b"reply-to", b"sender")
 """Fields whose addresses are completed by `submission.default_domain`; From is too, where it is read."""
 
@@ -58,8 +64,10 @@ class Fixed(msgspec.Struct, frozen=True):
 
 def fix(block: bytes, facts: Facts) -> Fixed | Reply:
     """Fix a submitted header block (with its blank line), or say what is wrong with it."""
-    if facts.default_domain is not None:
-        block = _without_mbox_lines(block)
+    if block[:5] in _MBOX_START and _MBOX_LINES.match(block):
+        if facts.default_domain is None:
+            return _refuse(_MBOX_REFUSED)
+        block = _MBOX_LINES.sub(b"", block, count=1)
     header = Header.scan(_without_blank_folds(block), facts.fields)
     refusal = _refusal(header, facts)
     if refusal is not None:
@@ -75,17 +83,6 @@ def fix(block: bytes, facts: Facts) -> Fixed | Reply:
         _complete_addresses(header, facts.default_domain)
     _complete(header, facts)
     return Fixed(header, authors)
-
-
-def _without_mbox_lines(block: bytes) -> bytes:
-    """Drop the separator line of an mbox file (RFC 4155), which local programs put in front.
-
-    Only with `submission.default_domain`, by which an administrator says that local programs send through the relay:
-    elsewhere such a line is a sign that somebody mistakes what a message is.
-    """
-    if block[:5] not in _MBOX_START:
-        return block
-    return _MBOX_LINES.sub(b"", block, count=1) if _MBOX_LINES.match(block) else block
 
 
 def _without_blank_folds(block: bytes) -> bytes:

@@ -125,7 +125,7 @@ def test_an_mbox_line_in_front_is_dropped(line):
     assert isinstance(result, Fixed)
     assert result.header.to_bytes() == GOOD + b"\r\n"
     assert "malformed" in refusal(GOOD + line + b"\r\n\r\n", facts).text, "only in front"
-    assert "malformed" in refusal(line + b"\r\n" + GOOD + b"\r\n").text, "only with the setting"
+    assert "submission.default_domain" in refusal(line + b"\r\n" + GOOD + b"\r\n").text, "only with the setting"
 
 
 def test_a_from_in_bad_syntax_is_rewritten_in_its_place():
