@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from relay_queue.decide import MARKABLE
 from relay_queue.model import Body, Put, Selection
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, Wish
 from relay_queue.states import State
@@ -147,6 +148,19 @@ async def test_marks_of_others_hands_are_refused_and_change_nothing(queue, admin
     assert await queue.mark([marks[1]]) == [marks[1]]
     assert [ended.message_id for ended in admin.ended()] == [mine.entry.message.id]
     assert len(list(admin.select(Selection()))) == 2
+
+
+@pytest.mark.parametrize("state", sorted(MARKABLE))
+async def test_a_mark_of_anothers_hands_is_refused_when_it_is_alone(queue, admin, state):
+    """Nothing else in the batch gives it away."""
+    others = in_hand(owner=2)
+    await queue.put(others)
+    mark = a_mark(others, state, due_at=NOW)
+    assert await queue.mark([mark]) == [mark]
+    assert admin.show(others.entry.message.id) == others.entry
+    assert admin.ended() == []
+    mark.owner = 2
+    assert await queue.mark([mark]) == []
 
 
 async def test_notices_are_stored_with_their_marks_and_not_without(queue, admin):

@@ -104,6 +104,9 @@ cuts = st.lists(st.integers(0, 10_000), max_size=8)
 @example(body=b".\r\n", places=[], normalise=False)
 @example(body=b".\r\r\n", places=[1], normalise=True)
 @example(body=b"\n.\r\n", places=[1, 2], normalise=True)
+@example(body=b"..\r\na\n.b\r\n", places=[], normalise=True)
+@example(body=b"..\r\na\r.b\r\n", places=[], normalise=True)
+@example(body=b"a\n..b\r\n..", places=[3], normalise=True)
 def test_data_is_read_like_the_reference(body, places, normalise):
     stream = body + b"\r\n.\r\nNOOP\r\n"
     expected = reference_end(stream)

@@ -46,6 +46,18 @@ async def test_normalising_loses_no_line(x):
         assert (b"." in message.octets) is not x.startswith((b"\r\n.", b"\r\r\n."))
 
 
+@pytest.mark.parametrize("bare_end", [b"\n", b"\r"])
+async def test_only_a_dot_after_crlf_is_taken_for_stuffing(bare_end):
+    """Also where real stuffing is near: another server would find other lines, or an end, where a dot went missing."""
+    async with listening(RememberingHandler(trusted=True)) as server:
+        client = await server.connect()
+        await client.envelope()
+        text = b"..real\r\none" + bare_end + b".two" + bare_end + b"..three\r\n..real\r\n"
+        assert await client.code(b"A: b\r\n\r\n" + text + b".\r\n") == 250
+        (message,) = server.handler.messages
+        assert message.octets == b"A: b\r\n\r\n.real\r\none\r\n.two\r\n..three\r\n.real\r\n"
+
+
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 async def test_the_real_end_may_come_in_pieces(at):
     async with listening() as server:
