@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from relay.cli.context import Shell
-from relay.cli.why import Around, suspended, why
+from relay.cli.why import COUNTED, Around, suspended, why
 from relay.delivery.report_records import LaneReport, OnWire
 from relay_queue.model import Entry, Message, Recipient
 from relay_queue.protocol import Admin
@@ -30,8 +30,6 @@ _DNS_DOMAINS = 100
 """Domains that DNS is asked about by one command, at most …"""
 _DNS_SECONDS = 2.0
 """… and how long each batch waits for it."""
-_COUNTED = 100_000
-"""Due recipients of a domain that are counted; a place beyond is said to be this far."""
 _DOMAINS_COUNTED = 100
 """Domains whose due times are kept in memory."""
 
@@ -154,7 +152,7 @@ class Waiting:
         return len(untried) + bisect_left(self._due_times(recipient.domain, True), recipient.due_at)
 
     def _read_due_times(self, domain: str, tried: bool) -> list[float]:
-        return self._admin.due_times(domain, self._now, _COUNTED, tried=tried)
+        return self._admin.due_times(domain, self._now, COUNTED, tried=tried)
 
 
 def together(one: LaneReport, other: LaneReport) -> LaneReport:

@@ -13,6 +13,8 @@ from relay_queue.matching import lane_matches
 from relay_queue.model import Message, Recipient, Suspension
 from relay_queue.states import State
 
+COUNTED = 100_000
+"""Due recipients that are counted; there may be more."""
 _LONG = 5.0
 """Seconds from which on it is worth saying how long something lasts."""
 _AWAITED = {
@@ -87,7 +89,8 @@ def _queued(recipient: Recipient, around: Around, now: float) -> str:
         left = span(lane.paused_until - now)
         return f"{tries} in {left}: deliveries to {lane.name} are paused, after: {lane.cause}"
     if lane is not None and (lane.waiting or lane.limit):
-        return f"{tries} due now, about {around.ahead:,} ahead of it for {lane.name}{_holding(lane, now)}"
+        ahead = f"about {around.ahead:,}" if around.ahead < COUNTED else f"more than {COUNTED:,}"
+        return f"{tries} due now, {ahead} ahead of it for {lane.name}{_holding(lane, now)}"
     return f"{tries} due now" + _because(recipient)
 
 

@@ -104,6 +104,11 @@ def test_what_a_worker_has_claimed(around, words):
             "first attempt due now, about 1,234 ahead of it for mx.x.test, where at most 1/s are sent",
         ),
         (
+            {},
+            Around(lane=lane(limit="rate", rate="1/s", waiting=10), ahead=100_010),
+            "first attempt due now, more than 100,000 ahead of it for mx.x.test, where at most 1/s are sent",
+        ),
+        (
             {"attempts": 1, "reply": "450 busy"},
             Around(lane=lane(limit="connections", waiting=1, wire=[wire(8)]), ahead=3),
             "attempt 2 due now, about 3 ahead of it for mx.x.test, whose connections are all busy, the longest for 8 s",
