@@ -46,13 +46,15 @@ def test_a_bad_dkim_key_is_told(problems, tmp_path, rsa_key):
     begin = 'dkim."example.com".key: found "dkim.key"'
     assert problems(DKIM) == [f"{begin}, which does not exist; create it or name another"]
     write_key(path, rsa.generate_private_key(65537, 1024))
-    assert problems(DKIM) == [f"{begin}, an RSA key of 1024 bits; use 2048 bits; make one with `relay dkim generate`"]
+    assert problems(DKIM) == [
+        f"{begin}, which holds an RSA key of 1024 bits; use 2048 bits; make one with `relay dkim generate`"
+    ]
     write_key(path, ec.generate_private_key(ec.SECP256R1()))
-    assert problems(DKIM)[0].startswith(f"{begin}, a key DKIM has no use for; use RSA or Ed25519")
+    assert problems(DKIM)[0].startswith(f"{begin}, which holds a key DKIM has no use for; use RSA or Ed25519")
     write_key(path, rsa_key, BestAvailableEncryption(b"x"))
-    assert problems(DKIM) == [f"{begin}, which is encrypted; store the key without a passphrase"]
+    assert problems(DKIM) == [f"{begin}, which holds an encrypted key; store the key without a passphrase"]
     path.write_text("-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\n")
-    assert problems(DKIM) == [f"{begin}, which is no private key in PEM form; make one with `relay dkim generate`"]
+    assert problems(DKIM) == [f"{begin}, which holds no private key in PEM form; make one with `relay dkim generate`"]
     path.unlink()
     path.mkdir()
     assert problems(DKIM) == [f"{begin}, which is no file; name a file"]
@@ -163,3 +165,10 @@ def test_secrets_that_a_reload_could_not_read_are_a_doubt(report, tmp_path):
         Path(open_folder).chmod(0o700)
         (warning,) = report(DKIM, environ).warnings
         assert f"chgrp {group} {open_folder} " in warning.remedy
+
+
+def test_a_log_is_no_link(problems, tmp_path):
+    (tmp_path / "link").symlink_to("/dev/stderr")
+    assert problems('[log]\ndestination = "link"') == [
+        'log.destination: found "link", which is a symbolic link; name the file itself, or "stderr"'
+    ]

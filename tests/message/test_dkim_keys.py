@@ -49,9 +49,9 @@ def test_an_ed25519_record():
 
 
 def test_weak_and_foreign_keys_are_refused():
-    with pytest.raises(KeyFormatError, match="1024 bits is too weak"):
+    with pytest.raises(KeyFormatError, match="an RSA key of 1024 bits; use 2048"):
         load(to_pem(rsa.generate_private_key(65537, 1024)), "x.test", "s")
-    with pytest.raises(KeyFormatError, match="RSA and Ed25519"):
+    with pytest.raises(KeyFormatError, match="use RSA or Ed25519"):
         load(to_pem(ec.generate_private_key(ec.SECP256R1())), "x.test", "s")
     with pytest.raises(KeyFormatError, match="2048"):
         generate("rsa", 1024)
@@ -61,7 +61,7 @@ def test_weak_and_foreign_keys_are_refused():
     "octets", [b"", b"nonsense", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
 def test_what_is_no_key_is_refused_without_its_text(octets):
-    with pytest.raises(KeyFormatError, match="not an unencrypted private key") as caught:
+    with pytest.raises(KeyFormatError, match="no private key in PEM form") as caught:
         load(octets, "x.test", "s")
     assert "AAAA" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -69,7 +69,7 @@ def test_what_is_no_key_is_refused_without_its_text(octets):
 
 def test_an_encrypted_key_is_refused():
     private = load(pem("ed25519"), "x.test", "s").private
-    with pytest.raises(KeyFormatError, match="unencrypted"):
+    with pytest.raises(KeyFormatError, match="an encrypted key; store"):
         load(to_pem(private, BestAvailableEncryption(b"secret")), "x.test", "s")
 
 

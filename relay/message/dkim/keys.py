@@ -9,21 +9,16 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from relay_config.private_keys import PRIVATE_KEYS, RSA_LEAST, KeyRefusedError, PrivateKey
 
 Algorithm = Literal["rsa", "ed25519"]
 
-RSA_BITS_MIN = 2048
+RSA_BITS_MIN = RSA_LEAST
 _STRING_MAX = 255
 _SELECTOR = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -44,7 +39,7 @@ class SigningKey:
     domain: str
     """Lower-case A-labels: the signature's d=."""
     selector: str
-    private: rsa.RSAPrivateKey | Ed25519PrivateKey
+    private: PrivateKey
     expire_after: float | None = None
     """Validity of its signatures in seconds (x=), None for no limit."""
 
@@ -62,27 +57,18 @@ class SigningKey:
 
 
 def load(pem: bytes, domain: str, selector: str, expire_after: float | None = None) -> SigningKey:
-    """A signing key from an unencrypted PEM file's octets. Raises `KeyFormatError`."""
+    """A signing key from an unencrypted PEM file's octets, parsed once for each content. Raises `KeyFormatError`."""
     check_selector(selector)
     try:
-        private = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyFormatError(
-            "this is not an unencrypted private key in PEM form; make one with `relay dkim generate`"
-        ) from None
-    if isinstance(private, rsa.RSAPrivateKey):
-        if private.key_size < RSA_BITS_MIN:
-            raise KeyFormatError(
-                f"an RSA key of {private.key_size} bits is too weak for receivers; use {RSA_BITS_MIN} or more"
-            )
-    elif not isinstance(private, Ed25519PrivateKey):
-        raise KeyFormatError("DKIM knows RSA and Ed25519 keys only; make one with `relay dkim generate`")
+        private = PRIVATE_KEYS.load(pem)
+    except KeyRefusedError as error:
+        raise KeyFormatError(str(error)) from None
     return SigningKey(domain.lower(), selector, private, expire_after)
 
 
 def generate(algorithm: Algorithm, bits: int = RSA_BITS_MIN) -> bytes:
     """A new private key as PEM (PKCS #8, not encrypted). RSA takes a fraction of a second."""
-    private: rsa.RSAPrivateKey | Ed25519PrivateKey
+    private: PrivateKey
     if algorithm == "rsa":
         if bits < RSA_BITS_MIN:
             raise KeyFormatError(f"RSA keys need {RSA_BITS_MIN} bits or more")
