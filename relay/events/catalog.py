@@ -149,6 +149,7 @@ class LinesLost(Event, kw_only=True, omit_defaults=True):
 
     output: Annotated[str, _doc("`log` or `store`.")]
     count: Annotated[int, _doc("Lines lost since this was last told.")]
+    reason: Annotated[str, _doc("Why the last of them was lost.")] = ""
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,10 +1,12 @@
 """`EventLog`: what happened goes to the log and to the event store, one line each, off the hot path.
 
 A call costs the making of two lines in memory; a thread writes them every tenth of a second (`relay.events.writer`).
-Where no event loop runs (the supervisor, the shell) each line is written at once.
+Where no event loop runs (the supervisor, the shell) each line is written at once, as far as that needs no waiting.
 """
 
 import asyncio
+import os
+import sys
 import threading
 import time
 import traceback
@@ -30,10 +32,11 @@ from relay.events.catalog import (
     Refused,
     Steered,
 )
+from relay.events.descriptor import is_journal
 from relay.events.format import Stamp, json_fields, logfmt_fields
 from relay.events.limiter import Limiter
 from relay.events.recorder import Recorder
-from relay.events.writer import Output, Writer
+from relay.events.writer import STDERR, Output, Writer
 from relay.smtp.reply import Reply
 from relay.smtp.server.handler import Peer
 from relay_config.schema import Settings
@@ -44,6 +47,10 @@ _FLUSH_AFTER: Final = 0.1
 """Seconds that a line waits for company."""
 _FLUSH_AT: Final = 256
 """Lines (some 64 KiB) that do not wait."""
+_REOPENED_AFTER: Final = 0.3
+"""Seconds after which a log file that was to be opened anew is open, or it is known why not."""
+_REOPEN_EVERY: Final = 0.7
+"""Seconds after that until it is tried again."""
 _LOST_EVERY: Final = 10.0
 """Seconds between reports of lost lines: a report may be lost as well."""
 _SHOWN_RECIPIENTS: Final = 20
@@ -64,7 +71,10 @@ _PROCESS_LEVELS: Final = {
     "reload refused": Level.WARNING,
     "clock set back": Level.WARNING,
     "log not opened": Level.WARNING,
+    "restart needed": Level.WARNING,
 }
+_PRIORITIES: Final = {Level.DEBUG: b"<7>", Level.INFO: b"<6>", Level.WARNING: b"<4>", Level.ERROR: b"<3>"}
+"""What the journal reads before a line (sd-daemon(3)), for `journalctl -p warning`."""
 _LEVELS: Final = {level.name.lower(): level for level in Level}
 
 
@@ -72,11 +82,18 @@ class EventLog(Recorder):
     """The recorder of one process. `slot` names it: a worker's number, `supervisor`, `cli`.
 
     `echo` False leaves out the log (the shell's own output is not to be mixed with it). Raises OSError when the log
-    file cannot be opened. Methods may be called from the thread that made it; `problem` and `diagnostic` from any.
+    file cannot be opened, unless it `must_open` not: then that is reported as for a running relay. Methods may be
+    called from the thread that made it; `problem` and `diagnostic` from any.
     """
 
     def __init__(
-        self, settings: Settings, slot: str, *, echo: bool = True, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        slot: str,
+        *,
+        echo: bool = True,
+        must_open: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._slot = slot
@@ -88,14 +105,16 @@ class EventLog(Recorder):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.get_ident()
         self._scheduled = False
+        self._closing = False
         self._lost_told_at = float("-inf")
         self._log_lines: list[bytes] = []
         self._store_lines: list[bytes] = []
         self._path: Path | None = None
         self._log = Output("log", lambda: self._path)
         self._store = Output("store", lambda: store.file_for(self._data_dir, slot, clock()))
+        self._failure_told: tuple[Path, str] | None = None
         self._writer = Writer()
-        self._take(settings)
+        self._take(settings, must_open=must_open)
 
     def accepted(self, entry: Entry, peer: Peer | None) -> None:
         """A message is durable in the queue (`peer` None: made by the relay or its shell)."""
@@ -194,40 +213,72 @@ class EventLog(Recorder):
         """Take a new form, level and destination; a destination that cannot be opened is told, and the old one kept."""
         self.flush()
         try:
-            self._take(settings)
+            self._take(settings, must_open=True)
         except OSError as error:
             self.process("log not opened", destination=settings.log.destination, reason=error.strerror or str(error))
 
     def reopen(self) -> None:
-        """Open the log file anew: it was moved away."""
+        """Open the log file anew: it was moved away.
+
+        Where that fails, lines go on into the old one, the failure is reported, and it is tried again every second.
+        """
+        if self._closing:
+            return
         self.flush()
         self._log.reopen = True
+        self._writer.hand(self._log, b"", wait=self._loop is None)
+        if self._loop is None:
+            self._flush(wait=True)
+        else:
+            self._loop.call_later(_REOPENED_AFTER, self._look_at_log)
+
+    def _look_at_log(self) -> None:
+        assert self._loop is not None, "only a loop looks later"
+        self.flush()
+        if self._log.failure is not None:
+            self._loop.call_later(_REOPEN_EVERY, self.reopen)
 
     def prune(self, before: float) -> int:
         """Forget the days of the store that ended before (epoch seconds); returns how many files went."""
         return store.prune(self._data_dir, before)
 
     def flush(self) -> None:
-        """Hand the lines over to be written."""
+        """Hand the lines over to be written; without a loop also write what could not be written before."""
         self._flush(wait=self._loop is None)
+        if self._loop is None:
+            self._log.reopen = self._log.reopen or self._log.failure is not None
+            for output in (self._store, self._log):
+                if output.blocked is not None or output.reopen:
+                    self._writer.hand(output, b"", wait=True)
+            self._flush(wait=True)
 
     def close(self) -> None:
         """Write what waits (giving up after two seconds when nobody reads), and close."""
         self._flush(wait=self._loop is None)
-        self._writer.close()
+        if not self._writer.close((self._store, self._log)):
+            return
+        # The thread has ended: what is left to report about this end is written here.
+        self._scheduled = self._closing = True
+        self._lost_told_at = float("-inf")
+        self._flush(wait=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files without writing: this process was forked from the one whose log it is."""
         self._log.close()
         self._store.close()
 
-    def _take(self, settings: Settings) -> None:
+    def _take(self, settings: Settings, *, must_open: bool) -> None:
         destination = settings.log.destination
         path = None if destination == "stderr" else Path(destination)
-        if path is not None and path != self._path and self._echo:
+        if path is not None and path != self._path and self._echo and must_open:
             # A trial with an output of its own: the one in use belongs to the writer's thread.
             trial = Output("log", lambda: path)
             trial.prepare()
             trial.close()
         self._path = path
         self._json = settings.log.format == "json"
+        self._journal = path is None and is_journal(STDERR, os.environ.get("JOURNAL_STREAM", ""))
         self._level = _LEVELS[settings.log.level] if self._echo else Level.ERROR + 1
 
     def _record(self, kind: Kind, event: Event, level: Level | None = None) -> None:
@@ -242,7 +293,7 @@ class EventLog(Recorder):
                 line = b'{"time":"%b",%b%b\n' % (self._stamp(now).encode(), head[0], fields)
             else:
                 line = f"time={self._stamp(now)}{head[1]}{logfmt_fields(event)}\n".encode()
-            self._log_lines.append(line)
+            self._log_lines.append(_PRIORITIES[level] + line if self._journal else line)
         if not self._scheduled:
             self._schedule()
         elif len(self._store_lines) >= _FLUSH_AT or level >= Level.ERROR:
@@ -271,8 +322,10 @@ class EventLog(Recorder):
     def _flush(self, *, wait: bool) -> None:
         for output, lines in ((self._store, self._store_lines), (self._log, self._log_lines)):
             if lines:
-                self._writer.hand(output, b"".join(lines), wait=wait)
+                self._writer.hand(output, b"".join(lines), wait=wait or self._closing)
                 lines.clear()
+        if self._log.failure != self._failure_told:
+            self._tell_failure()
         if self._store.lost > self._store.told or self._log.lost > self._log.told:
             self._tell_lost()
 
@@ -284,7 +337,20 @@ class EventLog(Recorder):
         for output in (self._store, self._log):
             count, output.told = output.lost - output.told, output.lost
             if count:
-                self._record(KINDS["lines-lost"], LinesLost(output=output.name, count=count))
+                event = LinesLost(output=output.name, count=count, reason=output.reason)
+                self._record(KINDS["lines-lost"], event)
+
+    def _tell_failure(self) -> None:
+        """The log file cannot be opened any more, or can be again. Standard error gets a line: the log may be gone."""
+        failure, self._failure_told = self._log.failure, self._log.failure
+        if failure is None:
+            self.process("log opened", destination=str(self._path))
+            return
+        if self._loop is not None:
+            self._loop.call_later(_REOPEN_EVERY, self.reopen)
+        path, reason = failure
+        sys.stderr.write(f"relay: the log {path} cannot be opened: {reason}; it is tried again\n")
+        self.process("log not opened", destination=str(path), reason=reason)
 
     def _from_any_thread(self, kind: Kind, event: Event, level: Level) -> None:
         if threading.get_ident() == self._thread or self._loop is None or self._loop.is_closed():

@@ -30,6 +30,19 @@ def test_stderr_is_the_default(tmp_path, capfd):
     assert "event=process worker=supervisor what=started pid=1" in capfd.readouterr().err
 
 
+def test_lines_for_the_journal_begin_with_their_priority(tmp_path, capfd, monkeypatch):
+    status = os.fstat(2)
+    for stream, begin in ((f"{status.st_dev}:{status.st_ino}", "<6>time="), (f"{status.st_dev}:1", "time=")):
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+        log = EventLog(Settings(hostname="relay.test", data_dir=str(tmp_path)), "supervisor")
+        log.process("started", pid=1)
+        log.process("child died", name="x")
+        log.close()
+        lines = capfd.readouterr().err.splitlines()
+        assert lines[0].startswith(begin)
+        assert lines[1].startswith(begin.replace("6", "3"))
+
+
 def test_without_echo_only_the_store_is_written(tmp_path, capfd):
     log = EventLog(Settings(hostname="relay.test", data_dir=str(tmp_path)), "cli", echo=False)
     log.steered("drop", 1, "root")
@@ -140,7 +153,7 @@ def test_a_failing_disk_loses_lines_and_says_so_once_in_a_while(make, monkeypatc
             raise OSError(28, "No space left on device")
         return real(file, data)
 
-    monkeypatch.setattr(writer_module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     for n in range(5):
         case.log.steered("hold", n, "root")
     broken[0] = False
@@ -166,7 +179,7 @@ def test_a_line_cut_in_the_middle_does_not_spoil_the_next(make, monkeypatch):
             raise OSError(28, "No space left on device")
         return real(file, data)
 
-    monkeypatch.setattr(writer_module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     case.log.steered("hold", 1, "root")
     case.log.steered("hold", 2, "root")
     case.log.close()
