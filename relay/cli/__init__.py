@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("relay.cli.init", "init", "Set up a folder: settings, certificate, DKIM keys, first user."),
     "check": ("relay.cli.check", "check", "Say what is wrong with the settings and the data folder."),
     "serve": ("relay.cli.serve", "serve", "Run the relay."),
+    "reload": ("relay.cli.reload", "reload", "Have the running relay read its settings again."),
     "send": ("relay.cli.send", "send", "Submit one message."),
     "queue": ("relay.cli.queue_commands", "queue", "See and steer waiting mail."),
     "suspend": ("relay.cli.suspend", "suspend", "Stop deliveries to a domain or site, or of a user, for a while."),

@@ -19,7 +19,8 @@ Written by `python -m relay.cli.reference`; change the commands' own help instea
     relay [-c FILE] COMMAND
 
 Settings come from `-c FILE`, else from the file that `$RELAY_CONFIG` names, else from `./relay.toml`, else from
-`/etc/relay/relay.toml`. `-h` or `--help` explains any command.
+`/etc/relay/relay.toml`, else from `RELAY_…` variables alone ([settings](settings.md#environment)). `-h` or `--help`
+explains any command.
 
 Commands that read or change the queue, users or keys work on the data folder itself, whether or not the relay runs; a
 running relay notices at once. They need to run as the folder's owner or as root, who becomes the owner first.

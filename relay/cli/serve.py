@@ -11,7 +11,11 @@ from relay.cli.context import Shell, pass_shell
 @click.command()
 @pass_shell
 def serve(shell: Shell) -> None:
-    """Run the relay. SIGTERM stops it, SIGHUP makes it read its settings again."""
+    """Run the relay. SIGTERM stops it.
+
+    SIGHUP makes it read its settings and open its log files again (`relay reload` sends it), SIGUSR1 only open its log
+    files again.
+    """
     from relay.process.serve import serve as run
 
     path = shell.settings_path

@@ -1,67 +1,95 @@
-"""What needs files that may be readable by root alone: loaded before privileges are dropped, handed to the workers."""
+"""What needs files that may be readable by root alone: loaded before privileges are dropped, handed to the workers.
+
+Loading (`prepare`) and using (`commit`) are two steps: a running worker loads in a thread, where hundreds of keys do
+not hold up its event loop, and changes what it uses on the loop.
+"""
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
-from relay.message.dkim.keys import KeyFormatError, load
+from relay.message.dkim.keys import KeyFormatError, SigningKey, load
 from relay.message.dkim.sign import KeyRing
-from relay_config.schema import Settings
+from relay_config.private_keys import PRIVATE_KEYS
+from relay_config.schema import Settings, Tls
 
 
 class MaterialError(Exception):
     """A certificate or key can't be loaded; the text says which and why."""
 
 
+@dataclass(slots=True, frozen=True)
+class Loaded:
+    """What was loaded and is not in use yet."""
+
+    signing: tuple[SigningKey, ...]
+    keys: KeyRing
+    tls: ssl.SSLContext | None
+    files: Tls
+    """Where the certificate came from."""
+
+
 class Materials:
     """The certificate and the signing keys of a process."""
 
     def __init__(self, settings: Settings) -> None:
-        self.keys = load_keys(settings)
+        self.keys = KeyRing({})
         self.tls: ssl.SSLContext | None = None
         """For the listeners. A reload puts the new pair into this same context, so that running sessions go on."""
-        self._load_tls(settings)
+        self.commit(self.prepare(settings))
 
-    def reload(self, settings: Settings) -> None:
-        """Load everything anew; MaterialError leaves all as it was."""
-        keys = load_keys(settings)
-        self._load_tls(settings)
-        self.keys = keys
+    @staticmethod
+    def prepare(settings: Settings) -> Loaded:
+        """Load everything anew; `MaterialError` where something cannot be. Changes nothing: it may run in a thread."""
+        signing = load_keys(settings)
+        by_domain: dict[str, list[SigningKey]] = {}
+        for key in signing:
+            by_domain.setdefault(key.domain, []).append(key)
+        return Loaded(signing, KeyRing(by_domain), _load_tls(settings.tls), settings.tls)
 
-    def _load_tls(self, settings: Settings) -> None:
-        certificate, key = settings.tls.certificate, settings.tls.key
-        if certificate is None or key is None:
-            return
-        # Tried on a context of its own first: a half-written pair must not replace a good one.
-        fresh = _server_context()
+    def commit(self, loaded: Loaded) -> None:
+        """Use what was loaded. On the event loop: no session may begin with a context that is being changed."""
+        self.keys = loaded.keys
+        PRIVATE_KEYS.keep(key.private for key in loaded.signing)
+        certificate, key = loaded.files.certificate, loaded.files.key
         try:
-            fresh.load_cert_chain(certificate, key)
-        except OSError as error:  # ssl.SSLError is one
-            raise MaterialError(f"tls: {certificate} and {key} cannot be loaded: {error}") from error
-        try:
-            if self.tls is not None:
+            if self.tls is not None and loaded.tls is not None and certificate is not None:
                 self.tls.load_cert_chain(certificate, key)
                 return
         except OSError:
             # The files were replaced between the two reads: the old context may hold a half of either pair.
             pass
-        self.tls = fresh
+        self.tls = loaded.tls
+
+    def reload(self, settings: Settings) -> None:
+        """Load everything anew and use it; `MaterialError` leaves all as it was."""
+        self.commit(self.prepare(settings))
 
 
-def load_keys(settings: Settings) -> KeyRing:
+def load_keys(settings: Settings) -> tuple[SigningKey, ...]:
     """All DKIM keys of the settings."""
-    keys = {}
+    keys = []
     for domain, of_domain in settings.dkim.items():
-        loaded = []
         for key in of_domain:
             try:
-                pem = Path(key.key).read_bytes()
-                loaded.append(load(pem, domain, key.selector, key.expire_after))
+                keys.append(load(Path(key.key).read_bytes(), domain, key.selector, key.expire_after))
             except OSError as error:
                 raise MaterialError(f"dkim: {key.key} cannot be read: {error.strerror}") from error
             except KeyFormatError as error:
                 raise MaterialError(f"dkim: {key.key}: {error}") from error
-        keys[domain] = loaded
-    return KeyRing(keys)
+    return tuple(keys)
+
+
+def _load_tls(tls: Tls) -> ssl.SSLContext | None:
+    """On a context of its own: a half-written pair must not replace a good one."""
+    if tls.certificate is None or tls.key is None:
+        return None
+    context = _server_context()
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise MaterialError(f"tls: {tls.certificate} and {tls.key} cannot be loaded: {error}") from error
+    return context
 
 
 def _server_context() -> ssl.SSLContext:

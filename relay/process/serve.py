@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from relay.events.log import EventLog
+from relay.events.streams import guard_streams
 from relay.process import orphans, reports, wake, worker
 from relay.process.clients import SharedClients
 from relay.process.clock import behind
+from relay.process.fixed import needs_restart
 from relay.process.lock import AlreadyRunningError, Lock, acquire, lock_path
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import PrivilegeError, drop, lookup
@@ -43,12 +45,13 @@ _LOCK_PATIENCE = 10.0
 """Seconds in all. The kernel ends no process that waits for a disk which does not answer; nor do we start beside it."""
 
 
-def serve(settings_path: Path, environ: Mapping[str, str]) -> int:
+def serve(settings_path: Path | None, environ: Mapping[str, str]) -> int:
     """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence."""
+    guard_streams()
     try:
         settings = load_checked(settings_path, environ, time.time())
         return _serve(settings, lambda: load_checked(settings_path, environ, time.time()))
-    except (SettingsError, AlreadyRunningError, BindError, PrivilegeError, MaterialError) as error:
+    except (SettingsError, AlreadyRunningError, BindError, PrivilegeError, MaterialError, LogError) as error:
         sys.stderr.write(f"{error}\n")
     except QueueError as error:
         sys.stderr.write(f"queue: {error}\n")
@@ -67,6 +70,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         wake.clear(data_dir)
         reports.clear(data_dir)
         drop(settings.user)
+        _check_readable(settings)
         hasten = {0} if behind(data_dir, time.time()) else set[int]()
         asyncio.run(_recover(data_dir))
         # What clients did is counted for all workers, and outlives a worker that dies.
@@ -77,13 +81,21 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
             from relay.process.receiver import main as receiver
 
             children.append(Child("sandbox receiver", partial(receiver, settings)))
-        log = EventLog(settings, slot="supervisor")
+        log = _open_log(settings)
         log.process("started", workers=workers, hostname=settings.hostname, data_dir=str(data_dir), pid=os.getpid())
         for pid in killed:
             log.process("killed a worker that outlived its supervisor", pid=pid)
         # What exists now is shared by all workers: the collector shall not touch (and so copy) it.
         gc.freeze()
-        status = Supervisor(children, log.process, partial(_reload, setup, log)).run()
+        supervisor = Supervisor(
+            children,
+            log.process,
+            on_reload=partial(_reload, setup, log),
+            on_reopen=log.reopen,
+            on_look=log.flush,
+            in_child=log.abandon,
+        )
+        status = supervisor.run()
         log.close()
         return status
     finally:
@@ -101,17 +113,51 @@ def _died(setup: Setup, slot: int) -> None:
     setup.hasten.add(slot)  # what it had in hand comes back with the due times it had
 
 
-def _reload(setup: Setup, log: EventLog) -> None:
+class LogError(Exception):
+    """The log cannot be opened; the text says why and what to do."""
+
+
+def _open_log(settings: Settings) -> EventLog:
     try:
-        setup.reload()
+        return EventLog(settings, slot="supervisor")
+    except OSError as error:
+        user = settings.user or str(os.geteuid())
+        destination = settings.log.destination
+        remedy = f"give the user {user} a folder for it: install -d -m 0700 -o {user} {Path(destination).parent}"
+        raise LogError(f"log: {destination} cannot be opened: {error.strerror}; {remedy}") from error
+
+
+def _reload(setup: Setup, log: EventLog) -> bool:
+    """SIGHUP in the supervisor: True when the new settings are in force here, so that the workers can take them."""
+    log.reopen()
+    try:
+        update = setup.prepare()
+        setup.commit(update)
     except (SettingsError, MaterialError) as error:
         log.process("reload refused", reason=str(error))
+        return False
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with new settings, the relay goes on with the old
+        log.problem("reload", error)
+        return False
+    log.reload(setup.settings)
+    for change in needs_restart(setup.started, update.wanted):
+        log.process("restart needed", **change._asdict())
+    return True
 
 
 def _raise_descriptor_limit() -> None:
     """As many open files as the system allows: the usual 1,024 are fewer than the connections that the settings do."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _check_readable(settings: Settings) -> None:
+    """Whatever is still to be imported would fail with a trace where root installed Python for itself, as in /root."""
+    if not os.access(os.__file__, os.R_OK) or not os.access(__file__, os.R_OK):
+        raise PrivilegeError(
+            f"the user {settings.user} cannot read Python in {Path(os.__file__).parent} or the relay in "
+            f"{Path(__file__).parents[2]}; install them where everyone can read them, e.g. in /opt/relay"
+        )
 
 
 def _prepare_data_dir(settings: Settings, data_dir: Path) -> None:

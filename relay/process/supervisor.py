@@ -8,7 +8,6 @@ the next start ends those that hang (`orphans`).
 
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -58,8 +57,15 @@ class Supervisor:
 
     children: list[Child]
     tell: Callable[..., None]
-    on_reload: Callable[[], None] = lambda: None
-    """Called on SIGHUP, before it is passed on: children started later must have what the others take now."""
+    on_reload: Callable[[], bool] = lambda: True
+    """Called on SIGHUP, before it is passed on: children started later must have what the others take now. False: the
+    new settings are bad; then the children are only asked to open their log files anew (SIGUSR1)."""
+    on_reopen: Callable[[], None] = lambda: None
+    """Called on SIGUSR1, before it is passed on."""
+    on_look: Callable[[], None] = lambda: None
+    """Called about once a second: what could not be written to the log before may be written now."""
+    in_child: Callable[[], None] = lambda: None
+    """Called first in each child, which has copies of what the supervisor has open."""
     unresponsive_after: float = UNRESPONSIVE_AFTER
     _lifeline: tuple[int, int] = field(default=(-1, -1), init=False)
     _status: int = field(default=0, init=False)
@@ -94,11 +100,16 @@ class Supervisor:
                 self._stop(f"got {signal.Signals(number).name}")
                 return
             if number in (signal.SIGHUP, signal.SIGUSR1):
-                if number == signal.SIGHUP:
-                    self.on_reload()
-                self._signal(number)
+                self._renew(number)
             elif not self._reap():
                 return
+
+    def _renew(self, number: int) -> None:
+        if number == signal.SIGUSR1:
+            self.on_reopen()
+        elif not self.on_reload():
+            number = signal.SIGUSR1
+        self._signal(number)
 
     def _look(self) -> None:
         """Kill children whose pulse has stopped.
@@ -106,6 +117,7 @@ class Supervisor:
         Silence is counted in our own looks, each worth a beat at most: after we were stopped as well (SIGSTOP to the
         whole group, a suspended machine) the clock says that everybody was silent for long, and nobody is to blame.
         """
+        self.on_look()
         now = time.monotonic()
         passed, self._looked_at = now - self._looked_at, now
         for child in self.children:
@@ -113,9 +125,9 @@ class Supervisor:
                 continue
             silent = child.pulse.silent(min(passed, 2 * BEAT_EVERY))
             if silent >= self.unresponsive_after:
-                self.tell("child does not respond", name=child.name, silent=round(silent, 1))
                 os.kill(child.pid, signal.SIGKILL)
                 child.pulse.reset()
+                self.tell("child does not respond", name=child.name, silent=round(silent, 1))
 
     def _reap(self) -> bool:
         """Restart children that died. False: gave up."""
@@ -144,17 +156,19 @@ class Supervisor:
         return dead
 
     def _stop(self, reason: str) -> None:
-        self.tell("stopping", reason=reason)
+        # The signal first: whatever may go wrong with the log, the children are told to stop.
         self._signal(signal.SIGTERM)
+        self.tell("stopping", reason=reason)
         deadline = time.monotonic() + _KILL_AFTER
         while any(child.pid for child in self.children):
             left = deadline - time.monotonic()
             if left <= 0:
-                self.tell("killing", names=" ".join(child.name for child in self.children if child.pid))
                 self._signal(signal.SIGKILL)
+                self.tell("killing", names=" ".join(child.name for child in self.children if child.pid))
                 deadline = time.monotonic() + _KILL_AFTER
                 self._status = 1
             signal.sigtimedwait((signal.SIGCHLD,), min(max(left, 0.05), 0.5))
+            self.on_look()
             self._dead()
         self.tell("stopped")
 
@@ -164,8 +178,6 @@ class Supervisor:
                 os.kill(child.pid, number)
 
     def _start(self, child: Child) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
         child.started_at = time.monotonic()
         if child.pulse is not None:
             child.pulse.reset()
@@ -177,13 +189,12 @@ class Supervisor:
         try:
             os.close(self._lifeline[1])
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.in_child()
             # The others stay blocked until the child has handlers for them: a reload must not kill a child that starts.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, set(_SIGNALS) - CHILD_UNBLOCKS)
             status = child.main(self._lifeline[0])
         except BaseException:  # noqa: BLE001 - whatever it is, the child ends here and must say why
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             # Not sys.exit: the parent's stack and exit handlers are not ours to unwind.
             os._exit(status)

@@ -18,7 +18,8 @@ from relay.process import processors, reports, wake
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError
 from relay.process.pulse import Pulse
-from relay.process.setup import Setup
+from relay.process.reload import Reloader
+from relay.process.setup import Setup, Update
 from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE, close_ears
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
 from relay.submission.handler import SubmissionHandler
@@ -85,7 +86,8 @@ class Worker:
         settings, materials = setup.settings, setup.materials
         self._data_dir = Path(settings.data_dir)
         self._loop = asyncio.get_running_loop()
-        self.log = EventLog(settings, slot=str(slot))
+        # A log that cannot be opened any more stops no worker that takes the place of another.
+        self.log = EventLog(settings, slot=str(slot), must_open=False)
         self._uninstall = diagnostics.install(self.log)
         self.queue = open_queue(self._data_dir, slot=slot)
         self._router = Router(settings)
@@ -109,6 +111,7 @@ class Worker:
         )
         self._reporter = reports.Reporter(self._data_dir, slot, self.log, self.delivery.report)
         self._connections = Connections(setup.clients.column(slot))
+        self._reloader = Reloader(setup.prepare, self._take, self._refuse)
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ears: wake.Listener | None = None
@@ -120,7 +123,8 @@ class Worker:
         await self.delivery.start()
         self._housekeeping.start()
         self._reporter.start()
-        for listener, sock in sockets:
+        # The settings in force have the same listeners as the sockets, and what a reload has changed of them since.
+        for listener, (_, sock) in zip(self._setup.settings.listener, sockets, strict=True):
             self._servers.append(await serve(sock, self._context(listener)))
         self.log.process("worker ready", pid=os.getpid())
 
@@ -128,6 +132,7 @@ class Worker:
         """Stop accepting; transactions on either side get `grace` seconds; the rest stays in the queue."""
         self.log.process("worker stopping", grace=grace)
         began = self._loop.time()
+        await self._reloader.stop()
         for server in self._servers:
             server.stop()
         self._handler.stop()
@@ -158,27 +163,31 @@ class Worker:
         )
 
     def reload(self) -> None:
-        """SIGHUP: take new settings and certificates; whatever is wrong with them keeps the old."""
-        try:
-            self._setup.reload()
-        except (SettingsError, MaterialError) as error:
-            self.log.process("reload refused", reason=str(error))
-            return
+        """SIGHUP: open the log anew, and take new settings, certificates and keys; where they are bad, keep the old."""
+        self.log.reopen()
+        self._reloader.ask()
+
+    def reopen_logs(self) -> None:
+        """SIGUSR1: the log file was moved away."""
+        self.log.reopen()
+
+    def _take(self, update: Update) -> None:
+        self._setup.commit(update)
         settings, keys = self._setup.settings, self._setup.materials.keys
         self.log.reload(settings)
         self._dsn.reload(settings, keys)
         self.delivery.reload(settings)
         self._handler.reload(settings, keys)
         self._housekeeping.reload(settings)
-        by_address = {listener.address: listener for listener in settings.listener}
-        for server in self._servers:
-            # Sockets were bound as root at the start: a listener that is new or gone takes a restart.
-            server.context = self._context(by_address.get(server.context.listener.address, server.context.listener))
+        for server, listener in zip(self._servers, settings.listener, strict=True):
+            server.context = self._context(listener)
         self.log.process("reloaded")
 
-    def reopen_logs(self) -> None:
-        """SIGUSR1: the log file was moved away."""
-        self.log.reopen()
+    def _refuse(self, error: Exception) -> None:
+        if isinstance(error, SettingsError | MaterialError):
+            self.log.process("reload refused", reason=str(error))
+        else:
+            self.log.problem("reload", error)
 
     def _notice(self, notice: str) -> None:
         kind, _, argument = notice.partition(" ")
