@@ -4,9 +4,10 @@ Pure: facts in, text out. A test runs the commands that the text shows.
 """
 
 import shlex
+import textwrap
 from dataclasses import dataclass
 
-from relay.cli import starter
+from relay.cli import dns_records, starter
 from relay.sandbox.magic import MEANINGS
 
 FIRST_MESSAGE = "sandbox/first-message.txt"
@@ -29,6 +30,8 @@ class Facts:
     password: str
     records: tuple[str, ...] = ()
     """DKIM records, as lines of a zone file."""
+    addresses: tuple[str, ...] = ()
+    """Public addresses of this machine; none where it has none of its own or is not connected."""
 
 
 def for_sandbox(facts: Facts) -> str:
@@ -63,17 +66,18 @@ Recipients that simulate outcomes, in any domain:
 
 def for_production(facts: Facts) -> str:
     """What is left to do before the relay can serve."""
-    records = "\n".join(f"  {line}" for line in facts.records)
+    lines = [*dns_records.address_and_policies(facts.hostname, facts.domain, facts.addresses), *facts.records]
+    records = "\n".join(lines)
+    notes = "\n".join(dns_records.filled(note, "  - ") for note in dns_records.notes(facts.hostname, facts.domain))
     return f"""\
 User {facts.user}, password {facts.password}
 (shown this once; `{_relay(facts)} user passwd {facts.user}` sets another)
 
-1. Publish these records (1.2.3.4 stands for this server's address, whose reverse look-up must give {facts.hostname}):
+{dns_records.filled(dns_records.introduction(facts.hostname, facts.addresses), "1. ")}
 
-  {facts.hostname}. IN A 1.2.3.4
-  {facts.domain}. IN TXT "v=spf1 a:{facts.hostname} -all"
-  _dmarc.{facts.domain}. IN TXT "v=DMARC1; p=none; rua=mailto:postmaster@{facts.domain}"
-{records}
+{textwrap.indent(records, "  ")}
+
+{notes}
 
 2. Put a certificate that clients trust in the place of {facts.certificate}.
 

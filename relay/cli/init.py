@@ -3,6 +3,7 @@
 Overwrites nothing: what it would write is looked for first, and each file is created anew or not at all.
 """
 
+import ipaddress
 import os
 import socket
 import sys
@@ -117,6 +118,7 @@ def make(plan: Plan, now: float) -> str:
         user=USER,
         password=password,
         records=tuple(records),
+        addresses=_public_addresses(),
     )
     if plan.sandbox:
         text = first_steps.for_sandbox(facts)
@@ -146,6 +148,24 @@ def _write_settings(plan: Plan, key_files: list[tuple[str, Path]]) -> None:
     )
     text = starter.sandbox(start) if plan.sandbox else starter.production(start)
     write_new(plan.settings, text.encode(), 0o644)
+
+
+def _public_addresses() -> tuple[str, ...]:
+    """The addresses from which this machine would send into the internet, where these are public.
+
+    Connecting a datagram socket has the kernel choose its own address; nothing is sent.
+    """
+    found = []
+    for family, anywhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect((anywhere, 9))
+                address = sock.getsockname()[0]
+        except OSError:
+            continue  # no such network here
+        if ipaddress.ip_address(address).is_global:
+            found.append(address)
+    return tuple(found)
 
 
 def _first_user(plan: Plan, now: float) -> str:

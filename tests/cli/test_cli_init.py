@@ -87,8 +87,37 @@ def test_records_to_publish_are_those_of_the_keys(tmp_path):
         key = load_key(Path(entry.key).read_bytes(), "example.test", entry.selector)
         assert f"{entry.selector}._domainkey.example.test. IN TXT" in ran.out
         assert all(f'"{string}"' in ran.out for string in record_strings(key))
-    assert '"v=spf1 a:mail.example.test -all"' in ran.out
-    assert "_dmarc.example.test." in ran.out
+    published = [line.strip() for line in ran.lines if " IN " in line]
+    assert 'mail.example.test. IN TXT "v=spf1 a -all"' in published
+    assert 'example.test. IN TXT "v=spf1 a:mail.example.test -all"' in published
+    assert any(line.startswith("_dmarc.example.test. IN TXT ") for line in published)
+    words = " ".join(ran.out.split())
+    assert "publish no second one but merge: add a:mail.example.test to the one it has" in words
+    assert "example.test needs an MX record" in words
+
+
+@pytest.mark.parametrize(
+    ("addresses", "records"),
+    [
+        ((), ["mail.example.test. IN A 192.0.2.25"]),
+        (("198.51.100.7",), ["mail.example.test. IN A 198.51.100.7"]),
+        (
+            ("198.51.100.7", "2001:db8::7"),
+            ["mail.example.test. IN A 198.51.100.7", "mail.example.test. IN AAAA 2001:db8::7"],
+        ),
+    ],
+)
+def test_an_address_is_this_machines_or_one_that_is_set_aside_for_examples(tmp_path, monkeypatch, addresses, records):
+    monkeypatch.setattr("relay.cli.init._public_addresses", lambda: addresses)
+    ran = run("init", "--hostname", "mail.example.test", str(tmp_path / "x"))
+    assert [line.strip() for line in ran.lines if " IN A" in line] == records
+    assert ("192.0.2.25 stands for" in ran.out) is not bool(addresses)
+
+
+def test_a_relay_named_like_its_domain_has_one_spf_record(tmp_path):
+    ran = run("init", "--hostname", "example.test", "--domain", "example.test", str(tmp_path / "x"))
+    assert ran.out.count('IN TXT "v=spf1') == 1
+    assert 'example.test. IN TXT "v=spf1 a -all"' in ran.out
 
 
 def test_nothing_is_overwritten(tmp_path):
