@@ -37,8 +37,11 @@ class Report:
         return self.settings
 
 
-def check(path: Path, environ: Mapping[str, str], now: float) -> Report:
-    """Read and check the settings file; `now` (seconds since 1970) decides whether certificates have expired."""
+def check(path: Path | None, environ: Mapping[str, str], now: float) -> Report:
+    """Read and check the settings file; without a path, those of the environment alone.
+
+    `now` (seconds since 1970) decides whether certificates have expired.
+    """
     reading = read(path, environ)
     findings, settings = reading.findings, reading.settings
     for leaf in reading.leaves:
@@ -59,6 +62,6 @@ def check(path: Path, environ: Mapping[str, str], now: float) -> Report:
     return Report(None if problems else settings, problems, tuple(findings.warnings))
 
 
-def load_checked(path: Path, environ: Mapping[str, str], now: float) -> Settings:
+def load_checked(path: Path | None, environ: Mapping[str, str], now: float) -> Settings:
     """What a server starts and reloads with: settings that passed the whole check, or one `SettingsError`."""
     return check(path, environ, now).checked()

@@ -1,11 +1,14 @@
 """Settings from `RELAY_…` variables, laid over the file's: `RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB`.
 
 A double underscore goes one table deeper, a number selects an element of an array (the next free one adds it).
-Texts, words and choices are taken as they are; anything else is written as in TOML. Only the raw tables are changed
-here; whether the values are any good is for `relay_config.load` to say.
+Texts, words and choices are taken as they are, arrays of them may be separated by commas; arrays and tables are written
+as in JSON or TOML. So everything that a file can say can also be said without one, in variables of any shell,
+container or unit file: names of domains, which few of them allow in a variable's name, go into a JSON table. Only the
+raw tables are changed here; whether the values are any good is for `relay_config.load` to say.
 """
 
 import itertools
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from relay_config.nearest import did_you_mean
 from relay_config.problems import Findings, KeyPath, Problem, found
 from relay_config.schema import Settings
-from relay_config.shape import Array, Choice, Keyed, Scalar, Shape, Table
+from relay_config.shape import Array, Choice, Keyed, Scalar, Setting, Shape, Table
 from relay_config.words import Duration, Rate, Size
 
 PREFIX: Final = "RELAY_"
@@ -22,6 +25,16 @@ RESERVED: Final = frozenset({"RELAY_CONFIG"})
 """Variables with the prefix that are no settings: the settings file's path."""
 _SERVICE_LINK: Final = re.compile(r"RELAY_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP)(_.*)?)?)")
 """What Kubernetes and Docker links set for every container beside a service that is called `relay`."""
+
+
+def names_settings(environ: Mapping[str, str]) -> bool:
+    """Whether any variable is meant as a setting, so that a relay without a settings file is no mistake."""
+    return any(map(_is_ours, environ))
+
+
+def variable_of(path: KeyPath) -> str:
+    """The variable that sets the setting at `path`."""
+    return PREFIX + "__".join(str(part).upper() for part in path)
 
 
 class _Override(NamedTuple):
@@ -43,9 +56,13 @@ def overlay(table: dict[str, Any], environ: Mapping[str, str], findings: Finding
         findings.origins[override.path] = override.variable
 
 
+def _is_ours(variable: str) -> bool:
+    return variable.startswith(PREFIX) and variable not in RESERVED and not _SERVICE_LINK.fullmatch(variable)
+
+
 def _overrides(environ: Mapping[str, str], findings: Findings) -> Iterator[_Override]:
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(PREFIX) or variable in RESERVED or _SERVICE_LINK.fullmatch(variable):
+        if not _is_ours(variable):
             continue
         try:
             path, shape, optional = _resolve(variable.removeprefix(PREFIX).split("__"))
@@ -66,15 +83,13 @@ def _resolve(parts: list[str]) -> tuple[KeyPath, Shape, bool]:
     """Follow the variable's parts through the schema; the last says whether the value may be left unset."""
     shape: Shape = Table(Settings)
     path: KeyPath = ()
-    optional = False
+    optional = single = False
     for part in parts:
+        if isinstance(shape, Array) and single and not part.isdecimal():
+            shape = shape.item  # one table stands for an array of one: its settings follow without a number
         if isinstance(shape, Table):
-            setting = shape.settings.get(part.lower())
-            if setting is None or part != part.upper():
-                hint = did_you_mean(part, shape.settings)
-                remedy = "see docs/reference/settings.md" if hint is None else f"did you mean {hint.upper()}?"
-                raise _OverrideError("no such setting", remedy)
-            path, shape, optional = (*path, setting.name), setting.shape, setting.optional
+            setting = _setting(shape, part)
+            path, shape, optional, single = (*path, setting.name), setting.shape, setting.optional, setting.single
         elif isinstance(shape, Array):
             if not re.fullmatch(r"[0-9]{1,4}", part):
                 raise _OverrideError(found(part), "name an element of the array by its number, from 0")
@@ -86,25 +101,68 @@ def _resolve(parts: list[str]) -> tuple[KeyPath, Shape, bool]:
     return path, shape, optional
 
 
+def _setting(table: Table, part: str) -> Setting:
+    setting = table.settings.get(part.lower())
+    if setting is None or part != part.upper():
+        hint = did_you_mean(part, table.settings)
+        remedy = "see docs/reference/settings.md" if hint is None else f"did you mean {hint.upper()}?"
+        raise _OverrideError("no such setting", remedy)
+    return setting
+
+
 def _value(shape: Shape, text: str) -> Any:
-    if isinstance(shape, Choice) or (isinstance(shape, Scalar) and shape.type in {str, Duration, Size, Rate}):
+    """What the text of a variable stands for, as a settings file would hold it."""
+    if _is_text(shape):
         return text
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        parsed = {}
+    if isinstance(shape, Array) and _is_text(shape.item) and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",")] if text.strip() else []
+    if not isinstance(shape, Scalar) and not text.strip():
+        return [] if isinstance(shape, Array) else {}
+    for parse in (_parse_json, _parse_toml):
+        try:
+            return parse(text)
+        except (ValueError, RecursionError):
+            continue
+    raise _OverrideError(found(text), "write " + _hint(shape))
+
+
+def _is_text(shape: Shape) -> bool:
+    return isinstance(shape, Choice) or (isinstance(shape, Scalar) and shape.type in {str, Duration, Size, Rate})
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_table, parse_constant=_refuse)
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; JSON would let the last of two equal names win."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("the same name twice")
+    # `null` stands for a setting that is not set.
+    return {name: value for name, value in table.items() if value is not None}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _parse_toml(text: str) -> Any:
+    parsed = tomllib.loads(f"value = {text}")
     # A text with a line break could hold further keys.
     if parsed.keys() != {"value"}:
-        raise _OverrideError(found(text), "write " + _toml_hint(shape))
+        raise ValueError("more than one value")
     return parsed["value"]
 
 
-def _toml_hint(shape: Shape) -> str:
+def _hint(shape: Shape) -> str:
     if isinstance(shape, Scalar):
         return {int: "a number", float: "a number", bool: "true or false"}[shape.type]
     if isinstance(shape, Array):
-        return 'an array as in TOML, e.g. ["a", "b"]'
-    return 'a table as in TOML, e.g. {key = "value"}'
+        if _is_text(shape.item):
+            return 'the elements with commas between them, or an array as in JSON or TOML, e.g. ["a", "b"]'
+        return 'an array as in JSON or TOML, e.g. [{"key": "value"}]'
+    return 'a table as in JSON or TOML, e.g. {"key": "value"}'
 
 
 def _order(part: str | int) -> tuple[int, str]:
@@ -131,11 +189,11 @@ def _reserve(here: Any, part: str | int, new: Any) -> str | None:
     """Make sure that `here[part]` exists, as `new` where it did not."""
     if isinstance(part, str):
         if not isinstance(here, dict):
-            return "mend the file first: what it has in that place is no table"
+            return "fix the settings first: what they have in that place is no table"
         here.setdefault(part, new)
         return None
     if not isinstance(here, list):
-        return "mend the file first: what it has in that place is no array"
+        return "fix the settings first: what they have in that place is no array"
     if part > len(here):
         return f"the next free number is {len(here)}"
     if part == len(here):

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relay_config.environment import overlay
+from relay_config.environment import names_settings, overlay, variable_of
 from relay_config.problems import Findings, Problem, SettingsError
 from relay_config.read import Leaf, Reader
 from relay_config.schema import Settings
 
 CONFIG_VARIABLE: Final = "RELAY_CONFIG"
 SYSTEM_FILE: Final = Path("/etc/relay/relay.toml")
+ENVIRONMENT: Final = "environment"
+"""What problems name as their file where all settings come from variables."""
 
 
 @dataclass(slots=True)
@@ -31,10 +33,11 @@ class Reading:
     findings: Findings
 
 
-def find_settings(environ: Mapping[str, str], cwd: Path) -> Path:
+def find_settings(environ: Mapping[str, str], cwd: Path) -> Path | None:
     """The settings file to use when none is named: `$RELAY_CONFIG`, `./relay.toml`, `/etc/relay/relay.toml`.
 
-    Raises `SettingsError` where there is none; a file named by the variable is returned whether it exists or not.
+    None where there is no file but `RELAY_…` variables are: then all settings come from these. Raises `SettingsError`
+    where there is neither; a file named by the variable is returned whether it exists or not.
     """
     named = environ.get(CONFIG_VARIABLE)
     if named:
@@ -42,14 +45,17 @@ def find_settings(environ: Mapping[str, str], cwd: Path) -> Path:
     for candidate in (cwd / "relay.toml", SYSTEM_FILE):
         if candidate.is_file():
             return candidate
-    remedy = f"create one with `relay init DIR`, or name it with `-c FILE` or ${CONFIG_VARIABLE}"
+    if names_settings(environ):
+        return None
+    remedy = f"create one with `relay init DIR`, name it with `-c FILE` or ${CONFIG_VARIABLE}, or set RELAY_… variables"
     raise SettingsError([Problem("relay.toml", "", f"no such file here, nor {SYSTEM_FILE}", remedy)])
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings of `path` with the environment's `RELAY_…` laid over; raises one `SettingsError` with all problems.
 
-    Relative paths in the result are absolute: they start at the settings file's folder.
+    Without a path the environment's alone. Relative paths in the result are absolute: they start at the settings
+    file's folder, without a file at the current one.
     """
     reading = read(path, environ)
     if reading.settings is None:
@@ -57,14 +63,20 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     return reading.settings
 
 
-def read(path: Path, environ: Mapping[str, str]) -> Reading:
+def read(path: Path | None, environ: Mapping[str, str]) -> Reading:
     """As `load`, but keeps what could be read beside the problems."""
+    if path is None:
+        return _read({}, Path.cwd(), environ, Findings(ENVIRONMENT, variable_of))
     findings = Findings(str(path))
     table = _parse(path, findings)
     if table is None:
         return Reading(None, [], findings)
+    return _read(table, path.parent.absolute(), environ, findings)
+
+
+def _read(table: dict[str, Any], folder: Path, environ: Mapping[str, str], findings: Findings) -> Reading:
     overlay(table, environ, findings)
-    reader = Reader(findings, path.parent.absolute())
+    reader = Reader(findings, folder)
     settings = reader.section(Settings, table, ())
     if findings.problems:
         settings = None

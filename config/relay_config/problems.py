@@ -5,7 +5,7 @@ Nothing here reads a file. Texts from outside are shown shortened and escaped, s
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -48,6 +48,8 @@ class Findings:
     """Collects problems and warnings, and names the place of each: the file's key or the variable that set it."""
 
     file: str
+    variable_of: Callable[[KeyPath], str] | None = None
+    """Where there is no settings file: the variable that sets the setting at a path."""
     origins: dict[KeyPath, str] = field(default_factory=dict)
     """Environment variables by the key they set."""
     problems: list[Problem] = field(default_factory=list)
@@ -67,7 +69,16 @@ class Findings:
             if variable is not None:
                 rest = key_text(path[length:])
                 return Problem("environment", f"{variable}: {rest}" if rest else variable, found, remedy)
+        if self.variable_of is not None:
+            return Problem(self.file, self.variable_of(path), found, remedy)
         return Problem(self.file, key_text(path), found, remedy)
+
+    def assignment(self, path: KeyPath, value: Any) -> str:
+        """How to write a value of the setting at `path`, as an example: as a line of the file or as a variable."""
+        if self.variable_of is not None:
+            shown = value if isinstance(value, str) else json.dumps(value)
+            return f"{self.variable_of(path)}={shown}"
+        return f"{path[-1]} = {show(value)}"
 
 
 def key_text(path: KeyPath) -> str:

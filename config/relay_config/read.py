@@ -62,8 +62,9 @@ class Reader:
         if raw is not None:
             return self._value(setting, setting.shape, raw, path)
         if setting.required:
-            example = f", e.g. {setting.name} = {show(setting.example)}" if setting.example is not None else ""
-            self._findings.problem(path, "not set", f"set it{example}")
+            example = setting.example
+            shown = f", e.g. {self._findings.assignment(path, example)}" if example is not None else ""
+            self._findings.problem(path, "not set", f"set it{shown}")
             return _BAD
         return setting.default
 

@@ -19,12 +19,16 @@ _HEAD: Final = """\
 
 The relay reads one TOML file: the one named by `-c`, else by `$RELAY_CONFIG`, else `./relay.toml`, else
 `/etc/relay/relay.toml`. `relay.toml.example` holds every setting with its default, commented out. Only `hostname` has
-to be set.
+to be set. Without any of these files all settings come from the [environment](#environment), if that has any.
 
 `relay check` reads the file as `relay serve` would and reports everything that is wrong at once, one line each: file,
-key, what was found, what to do. Unknown keys are errors. A running relay rereads the file on SIGHUP and keeps its
-settings when the new ones are bad. `workers`, `pin_workers`, `user`, `data_dir` and the addresses of listeners take a
-restart.
+key, what was found, what to do. Unknown keys are errors.
+
+A running relay reads the file again on SIGHUP, or when `relay reload` asks for it, and keeps its settings when the new
+ones are bad. Certificates and keys are loaded again as well; only those whose content changed are parsed. These changes
+take a restart: `data_dir`, `workers`, `pin_workers`, `user`, `sandbox.receiver`, a listener that is added or removed, a
+listener's `tls` from another value to `implicit`, and its `proxy_protocol` from false to true. The log names each of
+them (`restart needed`), and until then the relay goes on with the old value.
 
 ## Words
 
@@ -40,18 +44,33 @@ Paths may be relative: they start at the folder of the settings file. Domain nam
 ## Environment
 
 Every setting can come from the environment, which wins over the file: `RELAY_` and the key in capitals, with two
-underscores for each table or array deeper.
+underscores for each table or array deeper. Where there is no settings file, the server and all commands take everything
+from the environment; relative paths then start at the current folder.
 
     RELAY_HOSTNAME=mail.example.com
     RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB
+    RELAY_SUBMISSION__TRUSTED_NETWORKS=10.0.0.0/8,fd00::/8
     RELAY_LISTENER__0__ADDRESS=0.0.0.0:2525
-    RELAY_SUBMISSION__TRUSTED_NETWORKS='["10.0.0.0/8"]'
-    RELAY_DKIM='{"example.com" = {selector = "relay", key = "/run/secrets/dkim.key"}}'
+    RELAY_LISTENER__0__AUTH=optional
+    RELAY_ROUTE='[{"domains": ["*"], "relay_host": "smtp.example.net:587", "tls": "verify"}]'
+    RELAY_DKIM='{"example.com": {"selector": "relay", "key": "/run/secrets/dkim.key"}}'
+    RELAY_THROTTLE__SITE='{"*.google.com": {"max_connections": 5}}'
 
-Texts and words are written without quotes; arrays and tables as in TOML. The number of an array element is one the
-file has, or the next. An empty variable unsets a setting that may be unset. A `RELAY_…` variable that is no setting is
-an error, except `RELAY_CONFIG` and those that Kubernetes and Docker set for a service of the name `relay`
-(`RELAY_SERVICE_HOST`, `RELAY_PORT_25_TCP`, …).
+| Setting | Written as |
+|---|---|
+| text, duration, size, rate, one of some words | as it is, without quotes |
+| number, `true`, `false` | as in TOML |
+| array of these | with commas between the elements, or as in JSON or TOML |
+| table, array of tables | as in JSON or TOML; or each of its settings as a variable of its own |
+
+The number of an array element is one that the file or another variable has, or the next, from 0. Names of domains may
+stand in a variable's name (`RELAY_DKIM__EXAMPLE.COM__SELECTOR`) where whoever sets it allows dots; shells do not, so
+use JSON there. An empty variable unsets a setting that may be unset, and empties an array or table; `null` in JSON
+leaves a setting as it is.
+
+A `RELAY_…` variable that is no setting is an error, except `RELAY_CONFIG` and those that Kubernetes and Docker set for
+a service of the name `relay` (`RELAY_SERVICE_HOST`, `RELAY_PORT_25_TCP`, …). Messages about settings name the variable
+they came from. A running process never sees changes of its environment: they take a restart.
 
 ## Files
 

@@ -312,7 +312,9 @@ class Log(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The relay's log."""
 
     format: Annotated[Literal["logfmt", "json"], _doc("Form of a line.")] = "logfmt"
-    destination: Annotated[str, _doc("`stderr`, or a file (reopened on SIGHUP).", check="log")] = "stderr"
+    destination: Annotated[
+        str, _doc("`stderr`, or a file or named pipe (opened again on SIGHUP and SIGUSR1).", check="log")
+    ] = "stderr"
     level: Annotated[Literal["debug", "info", "warning", "error"], _doc("Least severity logged.")] = "info"
 
 

@@ -48,8 +48,9 @@ def check(ctx: click.Context, shell: Shell, *, as_json: bool) -> None:
             else:
                 click.echo(f"{'warning: ' if severity == 'warning' else ''}{printable(str(finding))}")
     if not as_json:
-        what = f"{path}: {count(len(problems), 'problem')}, {count(len(warnings), 'warning')}."
-        click.echo(what if problems or warnings else f"{path}: all is well.")
+        name = shell.settings_name
+        what = f"{name}: {count(len(problems), 'problem')}, {count(len(warnings), 'warning')}."
+        click.echo(what if problems or warnings else f"{name}: all is well.")
     ctx.exit(FAILED if problems else 0)
 
 

@@ -29,13 +29,18 @@ class Shell:
         """Who gave the command; asked before root becomes someone else."""
 
     @cached_property
-    def settings_path(self) -> Path:
-        """The settings file: as named, or the first that is there."""
+    def settings_path(self) -> Path | None:
+        """The settings file: as named, or the first that is there. None: all settings are in the environment."""
         from relay_config.load import find_settings
 
         if self._config is not None:
             return Path(self._config)
         return find_settings(os.environ, Path.cwd())
+
+    @property
+    def settings_name(self) -> str:
+        """Where the settings are, for people."""
+        return "the environment" if self.settings_path is None else str(self.settings_path)
 
     @cached_property
     def settings(self) -> Settings:
@@ -53,7 +58,7 @@ class Shell:
         except FileNotFoundError:
             raise FailureError(
                 f"{folder}: no such data folder.",
-                f"Set `data_dir` in {self.settings_path}, or make the folder with `relay init`.",
+                f"Set `data_dir` in {self.settings_name}, or make the folder with `relay init`.",
             ) from None
         become(status.st_uid, status.st_gid)
         if not program_readable():

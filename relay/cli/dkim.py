@@ -1,5 +1,6 @@
 """`relay dkim generate|dns|list`: signing keys and the records that publish them."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ from relay.message.dkim.keys import (
     record_name,
     record_strings,
 )
+from relay_config.schema import DkimKey, Settings
+from relay_config.words import format_duration
 
 NO_KEYS = "No signing keys in the settings{}; make one with `relay dkim generate DOMAIN`."
 
@@ -59,23 +62,25 @@ def generate_(shell: Shell, domain: str, selector: str | None, algorithm: str, *
         raise click.BadParameter(str(error), param_hint="--selector") from error
     if any(entry.selector == selector for entry in shell.settings.dkim.get(domain, ())):
         raise FailureError(f"{domain} has a key with selector {selector} already.", "Choose another with --selector.")
+    file = shell.settings_path
     # Opened before root becomes the folder's owner, who need not be allowed to change the settings.
-    settings_file = None if no_settings else _for_append(shell.settings_path)
+    opened = None if no_settings or file is None else _for_append(file)
     try:
         path = key_file(shell.data_dir, domain, selector)
         pem = generate(kind)
         write_new(path, pem)
-        table = dkim_table(domain, selector, as_written(path, shell.settings_path.absolute().parent))
-        added = settings_file is not None and _append(shell.settings_path, settings_file, table)
+        table = _to_add(shell.settings, file, domain, selector, path)
+        added = opened is not None and file is not None and _append(file, opened, table)
     finally:
-        if settings_file is not None:
-            os.close(settings_file)
+        if opened is not None:
+            os.close(opened)
     remark(f"Key: {path}")
     if added:
-        remark(f"Added to {shell.settings_path}:\n\n{table}")
+        remark(f"Added to {shell.settings_name}:\n\n{table}")
     else:
-        remark(f"Add this to {shell.settings_path}:\n\n{table}")
-    remark("Publish this record first, then let the relay read its settings again (SIGHUP):\n")
+        remark(f"Add this to {shell.settings_name}:\n\n{table}")
+    what = "restart the relay with it" if file is None else "have the relay read its settings again (`relay reload`)"
+    remark(f"Publish this record first, then {what}:\n")
     click.echo(zone_lines(load(pem, domain, selector)))
 
 
@@ -139,6 +144,22 @@ def _for_append(path: Path) -> int | None:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     except PermissionError:
         return None
+
+
+def _to_add(settings: Settings, file: Path | None, domain: str, selector: str, key: Path) -> str:
+    """What the settings need for a new key: a table of the file, or all keys as the value of a variable."""
+    if file is not None:
+        return dkim_table(domain, selector, as_written(key, file.absolute().parent))
+    tables = {name: [_table(entry) for entry in entries] for name, entries in settings.dkim.items()}
+    tables.setdefault(domain, []).append({"selector": selector, "key": str(key)})
+    return f"RELAY_DKIM={json.dumps(tables)}\n"
+
+
+def _table(entry: DkimKey) -> dict[str, str]:
+    table = {"selector": entry.selector, "key": entry.key}
+    if entry.expire_after is not None:
+        table["expire_after"] = format_duration(entry.expire_after)
+    return table
 
 
 def _append(path: Path, descriptor: int, table: str) -> bool:

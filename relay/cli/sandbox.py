@@ -73,7 +73,7 @@ def store(shell: Shell) -> SandboxStore:
     """The sandbox's messages, where the settings have a sandbox."""
     if shell.settings.sandbox.receiver is None:
         raise FailureError(
-            f"{shell.settings_path} has no sandbox: mail goes to its real recipients.",
+            f"{shell.settings_name} has no sandbox: mail goes to its real recipients.",
             "A sandbox is made with `relay init --sandbox DIR`.",
         )
     return SandboxStore(shell.data_dir / "sandbox")

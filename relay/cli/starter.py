@@ -97,7 +97,7 @@ delay_notice_after = "2m"
 
 _HEAD = """\
 # Made by `relay init`. docs/reference/settings.md describes every setting, relay.toml.example shows them all;
-# `relay check` finds mistakes. A running relay takes changes on SIGHUP."""
+# `relay check` finds mistakes. `relay reload` has a running relay take changes."""
 
 
 def _tls(start: Start) -> str:

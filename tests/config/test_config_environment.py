@@ -98,7 +98,18 @@ def test_one_table_that_stands_for_an_array_can_be_changed(path):
         ("RELAY_LOG__LEVEL", "loud", 'found "loud"; use one of debug, info, warning, error'),
         ("RELAY_LISTENER__X__ADDRESS", "x", 'found "X"; name an element of the array by its number, from 0'),
         ("RELAY_LISTENER__3__ADDRESS", "x", "cannot be applied; the next free number is 1"),
-        ("RELAY_SUBMISSION__TRUSTED_NETWORKS", "10.0.0.0/8", 'found "10.0.0.0/8"; write an array as in TOML'),
+        ("RELAY_SUBMISSION__TRUSTED_NETWORKS", "[10.0.0.0/8]", 'found "[10.0.0.0/8]"; write the elements with commas'),
+        ("RELAY_SUBMISSION__TRUSTED_NETWORKS", "a,,b", '[1]: found ""; write a text that is not empty'),
+        ("RELAY_RETRY__SCHEDULE", "", "found an empty array; write at least one element"),
+        ("RELAY_LISTENER", "127.0.0.1:25", 'found "127.0.0.1:25"; write an array as in JSON or TOML'),
+        ("RELAY_LISTENER", '[{"tls": "none"}]', "[0].address: not set; set it"),
+        (
+            "RELAY_TLS",
+            '{"key": "a", "key": "b"}',
+            'found "{\\"key\\": \\"a\\", \\"key\\": \\"b\\"}"; write a table as in',
+        ),
+        ("RELAY_TLS", "[" * 100_000, "found"),
+        ("RELAY_RETRY__JITTER", "NaN", 'found "NaN"; write a number'),
         ("RELAY_RETRY__EXPIRE_AFTER", "5", 'found "5"; name the unit: "5s" for seconds, "5m" for minutes'),
         ("RELAY_HOSTNAME", "", 'found ""; write a text that is not empty'),
         ("RELAY_TLS", '{certificat = "x"}', "certificat: unknown key; did you mean certificate?"),
@@ -113,7 +124,7 @@ def test_a_bad_variable_is_named(path, variable, value, line):
 def test_a_file_whose_table_is_none_is_told_once(path):
     path.write_text('hostname = "a.example"\nretry = 5\n')
     problems = told(path, {"RELAY_RETRY__JITTER": "0.1"})
-    assert problems[0].startswith("environment: RELAY_RETRY__JITTER: cannot be applied; mend the file first")
+    assert problems[0].startswith("environment: RELAY_RETRY__JITTER: cannot be applied; fix the settings first")
     assert problems[1].endswith("retry: found 5; write a table: [retry]")
 
 
