@@ -50,7 +50,7 @@ its values. `ID/N` is one recipient of a message, `-` stands for ids on standard
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD, *_options_of(cli, click.Context(cli, info_name="relay"))]
+    parts = [_HEAD, *_options_of(cli)]
     parts += _commands(cli, "relay")
     parts.append("\n" + _FILTERS_HEAD)
     parts += [_row(option) for option in _filters()]
@@ -68,7 +68,7 @@ def _commands(group: click.Group, path: str) -> Iterator[str]:
             yield from _commands(command, full)
             continue
         yield f"\n### {full}\n\n    {_usage(command, full)}\n\n{_help(command)}\n"
-        yield from _options_of(command, click.Context(command, info_name=full))
+        yield from _options_of(command)
 
 
 def _usage(command: click.Command, path: str) -> str:
@@ -80,8 +80,9 @@ def _help(command: click.Command) -> str:
     return " ".join((command.help or "").split())
 
 
-def _options_of(command: click.Command, context: click.Context) -> Iterator[str]:
-    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+def _options_of(command: click.Command) -> Iterator[str]:
+    # Not `get_params`: it has click remember a help option without the short name that the real command line has.
+    options = [one for one in command.params if isinstance(one, click.Option)]
     names = {one.opts[0] for one in options}
     filtered = set(FILTERS) <= names
     rows = [_row(one) for one in options if "--help" not in one.opts and not (filtered and one.opts[0] in FILTERS)]
