@@ -152,6 +152,12 @@ def _limits_fit(settings: Settings, findings: Findings) -> None:
         findings.warn(("limits", "header_size"), "larger than a whole message may be", remedy)
     if settings.limits.connections_per_address > settings.limits.connections:
         findings.warn(("limits", "connections_per_address"), "more than limits.connections", "one client can take all")
+    reserved = settings.limits.reserved_connections
+    if reserved is not None and reserved >= settings.limits.connections:
+        remedy = (
+            f"use less than limits.connections, which is {settings.limits.connections}: no new client could connect"
+        )
+        findings.problem(("limits", "reserved_connections"), found(reserved), remedy)
 
 
 RULES: Final[tuple[Rule, ...]] = (

@@ -91,6 +91,14 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what one client can make the relay do."""
 
     connections: Annotated[int, _doc("Open connections per worker."), msgspec.Meta(ge=1)] = 1000
+    reserved_connections: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None,
+        _doc(
+            "Of these, connections that are kept for clients in `submission.trusted_networks` and for addresses that "
+            "logged in during the last day; strangers are refused when only these are left. Default: a tenth.",
+            example=100,
+        ),
+    ] = None
     connections_per_address: Annotated[
         int, _doc("Open connections per client address, at all workers together."), msgspec.Meta(ge=1)
     ] = 50
@@ -112,8 +120,21 @@ class Limits(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 50
     auth_failures: Annotated[int, _doc("Failed AUTH attempts per connection."), msgspec.Meta(ge=1)] = 3
     auth_failures_per_minute: Annotated[
-        int, _doc("Failed AUTH attempts per minute and client address, and per user."), msgspec.Meta(ge=1)
+        int,
+        _doc(
+            "Failed AUTH attempts per minute of a client address at one user, and different ones at all users; ten "
+            "times as many at one user from all addresses. Right generated passwords always pass."
+        ),
+        msgspec.Meta(ge=1),
     ] = 10
+    client_events: Annotated[
+        int,
+        _doc(
+            "Refused commands, failed logins and failed TLS handshakes per minute and client address that a worker "
+            "records as events; others are counted. 0: no limit."
+        ),
+        msgspec.Meta(ge=0),
+    ] = 60
     errors: Annotated[
         int,
         _doc(
@@ -322,6 +343,15 @@ class History(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is remembered of mail that ended."""
 
     keep: Annotated[Duration, _doc("How long ended recipients and events are kept.")] = Duration(604_800)
+    events_size: Annotated[
+        Size | None,
+        _doc(
+            "Bytes that the event store may have; the oldest events are removed first. Default: a tenth of the file "
+            "system, at most 4GiB.",
+            example="1GiB",
+            least="1MiB",
+        ),
+    ] = None
 
 
 class Sandbox(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,6 +70,29 @@ class Authenticated(Event, kw_only=True, omit_defaults=True):
     tls: Annotated[str | None, _doc("TLS version and cipher.")] = None
 
 
+class TlsFailed(Event, kw_only=True, omit_defaults=True):
+    """A TLS handshake with a client failed, after STARTTLS or on a listener with implicit TLS."""
+
+    peer: Annotated[str, _doc("Client's address.")]
+    listener: Annotated[str, _doc("Where it connected to.")]
+    reason: Annotated[str, _doc("Why it failed, as far as the relay knows.")]
+    helo: Annotated[str, _doc("What the client called itself before STARTTLS.")] = ""
+    versions: Annotated[tuple[str, ...], _doc("TLS versions that the client offered.")] = ()
+    ciphers: Annotated[tuple[str, ...], _doc("The first 20 ciphers that it offered.")] = ()
+    name: Annotated[str, _doc("The server name that it asked for (SNI).")] = ""
+
+
+class Omitted(Event, kw_only=True, omit_defaults=True):
+    """A client caused more of these events in a minute than are recorded one by one (`limits.client_events`)."""
+
+    peer: Annotated[
+        str, _doc("Client's address, its /64 network where that is IPv6, or `others`: several clients together.")
+    ]
+    what: Annotated[str, _doc("Name of the events: `refused`, `authentication-failed` or `tls-failed`.")]
+    count: Annotated[int, _doc("How many were not recorded.")]
+    message: Annotated[str, _doc("The same in words, e.g. `… and 1,234 more`.")]
+
+
 class Outcome(Event, kw_only=True, omit_defaults=True):
     """An attempt at a recipient ended, or an admin's wish was carried out."""
 
@@ -170,6 +193,8 @@ KINDS: Final = {
         Kind("refused", Level.INFO, Refused, ""),
         Kind("authenticated", Level.INFO, Authenticated, "A client proved who it is."),
         Kind("authentication-failed", Level.WARNING, Authenticated, "A client did not prove who it is."),
+        Kind("tls-failed", Level.INFO, TlsFailed, ""),
+        Kind("omitted", Level.INFO, Omitted, ""),
         Kind("delivered", Level.INFO, Outcome, "The next server took responsibility for a recipient."),
         Kind("deferred", Level.INFO, Outcome, "An attempt failed for now; the recipient is tried again."),
         Kind("failed", Level.WARNING, Outcome, "A recipient was refused for good, or failed by an admin."),

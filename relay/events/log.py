@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.events import store
+from relay.events.bounds import LONGEST, bounded
 from relay.events.catalog import (
     KINDS,
     Accepted,
@@ -26,19 +27,24 @@ from relay.events.catalog import (
     Level,
     LinesLost,
     Notified,
+    Omitted,
     Outcome,
     Problem,
     Process,
     Refused,
     Steered,
+    TlsFailed,
 )
 from relay.events.descriptor import is_journal
 from relay.events.format import Stamp, json_fields, logfmt_fields
 from relay.events.limiter import Limiter
+from relay.events.per_client import WINDOW, ClientLimiter
 from relay.events.recorder import Recorder
+from relay.events.segments import Segments
 from relay.events.writer import STDERR, Output, Writer
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer
+from relay.smtp.server.connections import client_of
+from relay.smtp.server.handler import Peer, TlsFailure
 from relay_config.schema import Settings
 from relay_queue.model import Entry, Mark, Message, Recipient
 from relay_queue.states import State
@@ -102,6 +108,8 @@ class EventLog(Recorder):
         self._stamp = Stamp()
         self._heads: dict[tuple[str, Level], tuple[bytes, str]] = {}
         self._limiter = Limiter()
+        self._clients = ClientLimiter()
+        self._omission: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.get_ident()
         self._scheduled = False
@@ -111,8 +119,9 @@ class EventLog(Recorder):
         self._store_lines: list[bytes] = []
         self._path: Path | None = None
         self._log = Output("log", lambda: self._path)
-        self._store = Output("store", lambda: store.file_for(self._data_dir, slot, clock()))
         self._failure_told: tuple[Path, str] | None = None
+        self._segments = Segments(self._data_dir, slot, clock)
+        self._store = Output("store", self._segments.path)
         self._writer = Writer()
         self._take(settings, must_open=must_open)
 
@@ -135,6 +144,8 @@ class EventLog(Recorder):
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
         """A client's command was answered 4xx or 5xx."""
+        if not self._admit(peer, "refused"):
+            return
         event = Refused(
             peer=peer.address,
             # What follows AUTH may be a password.
@@ -149,8 +160,26 @@ class EventLog(Recorder):
 
     def authenticated(self, peer: Peer, user: str, *, success: bool) -> None:
         """An AUTH attempt ended."""
+        name = "authenticated" if success else "authentication-failed"
+        if not success and not self._admit(peer, name):
+            return
         event = Authenticated(peer=peer.address, user=user, listener=peer.listener, helo=peer.helo, tls=peer.tls)
-        self._record(KINDS["authenticated" if success else "authentication-failed"], event)
+        self._record(KINDS[name], event)
+
+    def tls_failed(self, peer: Peer, failure: TlsFailure) -> None:
+        """A TLS handshake with a client failed."""
+        if not self._admit(peer, "tls-failed"):
+            return
+        event = TlsFailed(
+            peer=peer.address,
+            listener=peer.listener,
+            reason=failure.reason,
+            helo=peer.helo,
+            versions=failure.versions,
+            ciphers=failure.ciphers,
+            name=failure.name,
+        )
+        self._record(KINDS["tls-failed"], event)
 
     def outcome(self, message: Message, recipient: Recipient, mark: Mark) -> None:
         """An attempt ended, or an admin's wish was carried out: delivered, deferred, failed, expired, held, dropped."""
@@ -239,8 +268,11 @@ class EventLog(Recorder):
             self._loop.call_later(_REOPEN_EVERY, self.reopen)
 
     def prune(self, before: float) -> int:
-        """Forget the days of the store that ended before (epoch seconds); returns how many files went."""
-        return store.prune(self._data_dir, before)
+        """Remove from the store the days that ended before (epoch seconds), and the oldest files while it is too large.
+
+        Returns how many files were removed. Raises OSError.
+        """
+        return store.prune(self._data_dir, before) + self._segments.shrink()
 
     def flush(self) -> None:
         """Hand the lines over to be written; without a loop also write what could not be written before."""
@@ -254,6 +286,7 @@ class EventLog(Recorder):
 
     def close(self) -> None:
         """Write what waits (giving up after two seconds when nobody reads), and close."""
+        self._report_omitted()
         self._flush(wait=self._loop is None)
         if not self._writer.close((self._store, self._log)):
             return
@@ -277,6 +310,8 @@ class EventLog(Recorder):
             trial.prepare()
             trial.close()
         self._path = path
+        self._segments.take(settings)
+        self._clients.limit = settings.limits.client_events
         self._json = settings.log.format == "json"
         self._journal = path is None and is_journal(STDERR, os.environ.get("JOURNAL_STREAM", ""))
         self._level = _LEVELS[settings.log.level] if self._echo else Level.ERROR + 1
@@ -287,6 +322,9 @@ class EventLog(Recorder):
             level = kind.level
         head = self._heads.get((kind.name, level)) or self._make_head(kind.name, level)
         fields = json_fields(event)
+        if len(fields) > LONGEST:  # else no value can be too long
+            event = bounded(event)
+            fields = json_fields(event)
         self._store_lines.append(b'{"time":%.3f,%b%b\n' % (now, head[0], fields))
         if level >= self._level:
             if self._json:
@@ -298,6 +336,30 @@ class EventLog(Recorder):
             self._schedule()
         elif len(self._store_lines) >= _FLUSH_AT or level >= Level.ERROR:
             self._flush(wait=False)
+
+    def _admit(self, peer: Peer, event: str) -> bool:
+        """Whether to record an event that costs a client nothing; what is not recorded is counted and reported."""
+        clients = self._clients
+        if not clients.limit:
+            return True
+        now = self._clock()
+        if clients.over(now):
+            self._report_omitted()
+        stranger = peer.identity is None and not peer.trusted
+        if clients.admit(client_of(peer.address), event, now, stranger=stranger):
+            return True
+        if self._omission is None and self._loop is not None:
+            self._omission = self._loop.call_later(WINDOW, self._report_omitted)
+        return False
+
+    def _report_omitted(self) -> None:
+        """The minute is over: say how much of it was not recorded."""
+        if self._omission is not None:
+            self._omission.cancel()
+            self._omission = None
+        for one in self._clients.take():
+            event = Omitted(peer=one.client, what=one.event, count=one.count, message=f"… and {one.count:,} more")
+            self._record(KINDS["omitted"], event, KINDS[one.event].level)
 
     def _make_head(self, name: str, level: Level) -> tuple[bytes, str]:
         """What every line of this event begins with, after the time: as JSON and as logfmt."""

@@ -64,7 +64,7 @@ class Query:
 def read(data_dir: Path, query: Query = Query()) -> Iterator[StoredEvent]:
     """The events asked for, oldest first."""
     chosen = [file for file in files(data_dir) if _may_cover(file, query)]
-    chosen.sort(key=lambda file: (file.slot, file.day))
+    chosen.sort(key=lambda file: (file.slot, file.day, file.number))
     trail = _trail(data_dir, query)
     slots = [_slot_events(list(group), query, trail) for _, group in groupby(chosen, key=lambda file: file.slot)]
     return heapq.merge(*slots, key=lambda event: event["time"])

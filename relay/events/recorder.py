@@ -7,7 +7,7 @@ line of the event store per event, batched, off the hot path.
 from typing import Protocol
 
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer
+from relay.smtp.server.handler import Peer, TlsFailure
 from relay_queue.model import Entry, Mark, Message, Recipient
 
 
@@ -24,6 +24,10 @@ class Recorder(Protocol):
 
     def authenticated(self, peer: Peer, user: str, *, success: bool) -> None:
         """An AUTH attempt ended."""
+        ...
+
+    def tls_failed(self, peer: Peer, failure: TlsFailure) -> None:
+        """A TLS handshake with a client failed."""
         ...
 
     def outcome(self, message: Message, recipient: Recipient, mark: Mark) -> None:

@@ -11,8 +11,8 @@ from relay.events.catalog import KINDS, Event, Kind
 _INTRODUCTION = """# Events
 
 Everything that happens is an event. Each is one line of the log (`[log]` in the settings: logfmt or JSON, by severity)
-and one line of the event store (`events/YYYY-MM-DD-WORKER.jsonl` in the data folder, JSON, all severities, kept for
-`history.keep`), which `relay events` reads.
+and one line of the event store (`events/YYYY-MM-DD-WORKER.jsonl` in the data folder, JSON, all severities), which
+`relay events` reads. A day with many events continues in `events/YYYY-MM-DD-WORKER.1.jsonl`, `….2.jsonl` and so on.
 
 Every event has these fields; those below are its own. A field without a value is left out.
 
@@ -25,6 +25,22 @@ Every event has these fields; those below are its own. A field without a value i
 
 Text from outside is escaped: one event is one line, whatever a client or server says. Passwords and the content of mail
 are never recorded.
+
+## Limits
+
+- **Length.** A value of more than 512 characters is cut and ends with `…`. Replies, error texts and library messages
+  may have 1,000 characters, traces 16,000. Ids are never cut, and neither are addresses, which have at most 256.
+- **Number.** Refused commands, failed logins and failed TLS handshakes are recorded for `limits.client_events` times
+  in a minute for each client address (for IPv6: each /64 network), and for ten times as many for all strangers
+  together; each worker counts for itself. All others are counted: an `omitted` event says how many there were when the
+  minute ends. A stranger is a client that has not logged in and is not in `submission.trusted_networks`.
+- **Age.** Events are kept for `history.keep`, in whole days.
+- **Size.** While the store is larger than `history.events_size`, its oldest files are removed, whatever they hold. The
+  files that are being written stay. Final outcomes are no exception: the store does not keep a `delivered` or `failed`
+  event longer than the events around it. What became of each recipient is kept in the queue as well, with the last
+  reply, for `history.keep`: `relay queue show ID` and `relay queue list` show it even if its events were removed.
+
+The log has no such bounds on age and size: rotate its file, or bound the journal (`SystemMaxUse=`).
 
 This page is made from the code: `python -m relay.events.reference > docs/reference/events.md`.
 """

@@ -1,15 +1,20 @@
-"""Where events are kept: `events/YYYY-MM-DD-SLOT.jsonl` in the data folder, one file per worker and day (UTC).
+"""Where events are kept: `events/YYYY-MM-DD-SLOT.jsonl` in the data folder, for each process and day (UTC).
 
-One JSON object a line, in order of time. Files are whole days, so forgetting is removing files.
+One JSON object a line, in order of time. A day with many events continues in further files, the *segments*
+`YYYY-MM-DD-SLOT.1.jsonl`, `…-SLOT.2.jsonl` and so on, so that old events are forgotten by removing whole files: those
+of days that ended too long ago, and the oldest ones while the folder is larger than it may be.
 """
 
 import re
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})-([A-Za-z0-9_]+)\.jsonl", re.ASCII)
+_NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})-([A-Za-z0-9_]+)(?:\.(\d{1,9}))?\.jsonl", re.ASCII)
+_DAY: Final = 86_400.0
+"""Seconds."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -21,6 +26,8 @@ class EventFile:
     """`YYYY-MM-DD`."""
     slot: str
     """Who writes it: a worker's number, `supervisor`, `cli`."""
+    number: int = 0
+    """Which segment of the day; the first is 0, and has no number in its name."""
 
 
 def folder(data_dir: Path) -> Path:
@@ -33,19 +40,20 @@ def day_of(now: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
-def file_for(data_dir: Path, slot: str, now: float) -> Path:
-    """The file for events of now."""
-    return folder(data_dir) / f"{day_of(now)}-{slot}.jsonl"
+def segment(data_dir: Path, slot: str, day: str, number: int) -> Path:
+    """The file for one segment of a day."""
+    return folder(data_dir) / (f"{day}-{slot}.{number}.jsonl" if number else f"{day}-{slot}.jsonl")
 
 
 def files(data_dir: Path) -> list[EventFile]:
-    """All files there are, oldest day first. Other names in the folder are left alone."""
+    """All files there are, oldest day first, each slot's segments in order. Other names in the folder are ignored."""
     try:
-        names = sorted(path.name for path in folder(data_dir).iterdir())
+        names = [path.name for path in folder(data_dir).iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     matches = [match for match in map(_NAME.fullmatch, names) if match is not None]
-    return [EventFile(folder(data_dir) / match[0], match[1], match[2]) for match in matches]
+    found = [EventFile(folder(data_dir) / match[0], match[1], match[2], int(match[3] or 0)) for match in matches]
+    return sorted(found, key=lambda file: (file.day, file.slot, file.number))
 
 
 def prune(data_dir: Path, before: float) -> int:
@@ -55,3 +63,48 @@ def prune(data_dir: Path, before: float) -> int:
     for file in gone:
         file.path.unlink(missing_ok=True)
     return len(gone)
+
+
+def shrink(data_dir: Path, most: int, now: float) -> int:
+    """Remove the oldest files while all together have more than `most` bytes; returns how many.
+
+    Files that a process may be writing stay, whatever their size.
+    """
+    sized = [(file, size) for file in files(data_dir) if (size := _size(file.path)) is not None]
+    excess = sum(size for _, size in sized) - most
+    if excess <= 0:
+        return 0
+    kept = in_use([file for file, _ in sized], now)
+    removed = 0
+    for file, size in sized:
+        if excess <= 0:
+            break
+        if file not in kept:
+            file.path.unlink(missing_ok=True)
+            excess -= size
+            removed += 1
+    return removed
+
+
+def in_use(all_files: list[EventFile], now: float) -> set[EventFile]:
+    """The files that a process may be writing: each slot's last segment of today, and of the day before.
+
+    The day before, because a process that had its file's name just before midnight writes just after it. The last
+    segment of the newest day is one of them too: the clock may have been set back.
+    """
+    days = {day_of(now), day_of(now - _DAY)}
+    kept = set()
+    ordered = sorted(all_files, key=lambda file: (file.slot, file.day, file.number))
+    for _, group in groupby(ordered, key=lambda file: file.slot):
+        slot = list(group)
+        last = {file.day: file for file in slot}
+        kept |= {last[day] for day in days if day in last} | {slot[-1]}
+    return kept
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none (any more), or no file."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except FileNotFoundError:
+        return None

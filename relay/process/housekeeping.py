@@ -73,7 +73,7 @@ class Housekeeping:
                 pruned_at = loop.time()
                 try:
                     await self._prune()
-                except QueueError as error:
+                except (QueueError, OSError) as error:
                     self._log.problem("prune", error)
             await asyncio.sleep(_LOOK_EVERY)
         self._queue_failed(reason)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relay.message.dkim.keys import KeyFormatError, SigningKey, load
 from relay.message.dkim.sign import KeyRing
+from relay.smtp.server.handshake import ObservingContext
 from relay_config.private_keys import PRIVATE_KEYS
 from relay_config.schema import Settings, Tls
 
@@ -93,7 +94,7 @@ def _load_tls(tls: Tls) -> ssl.SSLContext | None:
 
 
 def _server_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ObservingContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION
     return context

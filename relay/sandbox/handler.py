@@ -13,7 +13,7 @@ from relay.message.incoming import Incoming
 from relay.sandbox.magic import AT_RECIPIENT, POLICY, SLOW_SECONDS, Greylist, magic
 from relay.sandbox.store import Envelope, SandboxStore
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
+from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 from relay_queue.ids import new_id
 
 _NO_AUTH = Reply(503, "5.5.1", "The sandbox's receiver takes mail without AUTH")
@@ -83,6 +83,9 @@ class SandboxHandler:
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
         """The relay's own log tells of refusals: it is the only client."""
+
+    def handshake_failed(self, peer: Peer, failure: TlsFailure) -> None:
+        """The sandbox offers no TLS."""
 
     def _keep(self, peer: Peer, transaction: Transaction, content: Incoming) -> Reply:
         header = content.header or b""

@@ -18,7 +18,7 @@ from relay.message.dkim.sign import KeyRing
 from relay.message.fix import Facts, Fixed, fix
 from relay.message.incoming import Incoming, NoRoomError
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
+from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 from relay.submission import texts
 from relay.submission.authenticator import Authenticator, BusyError, password_pool
 from relay.submission.compose import Draft, draft
@@ -146,6 +146,11 @@ class SubmissionHandler:
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
         """See `Handler`."""
         self._recorder.refused(peer, command, reply)
+
+    def handshake_failed(self, peer: Peer, failure: TlsFailure) -> None:
+        """See `Handler`."""
+        peer.trusted = peer.address in self._rules.networks
+        self._recorder.tls_failed(peer, failure)
 
     # -- the transaction --------------------------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from tests.support.event_log import ID, MESSAGE, PEER, RECIPIENTS, everything, m
 def test_every_event_of_the_recorder_is_written_at_once_without_a_loop(make):
     case = make(level="debug")
     everything(case.log)
-    assert len(case.path.read_text().splitlines()) == 18
+    assert len(case.path.read_text().splitlines()) == 19
     stored = case.stored()
-    assert len(stored) == 18
-    assert {event["event"] for event in stored} == set(log_module.KINDS) - {"diagnostic", "lines-lost"}
+    assert len(stored) == 19
+    assert {event["event"] for event in stored} == set(log_module.KINDS) - {"diagnostic", "lines-lost", "omitted"}
     assert all(event["time"] == 1_700_000_000.25 and event["worker"] == "3" for event in stored)
     public = {name for name, _ in inspect.getmembers(Recorder, inspect.isfunction) if not name.startswith("_")}
     assert public <= set(vars(EventLog))
@@ -85,7 +85,7 @@ def test_the_level_filters_the_log_and_not_the_store(make, level, least):
     case = make(level=level, format="json")
     everything(case.log)
     assert {json.loads(line)["level"] for line in case.lines()} == least
-    assert len(case.stored()) == 18
+    assert len(case.stored()) == 19
 
 
 def test_remote_text_cannot_forge_a_line(make):

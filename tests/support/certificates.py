@@ -10,6 +10,8 @@ from pathlib import Path
 
 import trustme
 
+from relay.smtp.server.handshake import ObservingContext
+
 
 @functools.cache
 def authority() -> trustme.CA:
@@ -66,6 +68,6 @@ def write_pem(folder: Path, *names: str) -> tuple[Path, Path, Path]:
 
 
 def _context(leaf: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ObservingContext(ssl.PROTOCOL_TLS_SERVER)
     leaf.configure_cert(context)
     return context

@@ -3,8 +3,9 @@
 import json
 
 from relay.events.log import EventLog
+from relay.events.read import read
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer
+from relay.smtp.server.handler import Identity, Peer, TlsFailure
 from relay_config.schema import Log, Settings
 from relay_queue.model import Entry, Mark, Message, Recipient
 from relay_queue.states import State
@@ -45,6 +46,10 @@ class Case:
         files = sorted((self.folder / "data" / "events").iterdir())
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
+    def stored_in_order(self):
+        """All of the store, as it is read back."""
+        return list(read(self.folder / "data"))
+
 
 MESSAGE = Message(id=ID, received_at=1_699_999_990.0, sender="a@example.com", size=4096, user="app")
 RECIPIENTS = [Recipient(message_id=ID, n=n, address=f"r{n}@example.org", domain="example.org") for n in range(25)]
@@ -65,6 +70,7 @@ def everything(log):
     log.refused(PEER, "RCPT TO:<x@y>", Reply(550, "5.7.1", "no\nrelaying"))
     log.authenticated(PEER, "app", success=True)
     log.authenticated(PEER, "app", success=False)
+    log.tls_failed(PEER, TlsFailure("no", ("TLSv1.1",), ("AES128-SHA",), "mx.test"))
     for state in State:
         if state is not State.ACTIVE:
             log.outcome(MESSAGE, RECIPIENTS[0], mark(state, due_at=1_700_000_300.0, reply="text"))

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from relay.message.incoming import Incoming
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
+from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 
 
 @dataclass
@@ -43,6 +43,7 @@ class RememberingHandler:
     new_file: Callable[[], BinaryIO] = io.BytesIO
     messages: list[Received] = field(default_factory=list)
     refusals: list[tuple[str, Reply]] = field(default_factory=list)
+    failures: list[tuple[Peer, TlsFailure]] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
     pending: list[asyncio.Future] = field(default_factory=list)
     opened: list[Peer] = field(default_factory=list)
@@ -91,6 +92,9 @@ class RememberingHandler:
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
         self.refusals.append((command, reply))
+
+    def handshake_failed(self, peer: Peer, failure: TlsFailure) -> None:
+        self.failures.append((peer, failure))
 
     def _resolve(self, verdict: Identity | Reply | Exception) -> asyncio.Future:
         future = asyncio.get_running_loop().create_future()

@@ -41,6 +41,18 @@ class Peer(msgspec.Struct):
     """The address lies in `submission.trusted_networks`; set by `Handler.connected`."""
 
 
+class TlsFailure(msgspec.Struct, frozen=True):
+    """Why a TLS handshake failed, and what the client offered, as far as both are known."""
+
+    reason: str
+    versions: tuple[str, ...] = ()
+    """TLS versions, e.g. `TLSv1.1`."""
+    ciphers: tuple[str, ...] = ()
+    """The first ciphers of the client's list."""
+    name: str = ""
+    """The server name that the client asked for (SNI)."""
+
+
 class RecipientPath(msgspec.Struct):
     """One accepted RCPT."""
 
@@ -115,4 +127,8 @@ class Handler(Protocol):
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
         """A command was answered 4xx or 5xx (for events and abuse counting)."""
+        ...
+
+    def handshake_failed(self, peer: Peer, failure: TlsFailure) -> None:
+        """A TLS handshake failed. With implicit TLS the client has no session: `connected` was not called for it."""
         ...

@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import logging
 import socket
+from typing import Any
 
-from relay.smtp.server import texts
+from relay.smtp.server import handshake, texts
 from relay.smtp.server.connections import Connections
 from relay.smtp.server.context import ServerContext
+from relay.smtp.server.handler import Peer
 from relay.smtp.server.protocol import RelaySMTP
-from relay.smtp.server.proxy import read_proxy
+from relay.smtp.server.proxy import client_address, read_proxy
 
 __all__ = ["Connections", "Server", "ServerContext", "drain", "serve"]
 
@@ -72,15 +74,21 @@ class Server:
                 continue
             protocol = RelaySMTP(self.context)
             if protocol.reserve(None if self.context.listener.proxy_protocol else str(name[0])):
-                self._track(loop.create_task(self._begin(loop, sock, protocol, self.context)))
+                self._track(loop.create_task(self._begin(loop, sock, name, protocol, self.context)))
             else:
                 self._turn_away(sock)
 
     async def _begin(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: RelaySMTP, context: ServerContext
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        name: Any,
+        protocol: RelaySMTP,
+        context: ServerContext,
     ) -> None:
-        """PROXY header, TLS handshake, session."""
+        """PROXY header, TLS handshake, session. `name`: the other end of the socket."""
         implicit = context.listener.tls == "implicit"
+        observed = handshake.observe() if implicit else None
         try:
             if context.listener.proxy_protocol:
                 protocol.proxy = await read_proxy(loop, sock, context.handshake_timeout)
@@ -92,8 +100,13 @@ class Server:
                 ssl=context.tls if implicit else None,
                 ssl_handshake_timeout=context.handshake_timeout if implicit else None,
             )
+            if observed is not None:
+                observed.succeeded()
         except (TimeoutError, OSError) as error:
-            log.debug("connection to %s came to nothing: %s", context.listener.address, error)
+            if observed is not None and not protocol.connected and not handshake.never_began(error, observed):
+                address, port, _ = client_address(name, protocol.proxy)
+                peer = Peer(address, port, context.listener.address)
+                context.handler.handshake_failed(peer, handshake.failure(error, observed, context.handshake_timeout))
         finally:
             if not protocol.connected:
                 protocol.release()

@@ -6,21 +6,20 @@ passed over. `tests/smtp_server/test_server_aiosmtpd.py` notices when a new rele
 """
 
 import asyncio
-import ssl
 from typing import Final, cast
 
 from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as AiosmtpdSession
 
-from relay.smtp.server import texts
+from relay.smtp.server import handshake, texts
 from relay.smtp.server.aiosmtpd_view import envelope_view, session_view
 from relay.smtp.server.connections import client_of
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.engine import Engine
-from relay.smtp.server.handler import Peer
+from relay.smtp.server.handler import Peer, TlsFailure
 from relay.smtp.server.proxy import claims_loopback, client_address
-from relay.smtp.server.session import Phase, Session, log
+from relay.smtp.server.session import Phase, Session
 from relay.smtp.server.texts import Canned, encode
 from relay.smtp.server.timers import Timers
 
@@ -58,6 +57,7 @@ class RelaySMTP(SMTP):
         """Octets received; negative before there is a connection."""
         self._timer: asyncio.TimerHandle | None = None
         self._handshake: asyncio.Task[None] | None = None
+        self._observed: handshake.Handshake | None = None
 
     # -- before the session: the PROXY header, implicit TLS ------------------------------------------------------------
 
@@ -116,7 +116,9 @@ class RelaySMTP(SMTP):
             session.close()
             self._close()
             return
-        peer.tls = _describe(wire)
+        peer.tls = handshake.describe(wire)
+        if session.tls_offered:
+            self._observed = handshake.observe()
         wire.write(context.greeting)
 
     def data_received(self, data: bytes) -> None:
@@ -316,25 +318,20 @@ class RelaySMTP(SMTP):
             # through TLS may lie in the engine before `start_tls` returns, so this is the place to look.
             self.abort()
             return
-        try:
-            secured = await self.loop.start_tls(
-                transport,
-                self,
-                context.tls,
-                server_side=True,
-                ssl_handshake_timeout=context.handshake_timeout,
-            )
-        except (TimeoutError, OSError, ssl.SSLError, RuntimeError) as error:
-            log.debug("TLS handshake failed: %s", error)
+        session = self._state
+        secured = await handshake.upgrade(transport, self, context.tls, self._observed, context.handshake_timeout)
+        if isinstance(secured, TlsFailure):
+            if not session.draining:  # else it may be we who ended the connection
+                session.handler.handshake_failed(session.peer, secured)
             self.abort()
             return
-        if secured is None or self._engine is None:
-            self.abort()
+        if self._wire is None:  # the connection was lost meanwhile
+            secured.abort()
             return
         self._wire = secured
         self._reading = True
         self._blocked = False  # said of the plain transport, which now answers to the TLS layer
-        self._state.secured(_describe(secured) or "TLS")
+        session.secured(handshake.describe(secured) or "TLS")
         self._timers.active_at = self.loop.time()
         self.take_turn()
 
@@ -388,12 +385,6 @@ class RelaySMTP(SMTP):
     def aiosmtpd_envelope(self) -> Envelope:
         """The transaction as aiosmtpd's handlers know it, without content."""
         return envelope_view(self._state.transaction)
-
-
-def _describe(transport: asyncio.BaseTransport) -> str | None:
-    """Version and cipher of a transport's TLS; None without."""
-    secured = transport.get_extra_info("ssl_object")
-    return f"{secured.version()} {secured.cipher()[0]}" if secured is not None else None
 
 
 def _nothing() -> None:

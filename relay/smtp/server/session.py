@@ -20,8 +20,6 @@ from relay.smtp.server.texts import Canned
 
 log = logging.getLogger(__name__)
 
-_TOLD = 100
-"""Refusals between two messages that the handler is told of: they become events, and must not bury those of others."""
 _DEFERRALS = 100
 """Temporary refusals (4xx) between two messages that are never held against a client."""
 _DEFERRALS_PER_PLACE = 4
@@ -84,7 +82,6 @@ class Session:
         "phase",
         "quit",
         "reader",
-        "refusals",
         "transaction",
         "unknown",
         "wake",
@@ -131,8 +128,6 @@ class Session:
         self.errors = 0
         self.deferrals = 0
         """Temporary refusals since the last message."""
-        self.refusals = 0
-        """Since the last message."""
         self.unknown = 0
         self.idle_commands = 0
 
@@ -238,7 +233,7 @@ class Session:
             return
         reply = future.result()
         if reply.code < 400:
-            self.idle_commands = self.refusals = self.deferrals = 0
+            self.idle_commands = self.deferrals = 0
             if self.peer.identity is not None or self.peer.trusted:
                 # A pool's session carries many messages; what was refused in an earlier one is not held against it.
                 self.errors = 0
@@ -264,9 +259,7 @@ class Session:
 
     def _count(self, reply: Reply, wire: bytes) -> None:
         """Answer a refusal, tell the handler, and end a session that had too many."""
-        self.refusals += 1
-        if self.refusals <= _TOLD:
-            self.handler.refused(self.peer, self.line, reply)
+        self.handler.refused(self.peer, self.line, reply)
         if reply.code >= 500 or self._deferred_too_often():
             self.errors += 1
             if self.errors > self.context.limits.errors:

@@ -1,0 +1,159 @@
+"""TLS handshakes that fail: why, and what the client had offered.
+
+Event loops report a failed handshake as an exception that says little: a client without a common version, one that
+does not trust the certificate and one that went away may look alike, and what it had offered is gone. So the listeners'
+`ObservingContext` keeps the first bytes that each client sent. They are copied on their way to OpenSSL; this works the
+same with asyncio and uvloop, after STARTTLS and from the first byte, because both loops make their TLS objects with
+`SSLContext.wrap_bio`. Must not influence a handshake.
+"""
+
+import asyncio
+import ssl
+from contextvars import ContextVar
+from typing import Any, Final
+
+from relay.smtp.server import client_hello
+from relay.smtp.server.handler import TlsFailure
+
+_MOST: Final = 16 * 1024
+"""Bytes kept of what a client sent."""
+
+_EXPLANATIONS: Final = {
+    "UNSUPPORTED_PROTOCOL": "the client offers no TLS version that is allowed here",
+    "VERSION_TOO_LOW": "the client offers no TLS version that is allowed here",
+    "NO_SHARED_CIPHER": "the client offers no cipher that is allowed here",
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": "the client accepts no signature that the certificate's key can make",
+    "NO_SHARED_SIGNATURE_ALGORITHMS": "the client accepts no signature that the certificate's key can make",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the client allows no TLS version that is allowed here",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust the certificate's issuer",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not accept the certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept the certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client says that the certificate has expired",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the client does not support this kind of certificate",
+    "TLSV1_ALERT_USER_CANCELLED": "the client gave up",
+}
+
+
+class Handshake:
+    """What is known of one handshake."""
+
+    __slots__ = ("octets", "seen")
+
+    def __init__(self) -> None:
+        self.octets = b""
+        """The first bytes that the client sent."""
+        self.seen = False
+        """`octets` holds all that came, up to 16 KiB: the listener's context observes."""
+
+    def succeeded(self) -> None:
+        """Keep nothing: an event loop may hold on to this as long as the connection lives."""
+        self.octets = b""
+
+
+_current: ContextVar[Handshake | None] = ContextVar("handshake", default=None)
+
+
+def observe(handshake: Handshake | None = None) -> Handshake:
+    """Begin to observe a handshake that is going to be made; returns the one given, or a new one.
+
+    To be called in the task that makes it, which is what counts with asyncio; for STARTTLS also when the connection is
+    made, because uvloop remembers the context variables of that moment and uses them for the handshake.
+    """
+    made = Handshake() if handshake is None else handshake
+    _current.set(made)
+    return made
+
+
+class ObservingObject(ssl.SSLObject):
+    """A TLS connection that keeps what the client said first."""
+
+    observed: Handshake | None = None
+    incoming: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        """See `ssl.SSLObject`. Called each time that bytes have come."""
+        handshake = self.observed
+        if handshake is not None:
+            octets = self.incoming.read()
+            self.incoming.write(octets)
+            handshake.octets += octets[: _MOST - len(handshake.octets)]
+            if client_hello.complete(handshake.octets) or len(handshake.octets) >= _MOST:
+                self.observed = None
+        super().do_handshake()
+
+
+class ObservingContext(ssl.SSLContext):
+    """The context of a listener."""
+
+    sslobject_class = ObservingObject
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *arguments: Any, **more: Any) -> ssl.SSLObject:
+        """See `ssl.SSLContext`."""
+        made = super().wrap_bio(incoming, outgoing, *arguments, **more)
+        handshake = _current.get()
+        if handshake is not None and isinstance(made, ObservingObject):
+            handshake.seen = True
+            made.observed = handshake
+            made.incoming = incoming
+        return made
+
+
+async def upgrade(
+    transport: asyncio.Transport,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext,
+    handshake: Handshake | None,
+    patience: float,
+) -> asyncio.Transport | TlsFailure:
+    """Shake hands on a plain connection, in at most `patience` seconds: the secured transport, or why there is none.
+
+    `handshake`: what `observe` returned when the connection was made.
+    """
+    handshake = observe(handshake)
+    error: Exception | None = None
+    try:
+        secured = await asyncio.get_running_loop().start_tls(
+            transport, protocol, context, server_side=True, ssl_handshake_timeout=patience
+        )
+    except (TimeoutError, OSError, RuntimeError) as failed:
+        secured, error = None, failed
+    if secured is None:
+        return failure(error, handshake, patience)
+    handshake.succeeded()
+    return secured
+
+
+def describe(transport: asyncio.BaseTransport) -> str | None:
+    """Version and cipher of a transport's TLS; None without."""
+    secured = transport.get_extra_info("ssl_object")
+    return f"{secured.version()} {secured.cipher()[0]}" if secured is not None else None
+
+
+def failure(error: BaseException | None, handshake: Handshake, patience: float) -> TlsFailure:
+    """Why a handshake failed with that error (None: without one), which may take `patience` seconds."""
+    hello = client_hello.parse(handshake.octets)
+    reason = _reason(error, handshake, patience)
+    return TlsFailure(reason) if hello is None else TlsFailure(reason, hello.versions, hello.ciphers, hello.name)
+
+
+def never_began(error: BaseException | None, handshake: Handshake) -> bool:
+    """The client connected and went away: a port scan, or a load balancer that looks whether somebody listens."""
+    return handshake.seen and not handshake.octets and isinstance(error, ConnectionResetError | BrokenPipeError)
+
+
+def _reason(error: BaseException | None, handshake: Handshake, patience: float) -> str:
+    octets = handshake.octets
+    if octets and octets[0] != client_hello.HANDSHAKE:
+        return "the client did not begin with a TLS handshake; it may expect plaintext or STARTTLS here"
+    if isinstance(error, TimeoutError | ConnectionAbortedError):
+        # uvloop and asyncio abort the connection when the time is over.
+        said = "" if octets or not handshake.seen else "; the client sent nothing"
+        return f"the handshake took longer than {patience:g} seconds{said}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        words = error.reason.replace("_", " ").lower()
+        explanation = _EXPLANATIONS.get(error.reason)
+        return words if explanation is None else f"{explanation} ({words})"
+    if error is None or isinstance(error, ConnectionError | ssl.SSLEOFError):
+        said = "; it may not trust the certificate" if client_hello.parse(octets) is not None else ""
+        return f"the client closed the connection during the handshake{said}"
+    return str(error) or type(error).__name__
