@@ -57,6 +57,29 @@ class Authenticator:
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._running: dict[tuple[bytes, Credential | None], asyncio.Future[bool]] = {}
 
+    def recognise(self, name: str, password: str) -> Identity | None:
+        """Who that is, if the password is a generated one and right; None says nothing. Takes microseconds.
+
+        Generated secrets cannot be guessed, so this may be asked even where guessing is to be stopped. Passwords that
+        people chose, and those remembered of them, are not accepted here: a guess must not be confirmed this way.
+        """
+        prepared = _comparable(name, password)
+        user = None if prepared is None else self._find(name)
+        right = prepared is not None and is_secret(None if user is None else user.credential, prepared)
+        return self._identity(user) if user is not None and right else None
+
+    def current(self, identity: Identity) -> Identity | None:
+        """The identity as of now: the same while the users have not changed; None if the login does not hold any more.
+
+        A login ends when its user is removed or disabled or gets another password. Other changes, such as the senders,
+        lead to a new identity.
+        """
+        generation = self._users.newest_generation()
+        if generation == identity.generation:
+            return identity
+        user = self._users.still_valid(identity.user, identity.generation)
+        return None if user is None else self._identity(user)
+
     async def verify(self, name: str, password: str) -> Identity | None:
         """Who that is, or None. Raises `BusyError`, or `VerificationImpossibleError`: both mean try again later."""
         prepared = _comparable(name, password)
@@ -67,17 +90,20 @@ class Authenticator:
         digest = self._digest(name, prepared)
         right_secret = is_secret(credential, prepared)
         if user is not None and (right_secret or self._remembers(digest, user)):
-            return _identity(user)
+            return self._identity(user)
         right_password = await self._slowly(digest, credential, prepared)
         # The record may have changed while the hash was computed; then what was verified is the old one.
         if not right_password or user is None or self._find(name) != user:
             return None
         self._remember(digest, user)
-        return _identity(user)
+        return self._identity(user)
 
     def _find(self, name: str) -> User | None:
         user = self._users.find(name)
         return None if user is None or user.disabled else user
+
+    def _identity(self, user: User) -> Identity:
+        return Identity(user.name, user.senders, self._users.generation)
 
     def _digest(self, name: str, prepared: str) -> bytes:
         named = name.lower().encode("utf-8", "surrogatepass")
@@ -121,7 +147,3 @@ def _comparable(name: str, password: str) -> str | None:
         return prepare(password) if len(name) <= _MOST_NAME else None
     except PasswordError:
         return None
-
-
-def _identity(user: User) -> Identity:
-    return Identity(user.name, user.senders)

@@ -20,13 +20,13 @@ from relay.message.incoming import Incoming, NoRoomError
 from relay.smtp.reply import Reply
 from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 from relay.submission import texts
-from relay.submission.authenticator import Authenticator, BusyError, password_pool
+from relay.submission.authenticator import Authenticator, password_pool
 from relay.submission.compose import Draft, draft
 from relay.submission.disk import DiskSpace
 from relay.submission.failures import AuthFailures, SharedFailures
-from relay.submission.networks import Networks, client_key
+from relay.submission.logins import Logins
+from relay.submission.networks import Networks
 from relay.submission.outlet import Outlet, Verifier
-from relay.submission.passwords import VerificationImpossibleError
 from relay.submission.quota import Quota, shared_usage
 from relay.submission.senders import policy
 from relay.submission.users import FILE, Users
@@ -106,7 +106,8 @@ class SubmissionHandler:
         self._rules = _Rules.of(settings, keys, clock)
         shared = shared if shared is not None else Shared(slot + 1)
         self._quota = Quota(shared.usage.column(slot))
-        self._failures = AuthFailures(shared.failures, slot)
+        failures = AuthFailures(shared.failures, slot)
+        self._logins = Logins(self._verifier, failures, recorder, steady)
         self._threads = ThreadPoolExecutor(_THREADS, "relay-sign")
         self._stopping = False
 
@@ -141,7 +142,12 @@ class SubmissionHandler:
 
     def authenticate(self, peer: Peer, user: str, password: str) -> asyncio.Future[Identity | Reply]:
         """See `Handler`."""
-        return asyncio.get_running_loop().create_task(self._authenticate(peer, user, password))
+        limit = self._rules.limits.auth_failures_per_minute
+        return asyncio.get_running_loop().create_task(self._logins.login(peer, user, password, limit))
+
+    def familiar(self, address: str) -> bool:
+        """Whether an address is trusted, or a client there logged in during the last day."""
+        return address in self._rules.networks or self._logins.familiar(address)
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
         """See `Handler`."""
@@ -159,6 +165,9 @@ class SubmissionHandler:
         closed = self._closed()
         if closed is not None:
             return closed
+        over = self._logins.renew(peer)
+        if over is not None:
+            return over
         identity = peer.identity
         if identity is not None:
             sender = transaction.sender
@@ -170,6 +179,9 @@ class SubmissionHandler:
                 return exceeded
         elif self._auth_of(peer) == "required":
             return texts.AUTH_REQUIRED
+        else:
+            # A reload may have changed the networks while the session was open.
+            peer.trusted = peer.address in self._rules.networks
         return self._no_room()
 
     def rcpt(self, peer: Peer, transaction: Transaction, recipient: RecipientPath) -> Reply | None:
@@ -354,29 +366,6 @@ class SubmissionHandler:
             return None
         wait = self._quota.recipients_wait(identity.user, more, limit, now)
         return texts.recipients_exceeded(limit, wait) if wait else None
-
-    async def _authenticate(self, peer: Peer, user: str, password: str) -> Identity | Reply:
-        client, limit = client_key(peer.address), self._rules.limits.auth_failures_per_minute
-        wait = self._failures.wait(client, user, limit, self._steady())
-        if wait:
-            # Not checked at all: a guess must not be confirmed while the guesser should wait.
-            self._recorder.authenticated(peer, user, success=False)
-            return texts.auth_blocked(wait)
-        try:
-            identity = await self._verifier.verify(user, password)
-        except BusyError:
-            return texts.AUTH_BUSY
-        except VerificationImpossibleError as error:
-            self._recorder.problem("authenticate", error)
-            return texts.AUTH_BUSY
-        self._recorder.authenticated(peer, user, success=identity is not None)
-        if identity is None:
-            # Counted after the check: counting before would keep out an application that opens its whole pool at once.
-            # Guesses made at the same time pass the limit by no more than a client may have connections.
-            self._failures.failed(client, user, self._steady())
-            return texts.WRONG_PASSWORD
-        self._failures.succeeded(client, user, self._steady())
-        return identity
 
 
 def _author_denied(identity: Identity, fixed: Fixed) -> str | None:

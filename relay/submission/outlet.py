@@ -19,7 +19,15 @@ class Outlet(Protocol):
 
 
 class Verifier(Protocol):
-    """Checks passwords off the loop (`relay.submission.users`)."""
+    """Checks passwords (`relay.submission.authenticator`)."""
+
+    def recognise(self, user: str, password: str) -> Identity | None:
+        """Who this is, if the password is a right generated one; None says nothing. Quick."""
+        ...
+
+    def current(self, identity: Identity) -> Identity | None:
+        """The identity as of now; None if its login does not hold any more. Quick: asked at each MAIL."""
+        ...
 
     async def verify(self, user: str, password: str) -> Identity | None:
         """Who this is, or None: wrong and unknown look the same, also in time."""

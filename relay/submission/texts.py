@@ -5,6 +5,7 @@ from typing import Final
 from relay.smtp.reply import Reply
 
 STOPPING: Final = Reply(421, "4.3.2", "The server is shutting down; try again in a minute")
+LOGIN_OVER: Final = Reply(421, "4.7.0", "Your account was changed since you logged in; connect and log in again")
 QUEUE_FAILED: Final = Reply(421, "4.3.0", "The server cannot store mail at the moment; try again later")
 NO_DISK: Final = Reply(452, "4.3.1", "The server is short of disk space; try again later")
 INTERNAL: Final = Reply(451, "4.3.0", "An internal error occurred; try again later")

@@ -1,13 +1,15 @@
 """The users who may submit mail: `users.json` in the data folder, read by the server and changed by the CLI.
 
 The file is small (a user is some 300 octets) and read whole. The server looks at its time, inode and size at each
-log-in and reads it again when they differ, so a change counts at once and needs no signal. A change replaces the file
-durably under a lock of its own, so two commands at once both count and a crash leaves the old file or the new.
+login and at each MAIL of a user, and reads it again when they differ, so a change counts at once and needs no signal.
+A change replaces the file durably under a lock of its own, so two commands at once both count and a crash leaves the
+old file or the new.
 """
 
 import fcntl
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ FILE: Final = "users.json"
 _VERSION: Final = 1
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._+@-]{0,126}[a-z0-9])?")
 _MODE: Final = 0o600
+_FRESH: Final = 0.001
+"""Seconds for which a look at the file counts: a busy server takes thousands of messages a second."""
 
 
 class UserFileError(Exception):
@@ -67,6 +71,10 @@ class Users:
         self._on_problem = on_problem
         self._seen = _fingerprint(path)
         self._users = read_users(path)
+        self.generation = 0
+        """The number of the state of the file that was read last."""
+        self._looked_at = float("-inf")
+        self._credential_since = dict.fromkeys(self._users, 0)
 
     def find(self, name: str) -> User | None:
         """The user of that name, in any case; None where there is none."""
@@ -79,6 +87,31 @@ class Users:
         self._refresh()
         return tuple(self._users[name] for name in sorted(self._users))
 
+    def newest_generation(self) -> int:
+        """The number of the state that the file is in now; it grows with each change. Cheap enough for each message."""
+        now = time.monotonic()
+        if now - self._looked_at > _FRESH:
+            self._looked_at = now
+            self._refresh()
+        return self.generation
+
+    def still_valid(self, name: str, generation: int) -> User | None:
+        """The user as of now, unless it was removed or disabled, or got another password, after that generation."""
+        user = self._users.get(name)
+        if user is None or user.disabled or self._credential_since[name] > generation:
+            return None
+        return user
+
+    def _take(self, users: dict[str, User]) -> None:
+        """Use a new state of the file."""
+        self.generation += 1
+        before, since = self._users, self._credential_since
+        self._credential_since = {
+            name: since[name] if name in before and before[name].credential == user.credential else self.generation
+            for name, user in users.items()
+        }
+        self._users = users
+
     def _refresh(self) -> None:
         # The fingerprint is taken before reading: a change in between is seen the next time.
         now = _fingerprint(self._path)
@@ -86,7 +119,7 @@ class Users:
             return
         self._seen = now
         try:
-            self._users = read_users(self._path)
+            self._take(read_users(self._path))
         except UserFileError as error:
             if self._on_problem is not None:
                 self._on_problem(error)

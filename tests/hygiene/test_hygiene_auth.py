@@ -9,8 +9,11 @@ import statistics
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from relay.submission.passwords import Credential, seal_password, seal_secret
+from relay.submission.users import FILE, User, editing
 from tests.support.raw_smtp import RawClient
 from tests.support.whole import CHOSEN, PASSWORD, PERSON, USER, Whole, plain, secure, whole
 
@@ -173,7 +176,7 @@ async def test_one_that_must_wait_and_guesses_on_is_sent_away(strict: Whole):
         await guess(strict, f"other{n}", "wrong", "127.0.0.73")
     async with strict.client("submit", stranger=False, source="127.0.0.73") as client:
         await secured(strict, client)
-        codes = [await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") for n in range(3)]
+        codes = [await client.code(f"AUTH PLAIN {plain(PERSON, CHOSEN)}") for n in range(3)]
         assert codes == [454, 454, 454]
         assert (await client.rest()).startswith("421 4.7.0 ")
 
@@ -197,25 +200,72 @@ async def test_guessing_from_one_address_is_counted_over_all_workers(strict: Who
     replies = [await guess(strict, f"user{n}", "wrong", "127.0.0.71") for n in range(12)]
     assert [reply[:9] for reply in replies] == ["535 5.7.8"] * 6 + ["454 4.7.0"] * 6
     assert "try again in" in replies[-1]
-    assert (await guess(strict, USER, PASSWORD, "127.0.0.71")).startswith("454"), "not even the right one is confirmed"
-    assert (await guess(strict, USER, PASSWORD, "127.0.0.72")).startswith("235"), "others are not kept out"
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.71")).startswith("454"), "not even the right one is confirmed"
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.72")).startswith("235"), "others are not kept out"
+
+
+async def test_guessing_one_user_from_one_address_keeps_out_nobody_elsewhere(strict: Whole):
+    replies = [await guess(strict, PERSON, f"wrong {n}", "127.0.0.76") for n in range(12)]
+    assert [reply[:3] for reply in replies] == ["535"] * 6 + ["454"] * 6
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.76")).startswith("454"), "the guesser waits"
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.77")).startswith("235")
+
+
+async def test_a_right_generated_secret_always_passes(strict: Whole):
+    """Whatever others guessed, at this user or others, elsewhere or at the same address: it cannot be guessed."""
+    for source in ("127.0.0.78", "127.0.0.79"):
+        replies = [await guess(strict, USER, f"wrong {n}", source) for n in range(8)]
+        assert [reply[:3] for reply in replies] == ["535"] * 6 + ["454"] * 2
+        assert (await guess(strict, f"nobody {source}", "wrong", source)).startswith("454")
+    for source in ("127.0.0.78", "127.0.0.79", "127.0.0.80"):
+        for _ in range(3):
+            assert (await guess(strict, USER, PASSWORD, source)).startswith("235")
+
+
+async def test_an_old_password_does_not_keep_out_its_neighbours(strict: Whole):
+    """Behind one address: applications with the right passwords, and one that tries its old one without end."""
+    for user in (USER, PERSON):
+        replies = [await guess(strict, user, "the old one", "127.0.0.81") for _ in range(10)]
+        assert [reply[:3] for reply in replies] == ["535"] * 6 + ["454"] * 4
+    assert (await guess(strict, "nobody", "wrong", "127.0.0.81")).startswith("535"), "two guesses were made so far"
+    assert (await guess(strict, USER, PASSWORD, "127.0.0.81")).startswith("235")
+    assert (await guess(strict, USER, "the old one", "127.0.0.82")).startswith("535")
+    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.82")).startswith("235")
+
+
+def add_user(relay: Whole, name: str, credential: Credential) -> str:
+    """One that no other test guessed at."""
+    with editing(relay.data_dir / FILE) as users:
+        users[name] = User(name=name, credential=credential, senders=("*",), created_at=time.time())
+    return name
 
 
 async def test_guessing_one_user_from_many_addresses(strict: Whole):
-    assert (await guess(strict, PERSON, CHOSEN, "127.0.0.80")).startswith("235")
-    replies = [await guess(strict, PERSON, f"wrong {n}", f"127.0.1.{n + 1}") for n in range(10)]
-    assert [reply[:3] for reply in replies] == ["535"] * 6 + ["454"] * 4
-    assert (await guess(strict, PERSON, CHOSEN, "127.0.2.1")).startswith("454"), "a stranger waits"
+    person = add_user(strict, "person-of-many", seal_password(CHOSEN))
+    assert (await guess(strict, person, CHOSEN, "127.0.0.80")).startswith("235")
+    sources = [f"127.0.1.{n + 1}" for n in range(11) for _ in range(6)]
+    replies = await asyncio.gather(*(guess(strict, person, f"wrong {n}", one) for n, one in enumerate(sources[:54])))
+    assert {reply[:3] for reply in replies} == {"535"}
+    assert (await guess(strict, person, CHOSEN, "127.0.2.1")).startswith("235"), "nine addresses keep out nobody"
+    for n, source in enumerate(sources[54:60], 54):
+        await guess(strict, person, f"wrong {n}", source)
+    assert (await guess(strict, person, CHOSEN, "127.0.2.2")).startswith("454"), "a stranger waits"
     for _ in range(6):
         # By now both workers have been asked, and only one saw the login.
-        assert (await guess(strict, PERSON, CHOSEN, "127.0.0.80")).startswith("235"), "who knows the password does not"
+        assert (await guess(strict, person, CHOSEN, "127.0.0.80")).startswith("235"), "who knows the password does not"
+    assert (await guess(strict, USER, PASSWORD, "127.0.2.2")).startswith("235"), "neither do other users"
 
 
 async def test_guessing_a_user_that_is_not_there_looks_the_same(strict: Whole):
     """Else the wait would tell who exists; spelling and case are no way around it."""
-    names = ["nobody", "NOBODY", "Nobody"]
-    replies = [await guess(strict, names[n % 3], f"wrong {n}", f"127.0.3.{n + 1}") for n in range(10)]
-    assert [reply[:9] for reply in replies] == ["535 5.7.8"] * 6 + ["454 4.7.0"] * 4
+    add_user(strict, "alike-app", seal_secret(PASSWORD))
+    add_user(strict, "alike-person", seal_password(CHOSEN))
+    for source, name in enumerate(("nobody", "alike-app", "alike-person"), 1):
+        names = [name, name.upper(), name.title()]
+        replies = [await guess(strict, names[n % 3], f"wrong {n}", f"127.0.3.{source}") for n in range(10)]
+        assert [reply[:9] for reply in replies] == ["535 5.7.8"] * 6 + ["454 4.7.0"] * 4
+        reply = await guess(strict, "somebody else", "wrong", f"127.0.3.{source}")
+        assert reply.startswith("454"), "all of them count for the address"
 
 
 async def test_the_hourly_limit_is_one_for_all_workers(strict: Whole):
@@ -261,6 +311,47 @@ async def test_recipients_an_hour(tmp_path: Path):
             assert await client.code(b"From: <app@sender.test>\r\n\r\nx\r\n.\r\n") == 250
     finally:
         await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+@pytest.mark.parametrize("change", ["remove", "disable", "new password"])
+async def test_an_open_session_ends_when_its_login_does_not_hold_any_more(strict: Whole, change: str):
+    name = add_user(strict, f"user-to-{change.replace(' ', '-')}", seal_secret(PASSWORD))
+    async with strict.client("submit", source="127.0.0.85") as client:
+        await secured(strict, client)
+        assert await client.code(f"AUTH PLAIN {plain(name, PASSWORD)}") == 235
+        assert await client.code("MAIL FROM:<app@sender.test>") == 250
+        assert await client.code("RSET") == 250
+        if change == "remove":
+            assert strict.run("user", "remove", name).returncode == 0
+        elif change == "new password":
+            assert strict.run("user", "passwd", name).returncode == 0
+        else:
+            with editing(strict.data_dir / FILE) as users:
+                users[name] = msgspec.structs.replace(users[name], disabled=True)
+            await asyncio.sleep(0.002)
+        reply = await client.say("MAIL FROM:<app@sender.test>")
+        assert reply == "421 4.7.0 Your account was changed since you logged in; connect and log in again"
+        assert await client.rest() == ""
+    assert (await guess(strict, name, PASSWORD, "127.0.0.85")).startswith("535")
+
+
+async def test_an_open_session_has_the_senders_of_now(strict: Whole):
+    """Also one whose password is remembered: a chosen one."""
+    name = add_user(strict, "user-to-narrow", seal_password(CHOSEN))
+    async with strict.client("submit", source="127.0.0.86") as client:
+        await secured(strict, client)
+        assert await client.code(f"AUTH PLAIN {plain(name, CHOSEN)}") == 235
+        assert await client.code("MAIL FROM:<app@sender.test>") == 250
+        assert await client.code("RSET") == 250
+        for senders, code in ((("other.test",), 553), (("sender.test",), 250)):
+            with editing(strict.data_dir / FILE) as users:
+                users[name] = msgspec.structs.replace(users[name], senders=senders)
+            await asyncio.sleep(0.002)
+            assert await client.code("MAIL FROM:<app@sender.test>") == code
+        assert await client.code("RSET") == 250
+        # What happens to other users ends nobody's session.
+        add_user(strict, "user-beside", seal_secret(PASSWORD))
+        assert await client.code("MAIL FROM:<app@sender.test>") == 250
 
 
 def mann_whitney(one: list[float], other: list[float]) -> float:

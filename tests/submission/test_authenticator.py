@@ -149,7 +149,55 @@ async def test_changed_senders_count_at_once(door, path):
     assert await door.verify("ann", PASSWORD) == Identity("ann", ("example.org",))
     with editing(path) as users:
         users["ann"] = user("ann", CHOSEN, senders=("*",))
-    assert await door.verify("ann", PASSWORD) == Identity("ann", ("*",))
+    assert await door.verify("ann", PASSWORD) == Identity("ann", ("*",), 1)
+
+
+def test_only_a_right_generated_secret_is_recognised_without_the_windows(door):
+    assert door.recognise("APP", SECRET) == Identity("app", ("example.org",))
+    for name, password in (("app", "wrong"), ("ann", PASSWORD), ("off", SECRET), ("nobody", SECRET), ("app", "a\0")):
+        assert door.recognise(name, password) is None
+
+
+async def test_a_remembered_password_is_not_recognised(door):
+    """Else guesses would be confirmed while the guesser has to wait."""
+    assert await door.verify("ann", PASSWORD) is not None
+    assert door.recognise("ann", PASSWORD) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "senders"),
+    [
+        (lambda users: users.pop("ann"), None),
+        (lambda users: users.update(ann=user("ann", seal_secret(SECRET))), None),
+        (lambda users: users.update(ann=user("ann", CHOSEN, disabled=True)), None),
+        (lambda users: users.update(ann=user("ann", CHOSEN, senders=("ann@example.org",))), ("ann@example.org",)),
+        (lambda users: users.pop("app"), ("example.org",)),
+    ],
+    ids=["removed", "new password", "disabled", "fewer senders", "another user"],
+)
+async def test_a_login_holds_until_its_user_changes(door, path, change, senders):
+    identity = await door.verify("ann", PASSWORD)
+    assert door.current(identity) is identity
+    with editing(path) as users:
+        change(users)
+    await asyncio.sleep(0.002)  # a look at the file counts for a millisecond
+    current = door.current(identity)
+    assert (None if current is None else current.senders) == senders
+    if current is not None:
+        assert door.current(current) is current
+
+
+async def test_a_user_removed_and_added_again_must_log_in_again(door, path):
+    identity = await door.verify("ann", PASSWORD)
+    with editing(path) as users:
+        old = users.pop("ann")
+    await asyncio.sleep(0.002)
+    assert door.current(identity) is None
+    with editing(path) as users:
+        users["ann"] = old
+    await asyncio.sleep(0.002)
+    assert door.current(identity) is None
+    assert door.current(await door.verify("ann", PASSWORD)) is not None
 
 
 async def test_a_change_while_the_hash_is_computed_counts(path, clock):

@@ -201,12 +201,12 @@ def test_failed_logins_at_several_workers_count_together():
     shared = SharedFailures(2)
     one, other = AuthFailures(shared, 0), AuthFailures(shared, 1)
     for number in range(5):
-        one.failed("192.0.2.1", f"u{number}", NOW)
-        other.failed("192.0.2.1", f"v{number}", NOW)
+        one.failed("192.0.2.1", f"u{number}", "guess", NOW)
+        other.failed("192.0.2.1", f"v{number}", "guess", NOW)
     assert one.wait("192.0.2.1", "w", 10, NOW) > 0
     assert other.wait("192.0.2.1", "w", 10, NOW) > 0
-    for number in range(10):
-        one.failed(f"198.51.100.{number}", "alice", NOW)
+    for number in range(100):
+        one.failed(f"198.51.100.{number}", "alice", "guess", NOW)
     assert other.wait("203.0.113.9", "alice", 10, NOW) > 0
     one.succeeded("203.0.113.9", "alice", NOW)
     assert other.wait("203.0.113.9", "alice", 10, NOW) == 0

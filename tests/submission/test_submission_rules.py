@@ -165,26 +165,68 @@ def test_failed_logins_of_a_client():
     failures = make_failures()
     for number in range(10):
         assert failures.wait("192.0.2.1", f"u{number}", 10, NOW + number) == 0
-        failures.failed("192.0.2.1", f"u{number}", NOW + number)
+        failures.failed("192.0.2.1", f"u{number}", "guess", NOW + number)
     assert failures.wait("192.0.2.1", "another", 10, NOW + 10) == 50
     assert failures.wait("192.0.2.2", "another", 10, NOW + 10) == 0
     assert failures.wait("192.0.2.1", "another", 10, NOW + 60.5) == 0
 
 
+def test_failed_logins_of_a_client_at_one_user():
+    failures = make_failures()
+    for _ in range(10):
+        failures.failed("192.0.2.1", "Alice", "guess", NOW)
+    assert failures.wait("192.0.2.1", "ALICE", 10, NOW + 1) == 59
+    assert failures.wait("192.0.2.2", "alice", 10, NOW + 1) == 0
+
+
+def test_one_old_password_tried_again_and_again_is_one_guess():
+    """So it keeps out neither the neighbours at the same address nor the user at another one."""
+    failures = make_failures()
+    for number in range(1000):
+        failures.failed("192.0.2.1", "app", "old password", NOW + number)
+    now = NOW + 999
+    assert failures.wait("192.0.2.1", "app", 10, now) > 0
+    assert failures.wait("192.0.2.1", "neighbour", 10, now) == 0
+    assert failures.wait("192.0.2.2", "app", 10, now) == 0
+
+
 def test_failed_logins_for_a_user_but_not_against_one_who_knows_the_password():
     failures = make_failures()
     failures.succeeded("198.51.100.1", "Alice", NOW - 9)
-    for number in range(10):
-        failures.failed(f"192.0.2.{number}", "alice", NOW)
-    assert failures.wait("192.0.2.99", "ALICE", 10, NOW + 1) == 59
+    for number in range(99):
+        failures.failed(f"192.0.2.{number}", "alice", "guess", NOW)
+    assert failures.wait("192.0.2.199", "ALICE", 10, NOW + 1) == 0, "so many may still be mistakes"
+    failures.failed("192.0.2.100", "alice", "guess", NOW)
+    assert failures.wait("192.0.2.199", "ALICE", 10, NOW + 1) == 59
     assert failures.wait("198.51.100.1", "alice", 10, NOW + 1) == 0
-    assert failures.wait("192.0.2.99", "bob", 10, NOW + 1) == 0
+    assert failures.wait("192.0.2.199", "bob", 10, NOW + 1) == 0
+
+
+def test_who_knows_the_password_waits_only_for_guesses_from_the_same_address_at_the_same_user():
+    failures = make_failures()
+    failures.succeeded("192.0.2.1", "alice", NOW - 9)
+    for number in range(10):
+        failures.failed("192.0.2.1", f"u{number}", "guess", NOW)
+    assert failures.wait("192.0.2.1", "bob", 10, NOW + 1) == 59
+    assert failures.wait("192.0.2.1", "alice", 10, NOW + 1) == 0
+    for number in range(10):
+        failures.failed("192.0.2.1", "alice", f"guess {number}", NOW)
+    assert failures.wait("192.0.2.1", "alice", 10, NOW + 1) == 59
+
+
+def test_a_client_that_logged_in_is_familiar_for_a_day():
+    failures = make_failures()
+    assert not failures.familiar("192.0.2.1", NOW)
+    failures.succeeded("192.0.2.1", "alice", NOW)
+    assert failures.familiar("192.0.2.1", NOW + 86_000)
+    assert not failures.familiar("192.0.2.1", NOW + 87_000)
+    assert not failures.familiar("192.0.2.2", NOW)
 
 
 def test_a_guesser_stays_known_among_many():
     failures = make_failures()
     for number in range(40_000):
-        failures.failed("192.0.2.1", "x" * 9000 + str(number), NOW)
+        failures.failed("192.0.2.1", "x" * 9000 + str(number), f"guess {number}", NOW)
     assert failures.wait("192.0.2.1", "another", 10, NOW + 1) == 59
 
 

@@ -42,6 +42,12 @@ class Passwords:
     def __init__(self):
         self.asked = 0
 
+    def recognise(self, user, password):
+        return None
+
+    def current(self, identity):
+        return identity
+
     async def verify(self, user, password):
         self.asked += 1
         await asyncio.sleep(0)

@@ -19,6 +19,8 @@ class Identity(msgspec.Struct, frozen=True):
     user: str
     senders: tuple[str, ...] = ()
     """Sender addresses or domains the user may use: `a@example.org`, `example.org`, or `*`."""
+    generation: int = 0
+    """Which state of the users it was made from; the verifier looks again when there is a newer one."""
 
 
 class Peer(msgspec.Struct):
