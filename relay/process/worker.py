@@ -160,6 +160,7 @@ class Worker:
             self._setup.materials.tls,
             self._connections,
             Networks(self._setup.settings.submission.trusted_networks).__contains__,
+            self._handler.familiar,
         )
 
     def reload(self) -> None:

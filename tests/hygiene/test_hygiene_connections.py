@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.raw_smtp import HANG, RawClient
-from tests.support.whole import Whole, whole
+from tests.support.whole import PASSWORD, USER, Whole, plain, secure, whole
 
 
 @contextlib.asynccontextmanager
@@ -136,13 +136,62 @@ async def test_handshakes_that_do_not_come_count_at_all_listeners_and_workers(tm
 
 
 async def test_too_many_connections_in_all(tmp_path: Path):
-    async with own(tmp_path, connections=40, connections_per_address=10, idle_timeout="30s") as relay:
+    limits = {"connections": 40, "reserved_connections": 0, "connections_per_address": 10, "idle_timeout": "30s"}
+    async with own(tmp_path, **limits) as relay:
         clients = [await connect(relay, f"127.0.0.{90 + n % 10}") for n in range(45)]
         assert [reply[:3] for _, reply in clients] == ["220"] * 40 + ["421"] * 5
         # Those who are in are served.
         assert await clients[0][0].code("NOOP") == 250
         for client, _ in clients:
             await client.close()
+
+
+@pytest.mark.parametrize("listener", ["open", "submit", "implicit"])
+async def test_strangers_leave_places_for_those_who_are_known(tmp_path: Path, listener: str):
+    """The trusted, and whoever logged in lately; by default one place in ten."""
+    async with own(tmp_path, connections=40, connections_per_address=40) as relay:
+
+        async def come(source: str) -> RawClient | None:
+            with contextlib.suppress(OSError):
+                client = await relay.dial(listener, source=source, greeting=False)
+                if (await client.reply()).startswith("220 "):
+                    return client
+                await client.close()
+            return None
+
+        async with relay.client("submit", source="127.0.0.99") as client:
+            await secure(client)
+            assert await client.code("EHLO c.test") == 250
+            assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") == 235
+            assert await client.code("QUIT") == 221
+        strangers = [await come(f"127.0.0.{90 + n % 3}") for n in range(45)]
+        let_in = [client for client in strangers if client is not None]
+        assert len(let_in) == 36
+        assert strangers[36:] == [None] * 9
+        known = [await come(source) for source in ("127.0.0.99", "127.0.0.1") * 3]
+        assert [client is not None for client in known] == [True] * 4 + [False] * 2
+        await let_in[0].close()
+        async with asyncio.timeout(HANG):
+            while (again := await come("127.0.0.99")) is None:
+                await asyncio.sleep(0.02)
+        assert await come("127.0.0.90") is None
+        for client in [*let_in[1:], *known, again]:
+            if client is not None:
+                await client.close()
+
+
+async def test_a_login_at_one_worker_is_known_to_the_others(tmp_path: Path):
+    async with own(tmp_path, workers=2, connections=20, connections_per_address=40) as relay:
+        async with relay.client("submit", source="127.0.0.99") as client:
+            await secure(client)
+            assert await client.code("EHLO c.test") == 250
+            assert await client.code(f"AUTH PLAIN {plain(USER, PASSWORD)}") == 235
+        clients = await fill(relay, "127.0.0.90", 80)
+        assert 0 < len(clients) <= 36
+        known = await fill(relay, "127.0.0.99", 40)
+        assert len(known) >= 4
+        for one in clients + known:
+            await one.close()
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from relay.smtp.server.rounds import Rounds
 from relay_config.schema import Limits, Listener, Settings
 
 _AUTH = "AUTH PLAIN LOGIN"
+_RESERVED = 10
+"""One connection of so many is reserved by default."""
 
 
 def _nobody(_address: str) -> bool:
@@ -42,6 +44,8 @@ class ServerContext:
     """The turns that its sessions take."""
     exempt: Callable[[str], bool] = _nobody
     """Whether an address may connect as often as it likes."""
+    familiar: Callable[[str], bool] = _nobody
+    """Whether an address may take the places that strangers may not: it is trusted, or logged in lately."""
     handshake_timeout: float = 30.0
     """Seconds for a TLS handshake, and for the PROXY header."""
     rate_window: float = 60.0
@@ -57,6 +61,7 @@ class ServerContext:
         tls: ssl.SSLContext | None,
         connections: Connections,
         exempt: Callable[[str], bool] = _nobody,
+        familiar: Callable[[str], bool] = _nobody,
     ) -> "ServerContext":
         """The context that the settings describe."""
         return cls(
@@ -70,12 +75,28 @@ class ServerContext:
             tls=tls if listener.tls != "none" else None,
             connections=connections,
             exempt=exempt,
+            familiar=familiar,
         )
 
     def too_often(self, address: str) -> bool:
         """Count that a client came; whether it came too often in the last minute."""
         most = self.limits.connections_per_minute
         return bool(most) and not self.exempt(address) and self.connections.too_often(client_of(address), most)
+
+    def places(self, address: str | None) -> int:
+        """How many connections there may be in all, so that this address may have one more.
+
+        Strangers may not take the last ones. None: nobody knows yet who it is (a PROXY header is on its way).
+        """
+        limits = self.limits
+        reserved = (
+            limits.connections // _RESERVED if limits.reserved_connections is None else limits.reserved_connections
+        )
+        strangers = max(0, limits.connections - reserved)
+        # Who it is matters only when places are scarce.
+        if len(self.connections) < strangers or address is None or self.familiar(address):
+            return limits.connections
+        return strangers
 
     @property
     def greeting(self) -> bytes:

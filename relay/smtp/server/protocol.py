@@ -67,7 +67,8 @@ class RelaySMTP(SMTP):
         self._client = "" if client is None else client_of(client)
         if client is not None and self._context.too_often(client):
             return False
-        return self._context.connections.add(self, self._client, limits.connections, limits.connections_per_address)
+        most = self._context.places(client)
+        return self._context.connections.add(self, self._client, most, limits.connections_per_address)
 
     def release(self) -> None:
         """It did not get there; without effect once there is a session."""
@@ -96,7 +97,7 @@ class RelaySMTP(SMTP):
             self._turn_away(texts.TOO_OFTEN)
             return
         limits, connections = context.limits, context.connections
-        if not connections.add(self, self._client, limits.connections, limits.connections_per_address):
+        if not connections.add(self, self._client, context.places(address), limits.connections_per_address):
             self._turn_away(texts.TOO_MANY_CONNECTIONS)
             return
         now = self.loop.time()
