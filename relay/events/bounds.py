@@ -32,7 +32,14 @@ def bounded(event: Event) -> Event:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or its beginning with an ellipsis, in at most `limit` characters."""
+    """The text, or its beginning with an ellipsis, in at most `limit` characters and four times as many bytes.
+
+    Characters that are not printable are written as escapes of up to 12 bytes, others take 4 at most.
+    """
+    if len(text) > limit // 3 and not text.isprintable():
+        escapes = sum(12 if char > "\uffff" else 6 for char in text[:limit] if not char.isprintable())
+        if escapes > limit * 3:
+            limit //= 3
     return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
 
 

@@ -78,7 +78,7 @@ class TlsFailed(Event, kw_only=True, omit_defaults=True):
     reason: Annotated[str, _doc("Why it failed, as far as the relay knows.")]
     helo: Annotated[str, _doc("What the client called itself before STARTTLS.")] = ""
     versions: Annotated[tuple[str, ...], _doc("TLS versions that the client offered.")] = ()
-    ciphers: Annotated[tuple[str, ...], _doc("The first 20 ciphers that it offered.")] = ()
+    ciphers: Annotated[tuple[str, ...], _doc("The first 10 ciphers that it offered.")] = ()
     name: Annotated[str, _doc("The server name that it asked for (SNI).")] = ""
 
 

@@ -144,7 +144,9 @@ def _plan(record: type[Event]) -> _Plan:
 def _compound(prefix: str, value: Any) -> str:
     if isinstance(value, dict):
         return "".join(f" {_key(name)}={quote(str(item))}" for name, item in value.items())
-    return prefix + quote(",".join(value) if isinstance(value, tuple) else str(value))
+    if isinstance(value, tuple):
+        return prefix + quote(",".join(value)) if value else ""
+    return prefix + quote(str(value))
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -71,6 +71,11 @@ def test_bad_settings_raise_with_all_problems(report):
         ),
         ('[delivery]\nsource_ipv4 = "::1"', 'delivery.source_ipv4: found "::1"; write an IPv4 address'),
         ('[delivery]\nsource_ipv6 = "1.2.3.4"', 'delivery.source_ipv6: found "1.2.3.4"; write an IPv6 address'),
+        (
+            "[limits]\nreserved_connections = 1000",
+            "limits.reserved_connections: found 1000; use less than limits.connections, which is 1000",
+        ),
+        ('[history]\nevents_size = "64KiB"', 'history.events_size: found "64KiB"; use at least 1MiB'),
         ("[delivery]\nipv4 = false\nipv6 = false", "delivery.ipv4: found false, as ipv6 is; set one"),
         ('[delivery]\nprohibited_networks = ["x"]', 'delivery.prohibited_networks[0]: found "x"; write a network'),
         (

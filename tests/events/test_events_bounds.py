@@ -52,6 +52,12 @@ def test_what_needs_room_has_it():
     assert details == {"reason": "r" * 511 + "…", "pid": 7}
 
 
+@pytest.mark.parametrize("char", ["\\", "x", "\U0001f600", "\U000e0041", "\u202e", "\x7f", '"'])
+def test_escapes_make_no_value_long(char):
+    event = Refused(peer="192.0.2.1", command=char * 2040, reply="550", listener="l")
+    assert len(json_fields(bounded(event))) < 2200
+
+
 @given(st.text(max_size=700), st.text(max_size=700))
 def test_a_record_that_is_not_looked_at_has_no_long_value(helo, command):
     """The log looks at records whose JSON is longer than any value may be."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.events.catalog import Outcome, Process, Refused
+from relay.events.catalog import Outcome, Process, Refused, TlsFailed
 from relay.events.format import Stamp, json_fields, line_of, logfmt_fields, quote
 
 HOSTILE = [
@@ -94,6 +94,14 @@ def test_a_line_reads_well():
 def test_details_are_fields_of_their_own_in_logfmt():
     event = Process(what="started", details={"workers": 2, "path": "/a b"})
     assert shlex.split(logfmt_fields(event)) == ["what=started", "workers=2", "path=/a b"]
+
+
+def test_what_has_no_value_is_left_out_in_both_formats():
+    event = TlsFailed(peer="192.0.2.1", listener="0.0.0.0:465", reason="no")
+    assert logfmt_fields(event) == " peer=192.0.2.1 listener=0.0.0.0:465 reason=no"
+    assert json.loads(b"{" + json_fields(event)) == {"peer": "192.0.2.1", "listener": "0.0.0.0:465", "reason": "no"}
+    more = TlsFailed(peer="192.0.2.1", listener="l", reason="no", versions=("TLSv1.1", "TLSv1"))
+    assert logfmt_fields(more) == " peer=192.0.2.1 listener=l reason=no versions=TLSv1.1,TLSv1"
 
 
 def test_stamps():

@@ -15,6 +15,7 @@ import pytest
 from relay.submission.passwords import Credential, seal_password, seal_secret
 from relay.submission.users import FILE, User, editing
 from tests.support.raw_smtp import RawClient
+from tests.support.running import until
 from tests.support.whole import CHOSEN, PASSWORD, PERSON, USER, Whole, plain, secure, whole
 
 
@@ -352,6 +353,25 @@ async def test_an_open_session_has_the_senders_of_now(strict: Whole):
         # What happens to other users ends nobody's session.
         add_user(strict, "user-beside", seal_secret(PASSWORD))
         assert await client.code("MAIL FROM:<app@sender.test>") == 250
+
+
+async def test_an_open_session_of_a_network_that_is_not_trusted_any_more(tmp_path: Path):
+    manager = whole(tmp_path, submission={"trusted_networks": ["127.0.0.1/32", "127.0.0.88/32"]})
+    relay = await asyncio.to_thread(manager.__enter__)
+    try:
+        async with relay.client("open", source="127.0.0.88") as client:
+            assert await client.code("EHLO c.test") == 250
+            assert await client.code("MAIL FROM:<a@sender.test>") == 250
+            assert await client.code("RCPT TO:<b@rcpt.test>") == 250
+            assert await client.code("RSET") == 250
+            relay.write_settings(submission={"trusted_networks": ["127.0.0.1/32"]})
+            assert relay.process is not None
+            relay.process.send_signal(signal.SIGHUP)
+            await until(lambda: "what=reloaded" in relay.log)
+            assert await client.code("MAIL FROM:<a@sender.test>") == 250
+            assert await client.code("RCPT TO:<b@rcpt.test>") == 550
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 def mann_whitney(one: list[float], other: list[float]) -> float:

@@ -1,4 +1,5 @@
 import ast
+import functools
 import subprocess
 import sys
 import sysconfig
@@ -97,6 +98,7 @@ def test_only_the_protocol_knows_aiosmtpds_inside():
     assert private <= {"relay.smtp.server.protocol"}
 
 
+@functools.cache
 def _private_of_aiosmtpd():
     import aiosmtpd.smtp
 

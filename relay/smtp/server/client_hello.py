@@ -19,7 +19,7 @@ _SERVER_NAME, _SUPPORTED_VERSIONS = 0, 43
 _VERSIONS: Final = {0x0300: "SSLv3", 0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _SIGNALLING: Final = frozenset({0x00FF, 0x5600})
 """Values in the list of ciphers that are none: RFC 5746 §3.3, RFC 7507 §4."""
-_SHOWN_CIPHERS: Final = 20
+_SHOWN_CIPHERS: Final = 10
 _LONGEST_NAME: Final = 255
 
 
@@ -30,7 +30,7 @@ class ClientHello:
     versions: tuple[str, ...] = ()
     """All that the client offers where it says so; else the highest one."""
     ciphers: tuple[str, ...] = ()
-    """The first 20, by OpenSSL's names; those it does not know as `0x1234`."""
+    """The first 10, by OpenSSL's names; those it does not know as `0x1234`."""
     name: str = ""
     """The server name that it asks for."""
 
