@@ -71,14 +71,14 @@ class Authenticated(Event, kw_only=True, omit_defaults=True):
 
 
 class TlsFailed(Event, kw_only=True, omit_defaults=True):
-    """A TLS handshake with a client failed, after STARTTLS or on a listener with implicit TLS."""
+    """A TLS handshake with a client failed, or the client left right after it and before its first command."""
 
     peer: Annotated[str, _doc("Client's address.")]
     listener: Annotated[str, _doc("Where it connected to.")]
     reason: Annotated[str, _doc("Why it failed, as far as the relay knows.")]
     helo: Annotated[str, _doc("What the client called itself before STARTTLS.")] = ""
-    versions: Annotated[tuple[str, ...], _doc("TLS versions that the client offered.")] = ()
-    ciphers: Annotated[tuple[str, ...], _doc("The first 10 ciphers that it offered.")] = ()
+    versions: Annotated[tuple[str, ...], _doc("TLS versions that the client offered, or the one agreed on.")] = ()
+    ciphers: Annotated[tuple[str, ...], _doc("The first 10 ciphers that it offered, or the one agreed on.")] = ()
     name: Annotated[str, _doc("The server name that it asked for (SNI).")] = ""
 
 

@@ -141,11 +141,34 @@ async def test_a_look_at_whether_the_port_is_open_is_no_handshake():
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_handshake_that_succeeds_is_no_failure(mode: str):
+async def test_a_client_that_leaves_right_after_the_handshake(mode: str):
+    """As those do that look at the certificate only then."""
     async with listening(tls=server_context(), mode=mode, auth="required") as server:
         await asyncio.to_thread(shake, await raw(server, mode), client_context())
-        while len(server.handler.closed) < 1:
-            await asyncio.sleep(0.01)
+        peer, failure = await failed(server)
+        assert peer.tls == f"{failure.versions[0]} {failure.ciphers[0]}"
+        assert failure.versions == ("TLSv1.3",)
+        assert failure.reason.startswith("the client closed the connection right after the handshake; it may not trust")
+
+
+def talk(sock: socket.socket, lines: bytes) -> None:
+    """Shake hands, say something and leave when it was answered."""
+    with client_context().wrap_socket(sock, server_hostname="mx.test") as secured:
+        secured.sendall(lines)
+        secured.recv(1000)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("lines", [b"QUIT\r\n", b"NOOP\r\n"])
+async def test_a_handshake_that_succeeds_is_no_failure(mode: str, lines: bytes):
+    async with listening(tls=server_context(), mode=mode, auth="required") as server:
+        sock = await raw(server, mode)
+        if mode == "implicit":
+            lines = b"EHLO c.test\r\n" + lines
+        await asyncio.to_thread(talk, sock, lines)
+        async with asyncio.timeout(HANG):
+            while len(server.handler.closed) < 1:
+                await asyncio.sleep(0.01)
         assert not server.handler.failures
 
 

@@ -44,7 +44,7 @@ class Peer(msgspec.Struct):
 
 
 class TlsFailure(msgspec.Struct, frozen=True):
-    """Why a TLS handshake failed, and what the client offered, as far as both are known."""
+    """Why a TLS handshake failed, and what the client offered (or what was agreed on), as far as both are known."""
 
     reason: str
     versions: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from relay.smtp.server import client_hello
 from relay.smtp.server.handler import TlsFailure
+from relay.smtp.server.session import Phase, Session
 
 _MOST: Final = 16 * 1024
 """Bytes kept of what a client sent."""
@@ -141,6 +142,29 @@ def never_began(error: BaseException | None, handshake: Handshake) -> bool:
     return handshake.seen and not handshake.octets and isinstance(error, ConnectionResetError | BrokenPipeError)
 
 
+def abandoned(session: Session, commands: int, error: BaseException | None) -> TlsFailure | None:
+    """Why a client left whose TLS had begun after so many commands; None where it gave another one since.
+
+    Some clients finish the handshake before they look at the certificate (those of GnuTLS, such as msmtp) and just
+    leave if they do not like it. Nothing else shows that.
+    """
+    tls = session.peer.tls
+    if tls is None or session.commands > commands or session.phase is not Phase.COMMAND or session.draining:
+        return None
+    version, _, cipher = tls.partition(" ")
+    said = "the client closed the connection right after the handshake; it may not trust the certificate"
+    if isinstance(error, ssl.SSLError) and error.reason in _EXPLANATIONS:
+        said = _in_words(error.reason)
+    return TlsFailure(said, (version,), (cipher,))
+
+
+def _in_words(reason: str) -> str:
+    """OpenSSL's reason for people."""
+    words = reason.replace("_", " ").lower()
+    explanation = _EXPLANATIONS.get(reason)
+    return words if explanation is None else f"{explanation} ({words})"
+
+
 def _reason(error: BaseException | None, handshake: Handshake, patience: float) -> str:
     octets = handshake.octets
     if octets and octets[0] != client_hello.HANDSHAKE:
@@ -150,9 +174,7 @@ def _reason(error: BaseException | None, handshake: Handshake, patience: float) 
         said = "" if octets or not handshake.seen else "; the client sent nothing"
         return f"the handshake took longer than {patience:g} seconds{said}"
     if isinstance(error, ssl.SSLError) and error.reason:
-        words = error.reason.replace("_", " ").lower()
-        explanation = _EXPLANATIONS.get(error.reason)
-        return words if explanation is None else f"{explanation} ({words})"
+        return _in_words(error.reason)
     if error is None or isinstance(error, ConnectionError | ssl.SSLEOFError):
         said = "; it may not trust the certificate" if client_hello.parse(octets) is not None else ""
         return f"the client closed the connection during the handshake{said}"

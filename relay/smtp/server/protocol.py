@@ -58,6 +58,8 @@ class RelaySMTP(SMTP):
         self._timer: asyncio.TimerHandle | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._observed: handshake.Handshake | None = None
+        self._before_tls = 0
+        """Commands completed when TLS began."""
 
     # -- before the session: the PROXY header, implicit TLS ------------------------------------------------------------
 
@@ -150,12 +152,15 @@ class RelaySMTP(SMTP):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        del exc  # a reset is as good an end as any
         self._wire = None
         try:
             if self._scheduled:
                 # A message that came whole is taken, even though nobody waits for the answer any more.
                 self.take_turn()
+            if self._engine is not None:
+                failure = handshake.abandoned(self._state, self._before_tls, exc)
+                if failure is not None:
+                    self._state.handler.handshake_failed(self._state.peer, failure)
         finally:
             self._end()
 
@@ -332,6 +337,7 @@ class RelaySMTP(SMTP):
         self._wire = secured
         self._reading = True
         self._blocked = False  # said of the plain transport, which now answers to the TLS layer
+        self._before_tls = session.commands
         session.secured(handshake.describe(secured) or "TLS")
         self._timers.active_at = self.loop.time()
         self.take_turn()
