@@ -88,6 +88,11 @@ def clear(data_dir: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def forget(data_dir: Path, slot: int) -> None:
+    """Take back the report of a worker that died."""
+    _path(data_dir, slot).unlink(missing_ok=True)
+
+
 def _path(data_dir: Path, slot: int) -> Path:
     return data_dir / "run" / f"lanes-{slot}.json"
 

@@ -110,6 +110,7 @@ def _worker(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket
 
 def _died(setup: Setup, slot: int) -> None:
     setup.clients.forget(slot)
+    reports.forget(Path(setup.settings.data_dir), slot)
     setup.hasten.add(slot)  # what it had in hand comes back with the due times it had
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,11 @@ async def rows(world: World, *options: str) -> dict[str, dict[str, Any]]:
     """What the list says in JSON, by recipient."""
     lines = (await world.relay.command("queue", "list", "--json", *options)).splitlines()
     return {row["recipient"]: row for row in map(json.loads, lines)}
+
+
+def only_child(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
 
 
 async def until_why(world: World, condition: Callable[[list[str]], bool], seconds: float = 15) -> dict[str, str]:
@@ -134,6 +140,20 @@ async def test_a_report_of_a_server_that_is_gone_is_not_shown(world: World):
     await relay.stop()
     assert not list((relay.data_dir / "run").glob("lanes-*"))
     assert "due now" in (await rows(world))["wire@example.test"]["why"]
+
+
+async def test_a_report_of_a_worker_that_died_is_taken_back(world: World):
+    mx = await world.mx("example.test", mail=Hang())
+    relay = await world.start()
+    await world.send("wire@example.test")
+    await until_why(world, lambda whys: any("being sent to" in why for why in whys))
+    before = (relay.data_dir / "run" / "lanes-0.json").stat().st_ino
+    mx.scripts.set("mail", "450 4.2.1 not now")
+    assert relay.process is not None
+    os.kill(only_child(relay.process.pid), signal.SIGKILL)
+    await until_why(world, lambda whys: any("450 4.2.1" in why for why in whys))
+    report = relay.data_dir / "run" / "lanes-0.json"
+    assert not report.exists() or report.stat().st_ino != before
 
 
 async def test_a_worker_that_stands_still_is_not_quoted(world: World):
