@@ -69,9 +69,11 @@ class Relay:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def write_settings(self, **changes: Any) -> None:
-        """Write the settings file, changed."""
+        """Write the settings file, changed; at once, so that no reload reads a half of it."""
         self.settings |= changes
-        self.path.write_text("".join(f"{name} = {toml(value)}\n" for name, value in self.settings.items()))
+        new = self.folder / "relay.toml.new"
+        new.write_text("".join(f"{name} = {toml(value)}\n" for name, value in self.settings.items()))
+        new.replace(self.path)
 
     def spawn(self) -> None:
         """Start the process without waiting for it."""
