@@ -92,10 +92,6 @@ class Bodies:
         """A new temporary file. Raises OSError as it comes, like the writes that follow."""
         path = self._tmp / new_id()
         descriptor = self._disk.create(path)
-        if os.geteuid() == 0:
-            # The shell may run as root beside a server that does not: the file belongs to whom the folder belongs to.
-            owner = self.folder.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         return SpoolFile(path, descriptor)
 
     def keep(self, file: SpoolFile) -> None:

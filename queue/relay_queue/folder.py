@@ -16,7 +16,7 @@ def private_folder(path: Path) -> Path:
     """Make sure that `path` is a folder of our own, creating it (0700) if it is not there. Raises `QueueError`."""
     try:
         if not path.exists():
-            _create(path)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
     except OSError as error:
         raise QueueError(f"{path} cannot be used as a folder: {error.strerror}") from error
@@ -26,8 +26,12 @@ def private_folder(path: Path) -> Path:
         raise QueueError(f"{path} is not a folder")
     if found.st_mode & _OTHERS_WRITE:
         raise QueueError(f"{path} can be written by others; run: chmod go-w {path}")
-    if os.geteuid() not in {0, found.st_uid}:
-        raise QueueError(f"{path} belongs to user {found.st_uid}, not to us ({os.geteuid()})")
+    if os.geteuid() != found.st_uid:
+        # Root is no exception: the owner could lead it to other places by links.
+        raise QueueError(
+            f"{path} belongs to user {found.st_uid}, and this is user {os.geteuid()}; "
+            "run as the owner, or set `user` to it"
+        )
     return path
 
 
@@ -42,11 +46,3 @@ def private_file(path: Path) -> bool:
     if found.st_mode & _OTHERS_WRITE:
         raise QueueError(f"{path} can be written by others; run: chmod go-rwx {path}")
     return True
-
-
-def _create(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        # Root may run the shell beside a server that runs as another user: the owner above owns it.
-        above = path.parent.stat()
-        os.chown(path, above.st_uid, above.st_gid)

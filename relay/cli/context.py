@@ -6,8 +6,9 @@ belonging to root, where the server could not touch it.
 
 import os
 import pwd
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -54,12 +55,15 @@ class Shell:
         """The data folder, entered: it exists, is readable, and this process is its owner from now on."""
         folder = Path(self.settings.data_dir)
         try:
-            status = folder.stat()
+            self._hand_over(folder)
+            status = folder.lstat()
         except FileNotFoundError:
             raise FailureError(
                 f"{folder}: no such data folder.",
                 f"Set `data_dir` in {self.settings_name}, or make the folder with `relay init`.",
             ) from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise FailureError(f"{folder} is a symbolic link or no folder.", "Name the data folder itself.")
         become(status.st_uid, status.st_gid)
         if not program_readable():
             # Whatever is still to be imported would fail one by one.
@@ -74,6 +78,30 @@ class Shell:
                 f"Run this as root or as that user: `sudo -u {owner} relay …`.",
             )
         return folder
+
+    def _hand_over(self, folder: Path) -> None:
+        """An empty folder that root made belongs to the relay's user from now on, as after a start of the relay."""
+        from relay.process.privileges import PrivilegeError, hand_over, unprivileged
+
+        try:
+            identity = unprivileged(self.settings.user)
+        except PrivilegeError as error:
+            raise FailureError(f"{error}.") from error
+        if identity is not None and folder.lstat().st_uid == 0 and not any(folder.iterdir()):
+            hand_over(folder, identity)
+
+    @contextmanager
+    def as_owner(self, *paths: Path) -> Iterator[None]:
+        """For root, before it becomes the folder's owner: act as that user where it decides what the paths lead to."""
+        from relay.process.privileges import Identity, on_behalf_of
+
+        identity = None
+        if os.geteuid() == 0:
+            with suppress(FileNotFoundError):
+                status = Path(self.settings.data_dir).lstat()
+                identity = Identity(status.st_uid, status.st_gid, ()) if status.st_uid else None
+        with on_behalf_of(identity, *paths):
+            yield
 
     @contextmanager
     def admin(self) -> Iterator[Admin]:

@@ -64,7 +64,10 @@ def generate_(shell: Shell, domain: str, selector: str | None, algorithm: str, *
         raise FailureError(f"{domain} has a key with selector {selector} already.", "Choose another with --selector.")
     file = shell.settings_path
     # Opened before root becomes the folder's owner, who need not be allowed to change the settings.
-    opened = None if no_settings or file is None else _for_append(file)
+    opened = None
+    if file is not None and not no_settings:
+        with shell.as_owner(file):
+            opened = _for_append(file)
     try:
         path = key_file(shell.data_dir, domain, selector)
         pem = generate(kind)

@@ -4,7 +4,6 @@ Overwrites nothing: what it would write is looked for first, and each file is cr
 """
 
 import ipaddress
-import os
 import socket
 import sys
 import time
@@ -20,6 +19,7 @@ from relay.cli.files import write_new
 from relay.cli.selection import domain_name
 from relay.cli.signing import as_written, default_selector, key_file, zone_lines
 from relay.message.dkim.keys import Algorithm, generate, load
+from relay.process.privileges import Identity, PrivilegeError, controls, give, lookup, on_behalf_of, unprivileged
 from relay.submission.passwords import generate_secret, seal_secret
 from relay.submission.users import FILE as USERS_FILE
 from relay.submission.users import User, editing
@@ -98,17 +98,19 @@ def make(plan: Plan, now: float) -> str:
     _refuse_to_overwrite(
         [plan.settings, plan.certificate, plan.key, plan.data_dir / USERS_FILE, *dict(key_files).values()]
     )
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with on_behalf_of(owner, plan.folder):
+        plan.folder.mkdir(parents=True, exist_ok=True)
     certificate, key = self_signed(plan.hostname, now)
-    write_new(plan.certificate, certificate, 0o644)
-    write_new(plan.key, key)
-    records = []
-    for (selector, kind), (_, path) in zip(keys, key_files, strict=True):
-        pem = generate(kind)
-        write_new(path, pem)
-        records.append(zone_lines(load(pem, plan.domain, selector)))
-    password = _first_user(plan, now)
+    with on_behalf_of(owner, plan.certificate):
+        write_new(plan.certificate, certificate, 0o644)
+        write_new(plan.key, key)
+    pems = [generate(kind) for _, kind in keys]
+    records = [zone_lines(load(pem, plan.domain, selector)) for (selector, _), pem in zip(keys, pems, strict=True)]
+    with on_behalf_of(owner, plan.data_dir):
+        plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for (_, path), pem in zip(key_files, pems, strict=True):
+            write_new(path, pem)
+        password = _first_user(plan, now)
     facts = first_steps.Facts(
         relay=_program(),
         settings=_shown(plan.settings),
@@ -122,12 +124,17 @@ def make(plan: Plan, now: float) -> str:
     )
     if plan.sandbox:
         text = first_steps.for_sandbox(facts)
-        write_new(plan.data_dir / first_steps.FIRST_MESSAGE, text.encode())
+        with on_behalf_of(owner, plan.data_dir):
+            write_new(plan.data_dir / first_steps.FIRST_MESSAGE, text.encode())
     else:
         text = first_steps.for_production(facts)
-    _write_settings(plan, key_files)
+    with on_behalf_of(owner, plan.settings):
+        _write_settings(plan, key_files)
     if owner is not None:
-        _give([plan.certificate.parent, plan.data_dir], owner)
+        for made in (plan.certificate.parent, plan.data_dir):
+            # What lies in a place of the user's was made by the user already.
+            if not controls(owner, made):
+                give(made, owner)
     return f"Made {_shown(plan.settings)}.\n\n{text}"
 
 
@@ -198,22 +205,15 @@ def _checked(name: str, option: str) -> str:
     return name
 
 
-def _owner(system_user: str | None) -> tuple[int, int] | None:
+def _owner(system_user: str | None) -> Identity | None:
+    """The user that root makes the files for; None where they stay the caller's."""
     if system_user is None:
         return None
-    from relay.process.privileges import PrivilegeError, lookup
-
     try:
-        record = lookup(system_user)
+        lookup(system_user)
+        return unprivileged(system_user)
     except PrivilegeError as error:
         raise FailureError(f"{error}.") from error
-    return (record.pw_uid, record.pw_gid) if os.geteuid() == 0 else None
-
-
-def _give(folders: list[Path], owner: tuple[int, int]) -> None:
-    for folder in folders:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, *owner, follow_symlinks=False)
 
 
 def _program() -> str:

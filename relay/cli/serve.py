@@ -16,11 +16,14 @@ def serve(shell: Shell) -> None:
     SIGHUP makes it read its settings and open its log files again (`relay reload` sends it), SIGUSR1 only open its log
     files again.
     """
+    from relay.cli.first_steps import FIRST_MESSAGE
     from relay.process.serve import serve as run
 
     path = shell.settings_path
     if shell.settings.sandbox.receiver is not None:
-        greet(Path(shell.settings.data_dir))
+        data_dir = Path(shell.settings.data_dir)
+        with shell.as_owner(data_dir / FIRST_MESSAGE):
+            greet(data_dir)
     raise SystemExit(run(path, os.environ))
 
 
@@ -30,5 +33,5 @@ def greet(data_dir: Path) -> None:
 
     try:
         click.echo((data_dir / FIRST_MESSAGE).read_text())
-    except FileNotFoundError:  # a sandbox made by hand
+    except (FileNotFoundError, PermissionError):  # a sandbox made by hand
         click.echo("Sandbox: all mail ends in the receiver built into the relay; `relay sandbox list` shows it.")

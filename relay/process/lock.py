@@ -6,13 +6,17 @@ the folder stays taken until the last of them is gone (`orphans` ends those that
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+_SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES: Final = 5
 _PAUSE: Final = 0.02
 """Seconds between tries. `holder` takes a shared lock for an instant, which must not look like a running server."""
@@ -24,6 +28,10 @@ class AlreadyRunningError(Exception):
     def __init__(self, pid: int | None, data_dir: Path) -> None:
         super().__init__(f"a relay is already running on {data_dir}" + (f" (process {pid})" if pid else ""))
         self.pid = pid
+
+
+class LockError(Exception):
+    """The lock's file cannot be used; the text says why."""
 
 
 class Lock:
@@ -50,26 +58,28 @@ class Lock:
 
 def acquire(data_dir: Path | str) -> Lock:
     """Take the data folder for this process. Raises `AlreadyRunningError`, or OSError where it can't be written."""
-    path = lock_path(data_dir)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    if not _try(file):
-        pid = _pid(file) or None
-        os.close(file)
-        raise AlreadyRunningError(pid, Path(data_dir))
-    if os.geteuid() == 0:
-        # Taken before privileges are dropped, and read by the shell as the folder's owner.
-        owner = path.parent.parent.stat()
-        os.fchown(file, owner.st_uid, owner.st_gid)
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+    with _run_folder(data_dir, create=True) as folder:
+        file = os.open("lock", os.O_RDWR | os.O_CREAT | _SAFE, 0o600, dir_fd=folder)
+        try:
+            _check_plain(file, lock_path(data_dir))
+            _take(file, Path(data_dir))
+            if os.geteuid() == 0:
+                # The shell reads it as the folder's owner.
+                owner = Path(data_dir).lstat()
+                os.fchown(file, owner.st_uid, owner.st_gid)
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(file)
+            raise
     return Lock(file)
 
 
 def holder(data_dir: Path | str) -> int | None:
     """The process id of the server that has the folder (0: unknown), or None when no server runs."""
     try:
-        file = os.open(lock_path(data_dir), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with _run_folder(data_dir, create=False) as folder:
+            file = os.open("lock", os.O_RDONLY | _SAFE, dir_fd=folder)
     except FileNotFoundError:
         return None
     try:
@@ -87,14 +97,37 @@ def lock_path(data_dir: Path | str) -> Path:
     return Path(data_dir) / "run" / "lock"
 
 
-def _try(file: int) -> bool:
+@contextlib.contextmanager
+def _run_folder(data_dir: Path | str, *, create: bool) -> Iterator[int]:
+    """The folder `run` as a descriptor: what is exchanged for it afterwards changes nothing for whoever has it."""
+    above = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = -1
+    try:
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir("run", 0o700, dir_fd=above)
+        folder = os.open("run", os.O_RDONLY | os.O_DIRECTORY | _SAFE, dir_fd=above)
+        yield folder
+    finally:
+        os.close(above)
+        if folder >= 0:
+            os.close(folder)
+
+
+def _check_plain(file: int, path: Path) -> None:
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise OSError(errno.EPERM, "not a plain file of its own", str(path))
+
+
+def _take(file: int, data_dir: Path) -> None:
     for n in range(_TRIES):
         if n:
             time.sleep(_PAUSE)
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    return False
+            return
+    raise AlreadyRunningError(_pid(file) or None, data_dir)
 
 
 def _pid(file: int) -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from relay.message.dkim.keys import KeyFormatError, SigningKey, load
 from relay.message.dkim.sign import KeyRing
+from relay.process.privileges import on_behalf_of, unprivileged
 from relay.smtp.server.handshake import ObservingContext
 from relay_config.private_keys import PRIVATE_KEYS
-from relay_config.schema import Settings, Tls
+from relay_config.schema import Settings
 
 
 class MaterialError(Exception):
@@ -26,8 +27,8 @@ class Loaded:
     signing: tuple[SigningKey, ...]
     keys: KeyRing
     tls: ssl.SSLContext | None
-    files: Tls
-    """Where the certificate came from."""
+    settings: Settings
+    """Where they came from."""
 
 
 class Materials:
@@ -46,16 +47,17 @@ class Materials:
         by_domain: dict[str, list[SigningKey]] = {}
         for key in signing:
             by_domain.setdefault(key.domain, []).append(key)
-        return Loaded(signing, KeyRing(by_domain), _load_tls(settings.tls), settings.tls)
+        return Loaded(signing, KeyRing(by_domain), _load_tls(settings), settings)
 
     def commit(self, loaded: Loaded) -> None:
         """Use what was loaded. On the event loop: no session may begin with a context that is being changed."""
         self.keys = loaded.keys
         PRIVATE_KEYS.keep(key.private for key in loaded.signing)
-        certificate, key = loaded.files.certificate, loaded.files.key
+        certificate, key = loaded.settings.tls.certificate, loaded.settings.tls.key
         try:
-            if self.tls is not None and loaded.tls is not None and certificate is not None:
-                self.tls.load_cert_chain(certificate, key)
+            if self.tls is not None and loaded.tls is not None and certificate is not None and key is not None:
+                with on_behalf_of(unprivileged(loaded.settings.user), Path(certificate), Path(key)):
+                    self.tls.load_cert_chain(certificate, key)
                 return
         except OSError:
             # The files were replaced between the two reads: the old context may hold a half of either pair.
@@ -70,10 +72,14 @@ class Materials:
 def load_keys(settings: Settings) -> tuple[SigningKey, ...]:
     """All DKIM keys of the settings."""
     keys = []
+    identity = unprivileged(settings.user)
     for domain, of_domain in settings.dkim.items():
         for key in of_domain:
             try:
-                keys.append(load(Path(key.key).read_bytes(), domain, key.selector, key.expire_after))
+                # The relay's user may have put a link there, to a key of somebody else.
+                with on_behalf_of(identity, Path(key.key)):
+                    pem = Path(key.key).read_bytes()
+                keys.append(load(pem, domain, key.selector, key.expire_after))
             except OSError as error:
                 raise MaterialError(f"dkim: {key.key} cannot be read: {error.strerror}") from error
             except KeyFormatError as error:
@@ -81,13 +87,15 @@ def load_keys(settings: Settings) -> tuple[SigningKey, ...]:
     return tuple(keys)
 
 
-def _load_tls(tls: Tls) -> ssl.SSLContext | None:
+def _load_tls(settings: Settings) -> ssl.SSLContext | None:
     """On a context of its own: a half-written pair must not replace a good one."""
+    tls = settings.tls
     if tls.certificate is None or tls.key is None:
         return None
     context = _server_context()
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
+        with on_behalf_of(unprivileged(settings.user), Path(tls.certificate), Path(tls.key)):
+            context.load_cert_chain(tls.certificate, tls.key)
     except OSError as error:  # ssl.SSLError is one
         raise MaterialError(f"tls: {tls.certificate} and {tls.key} cannot be loaded: {error}") from error
     return context

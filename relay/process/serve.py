@@ -1,7 +1,8 @@
 """`relay serve`: from settings to running processes.
 
-Order matters: settings, lock, listeners and secrets as root; then privileges go; then the queue is opened, so that all
-it creates belongs to the relay's user.
+The order matters. Settings, listeners and secrets are read and bound as root, then the privileges are dropped, then the
+queue is opened, so that everything it creates belongs to the relay's user. What root must do in the data folder before
+that (lock it, remove old sockets) it does with the rights of the relay's user, who may have put links there.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ from relay.process import orphans, reports, wake, worker
 from relay.process.clients import SharedClients
 from relay.process.clock import behind
 from relay.process.fixed import needs_restart
-from relay.process.lock import AlreadyRunningError, Lock, acquire, lock_path
+from relay.process.lock import AlreadyRunningError, Lock, LockError, acquire, lock_path
 from relay.process.materials import MaterialError, Materials
-from relay.process.privileges import PrivilegeError, drop, lookup
+from relay.process.privileges import Identity, PrivilegeError, acting_as, drop, hand_over, unprivileged
 from relay.process.processors import available
 from relay.process.pulse import Pulse
 from relay.process.setup import Setup
@@ -51,7 +52,7 @@ def serve(settings_path: Path | None, environ: Mapping[str, str]) -> int:
     try:
         settings = load_checked(settings_path, environ, time.time())
         return _serve(settings, lambda: load_checked(settings_path, environ, time.time()))
-    except (SettingsError, AlreadyRunningError, BindError, PrivilegeError, MaterialError, LogError) as error:
+    except (SettingsError, AlreadyRunningError, LockError, BindError, PrivilegeError, MaterialError, LogError) as error:
         sys.stderr.write(f"{error}\n")
     except QueueError as error:
         sys.stderr.write(f"queue: {error}\n")
@@ -61,14 +62,16 @@ def serve(settings_path: Path | None, environ: Mapping[str, str]) -> int:
 def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
     workers = settings.workers or len(available())
     data_dir = Path(settings.data_dir)
-    _prepare_data_dir(settings, data_dir)
-    lock, killed = _lock(data_dir)
+    identity = unprivileged(settings.user)
+    _prepare_data_dir(data_dir, identity)
+    lock, killed = _lock(data_dir, identity)
     try:
         _raise_descriptor_limit()
         sockets = bind(settings, workers)
         materials = Materials(settings)
-        wake.clear(data_dir)
-        reports.clear(data_dir)
+        with acting_as(identity):
+            wake.clear(data_dir)
+            reports.clear(data_dir)
         drop(settings.user)
         _check_readable(settings)
         hasten = {0} if behind(data_dir, time.time()) else set[int]()
@@ -161,30 +164,35 @@ def _check_readable(settings: Settings) -> None:
         )
 
 
-def _prepare_data_dir(settings: Settings, data_dir: Path) -> None:
-    """Make the folders that are needed before privileges go, and give them to the user."""
-    for folder in (private_folder(data_dir), private_folder(data_dir / "run")):
-        if settings.user is not None and os.geteuid() == 0:
-            record = lookup(settings.user)
-            os.chown(folder, record.pw_uid, record.pw_gid)
+def _prepare_data_dir(data_dir: Path, identity: Identity | None) -> None:
+    """Make the folders that are needed before the privileges are dropped; they belong to the relay's user."""
+    if identity is not None:
+        hand_over(data_dir, identity)
+    with acting_as(identity):
+        private_folder(data_dir)
+        private_folder(data_dir / "run")
 
 
-def _lock(data_dir: Path) -> tuple[Lock, list[int]]:
+def _lock(data_dir: Path, identity: Identity | None) -> tuple[Lock, list[int]]:
     """Take the data folder. Workers of a supervisor that was killed get a moment to end, then are killed (returned)."""
     killed: list[int] = []
     began = time.monotonic()
     look_at = began + _ORPHAN_PATIENCE
     while True:
         try:
-            return acquire(data_dir), killed
+            with acting_as(identity):
+                return acquire(data_dir), killed
         except AlreadyRunningError as error:
             now = time.monotonic()
             if (error.pid and orphans.holds(error.pid, lock_path(data_dir))) or now > began + _LOCK_PATIENCE:
                 raise
             if now >= look_at:
-                killed += orphans.end(data_dir)
+                # As root: the kernel shows the locks of a process that changed its user to nobody else.
+                killed += orphans.end(data_dir, os.geteuid() if identity is None else identity.uid)
                 look_at = now + _ORPHAN_INTERVAL
             time.sleep(0.05)
+        except OSError as error:
+            raise LockError(f"{lock_path(data_dir)} cannot be used: {error.strerror}") from error
 
 
 async def _recover(data_dir: Path) -> None:

@@ -232,6 +232,7 @@ def _write_all(descriptor: int, text: bytes) -> None:
 
 def _give_to_owner(descriptor: int, folder: Path) -> None:
     """What root writes belongs to the folder's owner, or the server could not read it."""
-    if os.geteuid() == 0:
+    # A second name would mean that somebody put another file in its place.
+    if os.geteuid() == 0 and os.fstat(descriptor).st_nlink == 1:
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -51,7 +51,6 @@ def folder_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock that guards migrating and sweeping against those who put files."""
     descriptor = os.open(data_dir / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        _own_as_folder(descriptor, data_dir)
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
@@ -68,7 +67,6 @@ class TurnLock:
     def __init__(self, data_dir: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(data_dir / "writer.lock", flags, 0o600)
-        _own_as_folder(self._descriptor, data_dir)
         self._depth = 0
         """How often its thread took it: it may be taken again inside."""
 
@@ -97,7 +95,6 @@ def prepare(data_dir: Path) -> Path:
                 _check_header_once(path)
             else:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-                _own_as_folder(descriptor, data_dir)
                 os.close(descriptor)
             _migrate(path)
     except FOREIGN as error:
@@ -202,10 +199,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _own_as_folder(descriptor: int, folder: Path) -> None:
-    # Root may run the shell, or open the queue before it drops its privileges.
-    if os.geteuid() == 0:
-        found = folder.stat()
-        os.fchown(descriptor, found.st_uid, found.st_gid)
