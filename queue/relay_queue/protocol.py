@@ -27,6 +27,10 @@ class QueueFailedError(QueueError):
     """The writer hit an fsync or I/O error and stopped for good (fatal: exit and recover on restart)."""
 
 
+class QueueDamagedError(QueueFailedError):
+    """What is stored is damaged (SQLite: "malformed"); reading or writing it again does not help, a salvage does."""
+
+
 class QueueVersionError(QueueError):
     """The queue on disk is of another version, or no queue of ours; nothing was changed."""
 
@@ -150,6 +154,17 @@ class Queue(Protocol):
         """Why the writer stopped for good, or None while it is well."""
         ...
 
+    def damaged(self) -> str | None:
+        """What damage was met in the stored queue, or None. New mail is refused from then on.
+
+        What can still be read is delivered, until a change meets the damage: then the writer stops (`failed`).
+        """
+        ...
+
+    def note_damage(self, what: str) -> None:
+        """Refuse new mail from now on: another process met damage. The first note counts."""
+        ...
+
     async def aclose(self) -> None:
         """Commit what was handed in, stop the writer, close. Further calls raise `QueueError`."""
         ...
@@ -215,6 +230,10 @@ class Admin(Protocol):
 
     def suspensions(self) -> Sequence[Suspension]:
         """All in force."""
+        ...
+
+    def integrity(self, most: int) -> list[str]:
+        """What is wrong with how the queue is stored, in a few sentences; one over `most` octets is not looked at."""
         ...
 
     def close(self) -> None:

@@ -11,11 +11,15 @@ import click
 from relay.cli.context import Shell, pass_shell, user_name
 from relay.cli.exits import FAILED, FailureError
 from relay.cli.output import count, emit_json, json_option, printable
-from relay.process.marker import MARKER
+from relay.process.marker import MARKER, damage_of
 from relay_config.problems import Problem
 from relay_config.schema import Settings
 from relay_queue.model import Selection
 from relay_queue.states import State
+
+SALVAGE = "stop the relay, run `relay queue salvage`, start it again"
+_CHECKED_MOST = 256 << 20
+"""Octets of a queue that is checked page by page, which takes about a second for so much."""
 
 
 @click.command()
@@ -92,18 +96,24 @@ def _stopped_writers(data_dir: Path) -> Iterator[Problem]:
 
 def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
     from relay.submission.users import FILE, UserFileError, read_users
-    from relay_queue.protocol import QueueError
+    from relay_queue.protocol import QueueDamagedError, QueueError
 
     data_dir = shell.data_dir
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    if (data_dir / "queue.db").exists():
+    damaged = 0
+    if (found := damage_of(data_dir)) is not None:
+        problems.append(Problem(str(data_dir), "", f"the queue is damaged: {found}", SALVAGE))
+    elif (data_dir / "queue.db").exists():
         try:
             with shell.admin() as admin:
+                faults = admin.integrity(_CHECKED_MOST)
+                problems += [Problem(str(data_dir / "queue.db"), "", f"damaged: {fault}", SALVAGE) for fault in faults]
                 damaged = sum(item.quarantined for item in admin.summary(Selection(states=(State.QUARANTINED,))))
+        except QueueDamagedError as error:
+            problems.append(Problem(str(data_dir / "queue.db"), "", str(error), SALVAGE))
         except QueueError as error:
-            problems.append(Problem(str(data_dir / "queue.db"), "", str(error), "restore it, or move it away"))
-            damaged = 0
+            problems.append(Problem(str(data_dir / "queue.db"), "", str(error), "restore, salvage or move it away"))
         if damaged:
             remedy = "look with `relay queue list --state quarantined`, then release, fail or drop them"
             warnings.append(Problem(str(data_dir), "", f"{count(damaged, 'damaged recipient')} set aside", remedy))

@@ -40,7 +40,13 @@ def explain_foreign(error: Exception) -> FailureError | None:
     """A sentence for what the world did to a command; None when the fault is ours."""
     from relay.submission.users import UserFileError
     from relay_config.problems import SettingsError
-    from relay_queue.protocol import BodyDamagedError, QueueError, QueueFullError, QueueVersionError
+    from relay_queue.protocol import (
+        BodyDamagedError,
+        QueueDamagedError,
+        QueueError,
+        QueueFullError,
+        QueueVersionError,
+    )
 
     match error:
         case UserFileError():
@@ -58,6 +64,10 @@ def explain_foreign(error: Exception) -> FailureError | None:
             sentence = FailureError(f"The stored message cannot be read: {error}", "`relay queue show ID` says more.")
         case QueueVersionError():
             sentence = FailureError(str(error), "Use the release that made the queue, or a newer one.")
+        case QueueDamagedError():
+            sentence = FailureError(
+                f"The queue is damaged: {error}", "Stop the relay, run `relay queue salvage`, start it again."
+            )
         case QueueError():
             sentence = FailureError(f"The queue refused: {error}")
         case OSError():

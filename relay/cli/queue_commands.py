@@ -25,6 +25,7 @@ from relay.cli.output import (
     remark,
     span,
 )
+from relay.cli.salvage import salvage
 from relay.cli.selection import chosen, filter_options
 from relay.cli.steer import STEERING
 from relay.cli.waiting import Waiting
@@ -41,6 +42,7 @@ def queue() -> None:
 
 for _command in STEERING:
     queue.add_command(_command)
+queue.add_command(salvage)
 
 
 @queue.command("list")

@@ -71,6 +71,7 @@ _OUTCOMES: Final = {
 }
 _PROCESS_LEVELS: Final = {
     "queue stopped": Level.ERROR,
+    "queue damaged": Level.ERROR,
     "child died": Level.ERROR,
     "child does not respond": Level.ERROR,
     "killing": Level.WARNING,

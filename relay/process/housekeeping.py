@@ -1,7 +1,7 @@
 """What a worker does on the side.
 
-It forgets old history in small steps, lets no mail wait for a time by a clock that was set back since, and says aloud
-that the queue has stopped.
+It forgets old history in small steps, lets no mail wait for a time by a clock that was set back since, and reports that
+the queue has stopped or is damaged.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 from relay.delivery.retry import latest
 from relay.events.log import EventLog
 from relay.process.clock import Clock
-from relay.process.marker import MARKER
+from relay.process.marker import MARKER, damage_of, leave_damage
 from relay_config.schema import Settings
 from relay_queue.protocol import Queue, QueueError
 
@@ -43,7 +43,9 @@ class Housekeeping:
         self._queue = queue
         self._log = log
         self._slot = slot
-        self._marker = Path(settings.data_dir) / "run" / f"{MARKER}{slot}"
+        self._data_dir = Path(settings.data_dir)
+        self._marker = self._data_dir / "run" / f"{MARKER}{slot}"
+        self._damage_told = False
         self._on_queue_failed = on_queue_failed
         self._hasten_first = hasten
         self._wall = wall
@@ -69,6 +71,7 @@ class Housekeeping:
         pruned_at = -_PRUNE_EVERY
         loop = asyncio.get_running_loop()
         while (reason := self._queue.failed()) is None:
+            self._look_for_damage()
             if self._slot == 0 and loop.time() - pruned_at >= _PRUNE_EVERY:
                 pruned_at = loop.time()
                 try:
@@ -76,7 +79,24 @@ class Housekeeping:
                 except (QueueError, OSError) as error:
                     self._log.problem("prune", error)
             await asyncio.sleep(_LOOK_EVERY)
+        self._look_for_damage()
         self._queue_failed(reason)
+
+    def _look_for_damage(self) -> None:
+        """What one worker met counts for all: none accepts mail on top of a damaged queue, now or after a restart."""
+        if self._damage_told:
+            return
+        try:
+            if (what := self._queue.damaged()) is not None:
+                self._damage_told = True
+                self._log.process("queue damaged", reason=what)
+                leave_damage(self._data_dir, f"worker {self._slot}", what, self._wall())
+            elif (what := damage_of(self._data_dir)) is not None:
+                self._damage_told = True
+                self._log.process("queue damaged", reason=what)
+                self._queue.note_damage(what)
+        except OSError as error:
+            self._log.problem("queue damaged", error)
 
     async def _watch_clock(self) -> None:
         """Hasten what waits for too long whenever the clock was set back."""

@@ -23,6 +23,7 @@ from relay.process.clients import SharedClients
 from relay.process.clock import behind
 from relay.process.fixed import needs_restart
 from relay.process.lock import AlreadyRunningError, Lock, LockError, acquire, lock_path
+from relay.process.marker import DAMAGED, DamagedError, damage_of, leave_damage
 from relay.process.materials import MaterialError, Materials
 from relay.process.privileges import Identity, PrivilegeError, acting_as, drop, hand_over, unprivileged
 from relay.process.processors import available
@@ -35,7 +36,7 @@ from relay_config.check import load_checked
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener, Settings
 from relay_queue.folder import private_folder
-from relay_queue.protocol import QueueError
+from relay_queue.protocol import QueueDamagedError, QueueError
 from relay_queue.sqlite import open_queue
 
 _ORPHAN_PATIENCE = 3.0
@@ -45,6 +46,9 @@ _ORPHAN_INTERVAL = 2.0
 _LOCK_PATIENCE = 10.0
 """Seconds in all. The kernel ends no process that waits for a disk which does not answer; nor do we start beside it."""
 
+_REFUSALS = (SettingsError, AlreadyRunningError, LockError, BindError, PrivilegeError, MaterialError, DamagedError)
+"""Reasons not to start whose text is a sentence for the admin."""
+
 
 def serve(settings_path: Path | None, environ: Mapping[str, str]) -> int:
     """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence."""
@@ -52,7 +56,7 @@ def serve(settings_path: Path | None, environ: Mapping[str, str]) -> int:
     try:
         settings = load_checked(settings_path, environ, time.time())
         return _serve(settings, lambda: load_checked(settings_path, environ, time.time()))
-    except (SettingsError, AlreadyRunningError, LockError, BindError, PrivilegeError, MaterialError, LogError) as error:
+    except (*_REFUSALS, LogError) as error:
         sys.stderr.write(f"{error}\n")
     except QueueError as error:
         sys.stderr.write(f"queue: {error}\n")
@@ -74,8 +78,13 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
             reports.clear(data_dir)
         drop(settings.user)
         _check_readable(settings)
+        _refuse_damage(data_dir)
         hasten = {0} if behind(data_dir, time.time()) else set[int]()
-        asyncio.run(_recover(data_dir))
+        try:
+            asyncio.run(_recover(data_dir))
+        except QueueDamagedError as error:
+            leave_damage(data_dir, "at the start", str(error), time.time())
+            raise DamagedError(data_dir, str(error)) from error
         # What clients did is counted for all workers, and outlives a worker that dies.
         clients = SharedClients(workers, settings.limits.connections)
         setup = Setup(settings, materials, Shared(workers), clients, workers, reload, hasten)
@@ -193,6 +202,15 @@ def _lock(data_dir: Path, identity: Identity | None) -> tuple[Lock, list[int]]:
             time.sleep(0.05)
         except OSError as error:
             raise LockError(f"{lock_path(data_dir)} cannot be used: {error.strerror}") from error
+
+
+def _refuse_damage(data_dir: Path) -> None:
+    try:
+        what = damage_of(data_dir)
+    except OSError as error:
+        raise QueueError(f"{data_dir / DAMAGED} cannot be read: {error.strerror}") from error
+    if what is not None:
+        raise DamagedError(data_dir, what)
 
 
 async def _recover(data_dir: Path) -> None:

@@ -322,7 +322,9 @@ class SubmissionHandler:
     def _closed(self) -> Reply | None:
         if self._stopping:
             return texts.STOPPING
-        return texts.QUEUE_FAILED if self._queue.failed() is not None else None
+        if self._queue.failed() is not None or self._queue.damaged() is not None:
+            return texts.QUEUE_FAILED
+        return None
 
     def _no_room(self) -> Reply | None:
         try:

@@ -156,5 +156,9 @@ class MemoryAdmin:
         """See `Admin.suspensions`."""
         return list(self._store.suspensions.values())
 
+    def integrity(self, most: int) -> list[str]:  # noqa: ARG002 -- nothing is stored
+        """See `Admin.integrity`."""
+        return []
+
     def close(self) -> None:
         """See `Admin.close`."""

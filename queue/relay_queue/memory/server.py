@@ -20,6 +20,7 @@ class MemoryQueue:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._closed = False
+        self._damage: str | None = None
 
     def _ready(self) -> asyncio.AbstractEventLoop:
         if self._closed:
@@ -158,6 +159,14 @@ class MemoryQueue:
         kept = [ended for ended in oldest if ended.ended_at >= ended_before]
         self._store.ended = kept + rest
         return len(oldest) - len(kept)
+
+    def damaged(self) -> str | None:
+        """See `Queue.damaged`. Memory is not damaged by itself; a test may say so."""
+        return self._damage
+
+    def note_damage(self, what: str) -> None:
+        """See `Queue.note_damage`."""
+        self._damage = self._damage or what
 
     def failed(self) -> str | None:
         """See `Queue.failed`: memory does not fail."""

@@ -164,6 +164,16 @@ class SqliteAdmin:
             rows = self._connection.execute(queries("server")["suspensions"]).fetchall()
         return [suspension_of(row) for row in rows]
 
+    def integrity(self, most: int) -> list[str]:
+        """See `Admin.integrity`."""
+        if self._path.stat().st_size > most:
+            return []
+        try:
+            rows = self._connection.execute(queries("admin")["integrity"]).fetchall()
+        except DAMAGE as error:
+            return [f"{type(error).__name__}: {error}"]
+        return [str(row[0]) for row in rows if row[0] != "ok"]
+
     def close(self) -> None:
         """See `Admin.close`."""
         self._connection.close()

@@ -20,6 +20,8 @@ from relay_queue.sqlite.sql import migrations
 APPLICATION_ID = 0x724C7931
 """`rLy1` in the file's header (sqlite.org/fileformat.html §1.3.14): how we know our own."""
 FILE_NAME = "queue.db"
+WORK, READY = "salvage", "ready"
+"""Folder and file in it: a salvage puts a new queue in the place of the damaged one (`salvage.exchange`)."""
 BUSY_SECONDS = 10.0
 """How long a writer waits for another process's transaction; those take milliseconds."""
 WAL_PAGES = 4000
@@ -28,6 +30,7 @@ _LOG_LIMIT = 64 << 20
 _WRITER_CACHE, _READER_CACHE = 32 << 10, 8 << 10
 """KiB of pages; the file's own pages are in the kernel's cache as well."""
 _PAGE = 4096
+_MAGIC = b"SQLite format 3\0"
 _OLDEST_SQLITE = (3, 37)
 """STRICT tables."""
 
@@ -91,6 +94,8 @@ def prepare(data_dir: Path) -> Path:
     path = data_dir / FILE_NAME
     try:
         with folder_lock(data_dir):
+            if (data_dir / WORK / READY).exists():
+                raise QueueVersionError(f"a salvage of {path} was interrupted; run `relay queue salvage` again")
             if private_file(path):
                 _check_header_once(path)
             else:
@@ -152,9 +157,9 @@ def _check_header(path: Path) -> None:
         header = file.read(100)
     if not header:
         return
-    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
+    if not header.startswith(_MAGIC) or len(header) < 100:
         raise QueueVersionError(f"{path} is not a queue of ours; nothing was changed")
-    application, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    application, version = int.from_bytes(header[68:72], "big"), version_in(header)
     if (application, version) != (0, 0):  # else: perhaps ours, killed while it was being created; _migrate looks closer
         _check_version(path, application, version)
 
@@ -169,7 +174,23 @@ def _check_version(path: Path, application: int, version: int) -> None:
         )
 
 
-def _migrate(path: Path) -> None:
+def create(path: Path, version: int) -> None:
+    """Make a new, empty queue of a schema version."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    _migrate(path, version)
+
+
+def is_ours(header: bytes) -> bool:
+    """Whether a file's first page is that of a queue of ours."""
+    return header.startswith(_MAGIC) and int.from_bytes(header[68:72], "big") == APPLICATION_ID
+
+
+def version_in(header: bytes) -> int:
+    """The schema version in the first page of a file."""
+    return int.from_bytes(header[60:64], "big")
+
+
+def _migrate(path: Path, last: int | None = None) -> None:
     connection = connect(path)
     try:
         application, version = version_of(connection)
@@ -179,7 +200,7 @@ def _migrate(path: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
         else:
             _check_version(path, application, version)
-        scripts = migrations()
+        scripts = migrations()[:last]
         for number in range(version + 1, len(scripts) + 1):
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{scripts[number - 1]}\n"

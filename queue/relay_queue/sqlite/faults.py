@@ -10,7 +10,7 @@ import resource
 import sqlite3
 from pathlib import Path
 
-from relay_queue.protocol import QueueError, QueueFailedError, QueueFullError
+from relay_queue.protocol import QueueDamagedError, QueueError, QueueFailedError, QueueFullError
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MEDIUM = frozenset({errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV})
@@ -21,11 +21,12 @@ _FATAL_CODES = frozenset(
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_PERM,
         sqlite3.SQLITE_NOLFS,
     }
 )
+
+_DAMAGED_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 FOREIGN = (sqlite3.Error, OSError, UnicodeError)
 """All that sqlite3 and the file system raise: UnicodeDecodeError where SQLite's own message quotes a damaged name."""
@@ -46,6 +47,8 @@ class Fault(enum.Enum):
     """No room: fail puts, keep marks."""
     BUSY = enum.auto()
     """Another process held the lock for too long: as ROOM, but the puts are merely refused."""
+    DAMAGED = enum.auto()
+    """The file is not what was written: a change must not build on it, a read may go around it."""
     FATAL = enum.auto()
     """The medium cannot be trusted any more: stop."""
 
@@ -69,6 +72,8 @@ def _fault_of_code(primary: int) -> Fault:
         return Fault.ROOM
     if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return Fault.BUSY
+    if primary in _DAMAGED_CODES:
+        return Fault.DAMAGED
     return Fault.FATAL if primary in _FATAL_CODES else Fault.OPERATION
 
 
@@ -108,5 +113,6 @@ _ERRORS: dict[Fault, type[QueueError]] = {
     Fault.OPERATION: QueueError,
     Fault.ROOM: QueueFullError,
     Fault.BUSY: QueueError,
+    Fault.DAMAGED: QueueDamagedError,
     Fault.FATAL: QueueFailedError,
 }

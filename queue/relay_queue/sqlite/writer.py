@@ -15,7 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from relay_queue.bodies import Bodies
-from relay_queue.protocol import QueueError, QueueFailedError
+from relay_queue.protocol import QueueDamagedError, QueueError, QueueFailedError
+from relay_queue.sqlite import unrecorded
 from relay_queue.sqlite.apply import MOST_ROWS, Changes, unplain
 from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import TurnLock
@@ -53,6 +54,8 @@ class Writer:
         self._closing = False
         self._pace = Pace()
         self.failure: str | None = None
+        self.damage: str | None = None
+        """What damage of the file was met, by whichever thread."""
         self.commits = 0
         """Transactions committed so far; tests count them."""
         self._connection = connect()
@@ -172,6 +175,8 @@ class Writer:
             case Fault.FATAL:
                 self._note_fatal(error)
                 return self._refused(batch, QueueFailedError(str(self.failure)))
+            case Fault.DAMAGED:
+                return self._apart(batch, error)
             case Fault.ROOM | Fault.BUSY:
                 return self._without_puts(batch, as_queue_error(error, "writing to the queue", fault))
             case Fault.OPERATION if len(batch) == 1 and not unplain(error):
@@ -222,6 +227,38 @@ class Writer:
                 return self._refused(batch, as_queue_error(error, "writing to the queue"))
             return self._after_fault(batch, error)
         return outcomes
+
+    def _apart(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
+        """A damaged page was met: claims and the like fail alone, but messages and outcomes must not build on it.
+
+        Each in its own transaction, since SQLite refuses every change after such a fault within one.
+        """
+        calls = [operation for operation in batch if isinstance(operation, CallOperation)]
+        others = [operation for operation in batch if not isinstance(operation, CallOperation)]
+        self.note_damage(error)
+        if not calls:
+            self._note_fatal(error)
+            self._keep_deliveries(others)
+            return self._refused(batch, QueueDamagedError(str(self.failure)))
+        if len(batch) == 1:
+            return self._refused(batch, QueueDamagedError(str(self.damage)))
+        outcomes = self._commit(others) if others else []
+        for call in calls:
+            outcomes += self._commit([call])
+        return outcomes
+
+    def _keep_deliveries(self, batch: Sequence[Operation]) -> None:
+        marks = [mark for operation in batch if isinstance(operation, MarkOperation) for mark in operation.marks]
+        try:
+            unrecorded.keep(self._bodies.folder.parent, marks)
+        except OSError as error:
+            _log.critical("deliveries could not be recorded and will be repeated: %s", error)
+
+    def note_damage(self, error: Exception) -> None:
+        """Damage of the file was met."""
+        if self.damage is None:
+            self.damage = f"{type(error).__name__}: {error}"
+            _log.critical("the queue's file is damaged; new mail is refused: %s", self.damage)
 
     def _together(self, batch: Sequence[Operation]) -> None:
         """Do operations in one transaction: marks first, since they make room, then puts, then the rest.
@@ -292,7 +329,10 @@ class Writer:
         return outcomes
 
     def _note_fatal(self, error: Exception) -> None:
-        if self.failure is None and fault_of(error) is Fault.FATAL:
+        fault = fault_of(error)
+        if fault is Fault.DAMAGED:
+            self.note_damage(error)
+        if self.failure is None and fault in {Fault.FATAL, Fault.DAMAGED}:
             self.failure = f"{type(error).__name__}: {error}"
             _log.critical("the queue's writer stops for good: %s", self.failure)
 
@@ -327,6 +367,8 @@ class Writer:
             operation = self._inbox.get_nowait()
             if operation is not None:
                 rest.append(operation)
+        if self.failure is not None and self.damage is not None:
+            self._keep_deliveries(rest)
         error = QueueError("the queue is closed") if self.failure is None else QueueFailedError(self.failure)
         self._tell(self._refused(rest, error))
         self._connection.close()

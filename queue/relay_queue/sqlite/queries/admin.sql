@@ -93,3 +93,7 @@ INSERT INTO suspension (kind, value, reason, created_at, until) VALUES (?, ?, ?,
 
 -- name: resume
 DELETE FROM suspension WHERE id IN (SELECT value FROM json_each(?))
+
+-- name: integrity
+-- The first few faults: each page, each row's place in each index.
+PRAGMA integrity_check(3)
