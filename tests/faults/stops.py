@@ -10,6 +10,7 @@ from pathlib import Path
 from relay.process.supervisor import UNRESPONSIVE_AFTER
 from tests.faults.campaign import CannotError, row
 from tests.support.ledger import Score
+from tests.support.raw_smtp import RawClient
 from tests.support.running import alive, processor_time, until
 from tests.support.stage import Stage, stage
 
@@ -20,6 +21,8 @@ _FAKETIME = (
 _STOPPED = 3.0
 """Seconds of a SIGSTOP."""
 _LONG = 120.0
+_PATIENCE = 5.0
+"""Seconds in which clients of other workers have an answer."""
 _SOON = 12.0
 """Seconds until a start has ended a worker that hangs, and serves."""
 
@@ -103,6 +106,7 @@ async def hung_worker(folder: Path, rounds: int, seed: int) -> Score:
         await on.begin(workers=2)
         for n in range(rounds):
             worker = await _stop_in_turn(on)
+            await _others_are_answered(on)
             async with asyncio.timeout(2 * UNRESPONSIVE_AFTER):
                 while worker in on.workers() or len(on.workers()) < 2:
                     await asyncio.sleep(0.05)
@@ -144,6 +148,35 @@ async def hung_orphan(folder: Path, rounds: int, seed: int) -> Score:
                 on.wrong.append("killed another worker than the one that hung")
             await on.answering()
         return await on.settle()
+
+
+async def _others_are_answered(on: Stage) -> None:
+    """A client of the other worker has a 451 soon; the stopped one does not even greet."""
+    async with asyncio.timeout(UNRESPONSIVE_AFTER - 5):
+        while (answered := await _answered(on)) is None:
+            pass
+    code, took = answered
+    if code != 451 or took > _PATIENCE:
+        on.wrong.append(f"a client of the other worker got {code} after {took:.1f} s")
+
+
+async def _answered(on: Stage) -> tuple[int, float] | None:
+    """The answer to a message, and how long it took; None where nobody greets."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", on.relay.plain)
+    client = RawClient(reader, writer)
+    try:
+        async with asyncio.timeout(1):
+            await client.reply()
+    except TimeoutError:
+        return None
+    else:
+        for command in ("EHLO c.test", "MAIL FROM:<a@sender.test>", "RCPT TO:<never@d0.test>", "DATA"):
+            assert await client.code(command) in {250, 354}
+        began = time.monotonic()
+        code = await client.code(b"From: <a@sender.test>\r\n\r\nx\r\n.\r\n")
+        return code, time.monotonic() - began
+    finally:
+        writer.transport.abort()
 
 
 async def _stop_in_turn(on: Stage) -> int:

@@ -23,6 +23,8 @@ from relay_queue.sqlite.sql import queries
 from relay_queue.sqlite.steer import Steering
 from relay_queue.states import State
 
+_PATIENCE = 5.0
+"""Seconds that a command waits for its turn to write; a server hands it over within milliseconds unless it hangs."""
 _SPILL = 1 << 18
 """A body larger than this goes to a file, as those that the server receives."""
 
@@ -33,7 +35,7 @@ class SqliteAdmin:
     def __init__(self, data_dir: Path) -> None:
         self._path = prepare(data_dir)
         self._data_dir = data_dir
-        self._turn = TurnLock(data_dir)
+        self._turn = TurnLock(data_dir, _PATIENCE)
         self._bodies = Bodies(data_dir)
         with self._mapped(f"opening {self._path}"):
             self._connection = connect(self._path)

@@ -3,17 +3,19 @@
 A file of another program or of a newer version is refused before anything in it changes.
 """
 
+import contextlib
 import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
 
 from relay_queue.folder import private_file, private_folder
-from relay_queue.protocol import QueueVersionError
+from relay_queue.protocol import QueueError, QueueVersionError
 from relay_queue.sqlite.faults import FOREIGN, as_queue_error
 from relay_queue.sqlite.sql import migrations
 
@@ -22,8 +24,8 @@ APPLICATION_ID = 0x724C7931
 FILE_NAME = "queue.db"
 WORK, READY = "salvage", "ready"
 """Folder and file in it: a salvage puts a new queue in the place of the damaged one (`salvage.exchange`)."""
-BUSY_SECONDS = 10.0
-"""How long a writer waits for another process's transaction; those take milliseconds."""
+BUSY_SECONDS = 4.0
+"""How long a writer waits for another program's transaction; those take milliseconds. Clients wait meanwhile."""
 WAL_PAGES = 4000
 """Checkpoint when the log passes 16 MiB: rare enough to merge rewrites of a page, small enough to be short."""
 _LOG_LIMIT = 64 << 20
@@ -67,21 +69,61 @@ class TurnLock:
     where this one, which the kernel hands over, gives 20. SQLite's lock still guards the data; this one only orders.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(data_dir / "writer.lock", flags, 0o600)
+    def __init__(self, data_dir: Path, patience: float | None = None) -> None:
+        """`patience`: seconds after which waiting ends with `QueueError`; None waits for ever (see `late`)."""
+        self._path = data_dir / "writer.lock"
+        self._patience = patience
+        self._descriptor = self._open()
         self._depth = 0
         """How often its thread took it: it may be taken again inside."""
+        self.waiting_since: float | None = None
+        """Since when (monotonic) its thread waits for it."""
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> None:
         if self._depth == 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if self._patience is not None:
+                self._take_within(self._patience)
+            else:
+                self.waiting_since = time.monotonic()
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                self.waiting_since = None
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _take_within(self, seconds: float) -> None:
+        """Take it, or give up. Another thread waits, as the kernel knows no time-out for this lock.
+
+        Asking again and again would not do: under load the lock goes from one waiting process to the next.
+        """
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        taken, agreed, descriptor = threading.Event(), threading.Lock(), self._descriptor
+        given_up = False
+
+        def wait() -> None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with agreed:
+                if given_up:
+                    os.close(descriptor)  # and with it the lock
+                else:
+                    taken.set()
+
+        threading.Thread(target=wait, name="queue-turn", daemon=True).start()
+        taken.wait(seconds)
+        with agreed:
+            if taken.is_set():
+                return
+            given_up = True
+        self._descriptor = self._open()
+        raise QueueError(f"another process has been writing to the queue for {seconds:.0f} seconds; try again later")
 
     def close(self) -> None:
         """Give up the lock's file."""

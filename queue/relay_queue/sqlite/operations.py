@@ -1,7 +1,7 @@
 """What is handed to the writer thread: one record for each call of the server's face."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,3 +39,14 @@ class CallOperation(msgspec.Struct, eq=False):
 
 
 Operation = PutOperation | MarkOperation | CallOperation
+
+
+def awaited(batch: Sequence[Operation]) -> int:
+    """How many operations of a batch somebody waits for: all but outcomes."""
+    return len(batch) - list(map(type, batch)).count(MarkOperation)
+
+
+def body_files(batch: Iterable[Operation]) -> list[str]:
+    """The body files of the messages of a batch."""
+    puts = [operation.put for operation in batch if isinstance(operation, PutOperation)]
+    return [put.body.file for put in puts if put.body.file is not None]

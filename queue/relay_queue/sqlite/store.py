@@ -23,6 +23,7 @@ from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.claim import claim, give_back, owners, quarantine_domains
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import FOREIGN, Fault, as_queue_error, fault_of, undecodable
+from relay_queue.sqlite.late import LOOK_EVERY
 from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
 from relay_queue.sqlite.rows import Row, body_of, suspension_of
 from relay_queue.sqlite.sql import queries
@@ -53,6 +54,8 @@ class SqliteQueue:
         self._bodies = Bodies(data_dir, disk)
         self._arriving: dict[str, SpoolFile] = {}
         self._closed = False
+        self._looking: asyncio.TimerHandle | None = None
+        """The next look at what waits for too long; from the first change on."""
         self._read_connection = connect(path, read_only=True)
         self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-reader")
         self.writer = Writer(functools.partial(connect, path), TurnLock(data_dir), self._bodies)
@@ -245,6 +248,8 @@ class SqliteQueue:
         if self._closed:
             return
         self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._readers, self.writer.close)
         await loop.run_in_executor(self._readers, self._read_connection.close)
@@ -262,7 +267,14 @@ class SqliteQueue:
 
     def _future(self) -> asyncio.Future[Any]:
         self._check_open()
-        return asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_EVERY, self._look, loop)
+        return loop.create_future()
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.writer.refuse_late()
+        self._looking = loop.call_later(LOOK_EVERY, self._look, loop)
 
     async def _write(self, run: Callable[[Changes], Any]) -> Any:
         future = self._future()

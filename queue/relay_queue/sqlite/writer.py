@@ -21,7 +21,15 @@ from relay_queue.sqlite.apply import MOST_ROWS, Changes, unplain
 from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of, for_want_of_room
-from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation
+from relay_queue.sqlite.late import Late
+from relay_queue.sqlite.operations import (
+    CallOperation,
+    MarkOperation,
+    Operation,
+    PutOperation,
+    awaited,
+    body_files,
+)
 from relay_queue.sqlite.pace import Pace
 from relay_queue.sqlite.rows import mark_row, put_rows
 from relay_queue.sqlite.sql import queries
@@ -53,6 +61,7 @@ class Writer:
         """Body files to be removed now."""
         self._closing = False
         self._pace = Pace()
+        self._late = Late(turn, self._inbox, bodies)
         self.failure: str | None = None
         self.damage: str | None = None
         """What damage of the file was met, by whichever thread."""
@@ -70,6 +79,10 @@ class Writer:
         self._inbox.put(operation)
         if not isinstance(operation, MarkOperation):
             self._pace.came()
+
+    def refuse_late(self) -> None:
+        """On the event loop, now and then: answer those who have waited for the turn for too long (see `late`)."""
+        self._late.refuse(self._batch)
 
     def close(self) -> None:
         """Commit what was handed in and stop; blocks until done."""
@@ -91,12 +104,14 @@ class Writer:
         """Take what has gathered and commit it. False when the thread is to end."""
         self._batch = self._gather()
         if self._batch:
-            in_time = self._pace.wait(_awaited(self._batch), len(self._batch))
+            in_time = self._pace.wait(awaited(self._batch), len(self._batch))
             ready = self._durable_files(self._batch)
             with self._turn:
+                ready, refused = self._late.part(ready)
+                self._unlink += body_files(refused)
                 # What came in while others had their turn shares this commit, instead of waiting for one more turn.
                 ready += self._latecomers()
-                self._pace.learn(_awaited(self._batch), in_time=in_time)
+                self._pace.learn(awaited(self._batch), in_time=in_time)
                 outcomes = self._commit(ready)
             self._tell(outcomes)
             self._batch = []
@@ -322,9 +337,8 @@ class Writer:
     def _refused(self, batch: Iterable[Operation], error: QueueError) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for operation in batch:
-            failed = isinstance(error, QueueFailedError)  # then the row may be on disk after all, and needs its file
-            if isinstance(operation, PutOperation) and operation.put.body.file is not None and not failed:
-                self._unlink.append(operation.put.body.file)
+            if not isinstance(error, QueueFailedError):  # else the row may be on disk after all, and needs its file
+                self._unlink += body_files([operation])
             outcomes.append((operation.future, None, error))
         return outcomes
 
@@ -373,10 +387,6 @@ class Writer:
         self._tell(self._refused(rest, error))
         self._connection.close()
         self._turn.close()
-
-
-def _awaited(batch: Sequence[Operation]) -> int:
-    return len(batch) - list(map(type, batch)).count(MarkOperation)
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:
