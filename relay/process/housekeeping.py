@@ -5,6 +5,7 @@ the queue has stopped or is damaged.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,18 @@ from relay.delivery.retry import latest
 from relay.events.log import EventLog
 from relay.process.clock import Clock
 from relay.process.marker import MARKER, damage_of, leave_damage
+from relay.submission.disk import DiskSpace
 from relay_config.schema import Settings
+from relay_queue import reserve
 from relay_queue.protocol import Queue, QueueError
 
 _PRUNE_EVERY = 60.0
 _LOOK_EVERY = 0.5
 """Seconds between looks at whether the queue still works."""
+_FILL_EVERY = 2.0
+"""Seconds between looks at whether the reserve is whole."""
+_SPARE = 2 << 20
+"""Octets that stay free besides the reserve, whatever the settings say: a queue needs some to begin with."""
 _STEP = 1000
 _BETWEEN = 0.05
 """Seconds between steps, so that pruning a day's history never keeps mail from being written."""
@@ -68,10 +75,13 @@ class Housekeeping:
         self._settings = settings
 
     async def _run(self) -> None:
-        pruned_at = -_PRUNE_EVERY
+        pruned_at = filled_at = float("-inf")
         loop = asyncio.get_running_loop()
         while (reason := self._queue.failed()) is None:
             self._look_for_damage()
+            if self._slot == 0 and loop.time() - filled_at >= _FILL_EVERY:
+                filled_at = loop.time()
+                await asyncio.to_thread(self._fill_reserve)
             if self._slot == 0 and loop.time() - pruned_at >= _PRUNE_EVERY:
                 pruned_at = loop.time()
                 try:
@@ -97,6 +107,14 @@ class Housekeeping:
                 self._queue.note_damage(what)
         except OSError as error:
             self._log.problem("queue damaged", error)
+
+    def _fill_reserve(self) -> None:
+        """Set room aside for an admin's actions on a full disk, as long as enough stays free for mail."""
+        try:
+            wanted = DiskSpace(self._settings, self._wall).wanted(os.statvfs(self._data_dir))
+            reserve.fill(self._data_dir, max(wanted, _SPARE))
+        except OSError as error:
+            self._log.problem("reserve", error)
 
     async def _watch_clock(self) -> None:
         """Hasten what waits for too long whenever the clock was set back."""

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from relay_config.schema import Settings
+from relay_queue import reserve
 
 _LOOK_EVERY = 1.0
 _PART = 0.02
@@ -34,6 +36,11 @@ class DiskSpace:
     def _look(self) -> bool:
         disk = os.statvfs(self._folder)
         free = disk.f_bavail * disk.f_frsize
+        # What was freed of the reserve is for an admin's actions: mail must not take it.
+        return free >= self.wanted(disk) and reserve.whole(Path(self._folder))
+
+    def wanted(self, disk: os.statvfs_result) -> float:
+        """Octets that must be free on the disk."""
         if self._wanted is not None:
-            return free >= self._wanted
-        return free >= max(1.5 * self._message, _PART * disk.f_blocks * disk.f_frsize)
+            return self._wanted
+        return max(1.5 * self._message, _PART * disk.f_blocks * disk.f_frsize)

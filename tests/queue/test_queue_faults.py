@@ -242,6 +242,20 @@ async def test_a_put_that_fails_takes_its_file_along(sqlite_pair, tmp_path):
     queue.open_file(await queue.head(first.entry.message.id)).close()
 
 
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY])
+async def test_a_commit_that_fails_leaves_no_body_behind(faulty, tmp_path, code):
+    bodies = tmp_path / "data/bodies"
+    FaultyConnection.code = code
+    puts = [large(faulty), a_put(), large(faulty), large(faulty)]
+    results = await asyncio.gather(*(faulty.put(put) for put in puts), return_exceptions=True)
+    assert all(isinstance(result, QueueError) for result in results), "one commit for all"
+    FaultyConnection.code = None
+    kept = large(faulty)
+    await faulty.put(kept)
+    await faulty.put(a_put())  # what was to be removed after the commit before is gone now
+    assert [path.name for path in bodies.glob("*/*")] == [kept.body.file]
+
+
 def spoil(folder, statement, *parameters):
     with sqlite3.connect(folder / FILE_NAME) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")

@@ -3,6 +3,7 @@
 Reads in pages and writes in small transactions, so that nobody waits for it long. Must not need the server.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import DAMAGE, as_queue_error
 from relay_queue.sqlite.filters import filtered, parameters
 from relay_queue.sqlite.pages import entries_of, pages
+from relay_queue.sqlite.room import Room, with_room
 from relay_queue.sqlite.rows import body_of, ended_of, suspension_of
 from relay_queue.sqlite.sql import queries
 from relay_queue.sqlite.steer import Steering
@@ -33,17 +35,27 @@ class SqliteAdmin:
     """The queue of a data folder as an admin sees it."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = prepare(data_dir)
+        self._path = with_room(data_dir, lambda: prepare(data_dir))
         self._data_dir = data_dir
         self._turn = TurnLock(data_dir, _PATIENCE)
         self._bodies = Bodies(data_dir)
         with self._mapped(f"opening {self._path}"):
-            self._connection = connect(self._path)
-            # A damaged text must be seen to be dropped; it never raises here.
-            self._connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
-            self._connection.create_function("lane_matches", 2, _lane_matches, deterministic=True)
-            self._connection.execute(queries("server")["keys_table"])
+            self._connection = with_room(data_dir, self._connected)
             self._changes = Changes(self._connection)
+        self._room = Room(data_dir, self._connection, self._turn)
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = connect(self._path)
+        # A damaged text must be seen to be dropped; it never raises here.
+        connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
+        connection.create_function("lane_matches", 2, _lane_matches, deterministic=True)
+        try:
+            connection.execute(queries("server")["keys_table"])
+            connection.execute(queries("server")["suspensions"]).fetchall()  # makes what SQLite needs beside the file
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def select(self, selection: Selection, limit: int | None = 100) -> Iterator[Entry]:
         """See `Admin.select`."""
@@ -113,7 +125,9 @@ class SqliteAdmin:
         limit: int | None = None,
     ) -> Steered:
         """See `Admin.steer`."""
-        steering = Steering(self._changes, self._turn, self._bodies, action, now=now, reason=reason, notice=notice)
+        steering = Steering(
+            self._changes, self._turn, self._room, self._bodies, action, now=now, reason=reason, notice=notice
+        )
         with self._mapped("steering the queue"):
             return steering.run(selection, dry_run=dry_run, limit=limit)
 
@@ -149,16 +163,22 @@ class SqliteAdmin:
 
     def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
         """See `Admin.suspend`."""
-        with self._mapped("suspending"), self._turn:
-            cursor = self._connection.execute(queries("admin")["suspend"], (kind, value, reason, now, until))
-        assert cursor.lastrowid is not None, "a row was inserted"
-        return Suspension(id=cursor.lastrowid, kind=kind, value=value, reason=reason, created_at=now, until=until)
+        row = self._change("suspend", (kind, value, reason, now, until)).lastrowid
+        assert row is not None, "a row was inserted"
+        return Suspension(id=row, kind=kind, value=value, reason=reason, created_at=now, until=until)
 
     def resume(self, suspension_ids: Sequence[int]) -> int:
         """See `Admin.resume`."""
         listed = f"[{','.join(str(int(number)) for number in suspension_ids)}]"
-        with self._mapped("resuming"), self._turn:
-            return self._connection.execute(queries("admin")["resume"], (listed,)).rowcount
+        return self._change("resume", (listed,)).rowcount
+
+    def _change(self, query: str, given: Any) -> sqlite3.Cursor:
+        def change() -> sqlite3.Cursor:
+            with self._turn:
+                return self._connection.execute(queries("admin")[query], given)
+
+        with self._mapped("changing the queue"):
+            return self._room.run(change)
 
     def suspensions(self) -> Sequence[Suspension]:
         """See `Admin.suspensions`."""

@@ -3,6 +3,7 @@
 What is not in a worker's hands is changed at once; what is gets a wish that its worker carries out.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,7 @@ from relay_queue.protocol import Action
 from relay_queue.sqlite.apply import Changes, insert
 from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.pages import PAGE, WISH, entries_of, page_after, recipient
+from relay_queue.sqlite.room import Room
 from relay_queue.sqlite.rows import Row
 from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
@@ -31,6 +33,7 @@ class Steering:
         self,
         changes: Changes,
         turn: TurnLock,
+        room: Room,
         bodies: Bodies,
         action: Action,
         *,
@@ -41,11 +44,14 @@ class Steering:
         self._changes = changes
         self._connection = changes.connection
         self._turn = turn
+        self._room = room
         self._bodies = bodies
         self._action = action
         self._now = now
         self._reason = reason
         self._notice = notice if action is Action.FAIL else None
+        self._built: dict[str, Put | None] = {}
+        """The bounces of a page by message: built once, however often the page is tried."""
         self._done = Steered()
 
     def run(self, selection: Selection, *, dry_run: bool, limit: int | None) -> Steered:
@@ -54,7 +60,9 @@ class Steering:
         while limit is None or self._done.recipients < limit:
             began = time.monotonic()
             room = None if limit is None else limit - self._done.recipients
-            rows = self._dry_page(selection, key, room) if dry_run else self._page(selection, key, room)
+            page = self._dry_page if dry_run else self._page
+            self._built.clear()
+            rows = self._room.run(functools.partial(page, selection, key, room))
             if len(rows) < PAGE:
                 break
             key = (rows[-1][0], rows[-1][1])
@@ -133,7 +141,11 @@ class Steering:
     def _notices(self, rows: Sequence[Row]) -> list[Put]:
         if self._notice is None:
             return []
-        puts = [self._notice(self._with_reason(entry)) for entry in entries_of(rows)]
+        puts = []
+        for entry in entries_of(rows):
+            if entry.message.id not in self._built:
+                self._built[entry.message.id] = self._notice(self._with_reason(entry))
+            puts.append(self._built[entry.message.id])
         return [put for put in puts if put is not None]
 
     def _with_reason(self, entry: Entry) -> Entry:

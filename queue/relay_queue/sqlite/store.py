@@ -85,7 +85,7 @@ class SqliteQueue:
             check_mark(mark)
         if self.writer.failure is not None and self.writer.damage is not None:
             # What was on the wire when the damage was met. Rare, and over at once: not worth a thread.
-            unrecorded.keep(self._data_dir, marks)
+            unrecorded.keep_or_tell(self._data_dir, marks)
         for notice in notices:
             check_put(notice)
             assert notice.body.file is None, "a DSN's body is in memory"

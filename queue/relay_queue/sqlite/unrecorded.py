@@ -4,6 +4,7 @@ Without it, whoever was sent mail between the first damage and the salvage would
 kept: any other outcome is come to anew by another attempt. Must not need the database.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,9 +14,18 @@ import msgspec
 from relay_queue.model import Mark
 from relay_queue.states import State
 
+_log = logging.getLogger(__name__)
 NAME = "queue-delivered"
 """In the data folder; a JSON line for each recipient."""
 _decode = msgspec.json.Decoder(Mark).decode
+
+
+def keep_or_tell(data_dir: Path, marks: Sequence[Mark]) -> None:
+    """As `keep`; what cannot be kept is logged."""
+    try:
+        keep(data_dir, marks)
+    except OSError as error:
+        _log.critical("deliveries could not be recorded and will be repeated: %s", error)
 
 
 def keep(data_dir: Path, marks: Sequence[Mark]) -> None:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from relay_queue import reserve
 from relay_queue.bodies import Bodies
-from relay_queue.protocol import QueueDamagedError, QueueError, QueueFailedError
+from relay_queue.protocol import QueueDamagedError, QueueError, QueueFailedError, QueueFullError
 from relay_queue.sqlite import unrecorded
 from relay_queue.sqlite.apply import MOST_ROWS, Changes, unplain
 from relay_queue.sqlite.checkpoint import Checkpoint
@@ -201,18 +202,20 @@ class Writer:
 
     def _without_puts(self, batch: Sequence[Operation], error: QueueError) -> list[Outcome]:
         """No room: puts are refused now; marks, which make room, are tried alone and kept until they succeed."""
-        marks = [operation for operation in batch if isinstance(operation, MarkOperation)]
+        marks: list[Operation] = [operation for operation in batch if isinstance(operation, MarkOperation)]
         others = [operation for operation in batch if not isinstance(operation, MarkOperation)]
         outcomes = self._refused(others, error)
         if not marks:
             return outcomes
         if others:
             return outcomes + self._commit(marks)
-        self._kept = [*marks]
-        if self._closing:
-            self._kept = []
-            outcomes += self._refused(marks, error)
-        return outcomes
+        if not self._closing:
+            self._kept = marks
+            return outcomes
+        # The last chance: what is not recorded now is delivered again after the next start.
+        if isinstance(error, QueueFullError) and reserve.release(self._bodies.folder.parent):
+            return outcomes + self._commit(marks)
+        return outcomes + self._refused(marks, error)
 
     def _one_by_one(self, batch: Sequence[Operation]) -> list[Outcome]:
         """Some operation is at fault, or a mark is not plain: give each its own savepoint, so that it fails alone."""
@@ -264,10 +267,7 @@ class Writer:
 
     def _keep_deliveries(self, batch: Sequence[Operation]) -> None:
         marks = [mark for operation in batch if isinstance(operation, MarkOperation) for mark in operation.marks]
-        try:
-            unrecorded.keep(self._bodies.folder.parent, marks)
-        except OSError as error:
-            _log.critical("deliveries could not be recorded and will be repeated: %s", error)
+        unrecorded.keep_or_tell(self._bodies.folder.parent, marks)
 
     def note_damage(self, error: Exception) -> None:
         """Damage of the file was met."""
