@@ -134,6 +134,16 @@ def _route_reached(settings: Settings, path: KeyPath, pattern: str, findings: Fi
                 return
 
 
+def _reply_rules_decide(settings: Settings, findings: Findings) -> None:
+    for index, rule in enumerate(settings.reply_rule):
+        path: KeyPath = ("reply_rule", index)
+        if rule.failure is None and rule.disposition is None and rule.pause is None:
+            findings.problem(path, "no class, disposition or pause", "set at least one: the rule changes nothing")
+        if rule.pause is not None and rule.disposition == "permanent":
+            shown = found(format_duration(rule.pause))
+            findings.warn((*path, "pause"), shown, "a permanent refusal does not pause the lane")
+
+
 def _keys_differ(settings: Settings, findings: Findings) -> None:
     for domain, keys in settings.dkim.items():
         selectors = [key.selector for key in keys]
@@ -167,6 +177,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _retries_before_expiry,
     _pauses_ordered,
     _routes_usable,
+    _reply_rules_decide,
     _keys_differ,
     _addresses_usable,
     _limits_fit,

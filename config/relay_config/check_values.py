@@ -12,6 +12,7 @@ from relay_config.endpoints import is_loopback, parse_endpoint, parse_host_port,
 from relay_config.names import BadNameError, check_domain, check_selector, is_address
 from relay_config.patterns import check_pattern
 from relay_config.problems import Findings, KeyPath, found
+from relay_config.reply_patterns import compile_reply_pattern
 
 Check: TypeAlias = Callable[[str, KeyPath, Findings], None]
 
@@ -121,6 +122,7 @@ VALUE_CHECKS: Final[dict[str, Check]] = {
     "domain": _parsed_by(check_domain),
     "domains": _parsed_by(check_pattern),
     "sites": _site,
+    "reply_pattern": _parsed_by(compile_reply_pattern),
     "selector": _parsed_by(check_selector),
     "system_user": _system_user,
 }

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from relay_config.nearest import did_you_mean
 from relay_config.problems import Findings, KeyPath, found, key_text, one_of, show
 from relay_config.scalar import ValueRefusedError, read_scalar
-from relay_config.schema import Section
+from relay_config.schema_base import Section
 from relay_config.shape import Array, Choice, Keyed, Scalar, Setting, Shape, Table
 
 S = TypeVar("S", bound=Section)
@@ -56,7 +56,7 @@ class Reader:
         values = {name: self._setting(setting, raw.get(name), (*path, name)) for name, setting in settings.items()}
         if _BAD in values.values():
             return None
-        return cls(**values)
+        return cls(**{settings[name].attribute: value for name, value in values.items()})
 
     def _setting(self, setting: Setting, raw: Any, path: KeyPath) -> Any:
         if raw is not None:

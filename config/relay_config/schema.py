@@ -7,27 +7,14 @@ or checked against these records; a new setting is added here and nowhere else. 
 A field's `help` is its comment in the example file and its line in the reference.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from relay_config.schema_base import Section
+from relay_config.schema_base import doc as _doc
+from relay_config.schema_replies import ReplyRule
 from relay_config.words import Duration, Rate, Size
-
-
-def _doc(
-    text: str, *, example: Any = None, check: str | None = None, least: str | None = None, single: bool = False
-) -> msgspec.Meta:
-    """What a setting means and how it is checked.
-
-    `example` is shown where the default shows nothing; `check` names the test of `relay_config.check`; `least` is the
-    smallest duration or size allowed, in words (default: above zero); `single` lets one table stand for an array.
-    """
-    extra = {"example": example, "check": check, "least": least, "single": single or None}
-    return msgspec.Meta(description=text, extra={name: value for name, value in extra.items() if value is not None})
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections: immutable, unknown keys are errors."""
 
 
 class Listener(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -303,11 +290,11 @@ class Throttle(Lane, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _doc(
             "By MX host pattern, e.g. `*.google.com`, or smarthost `host:port`.", example="*.google.com", check="sites"
         ),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     domain: Annotated[
         dict[str, LaneOverride],
         _doc("By recipient domain, or `*.parent` for all below.", example="example.org", check="domains"),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
 
 
 class DkimKey(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -399,6 +386,13 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delivery: Delivery = Delivery()
     retry: Retry = Retry()
     route: Annotated[tuple[Route, ...], _doc("Smarthosts; the first that matches a recipient's domain is used.")] = ()
+    reply_rule: Annotated[
+        tuple[ReplyRule, ...],
+        _doc(
+            "What certain refusals of other servers mean; the first that matches decides, before the built-in rules. "
+            "`relay explain-reply` shows which rule decides."
+        ),
+    ] = ()
     throttle: Throttle = Throttle()
     dkim: Annotated[
         dict[str, tuple[DkimKey, ...]],
@@ -408,7 +402,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             check="domain",
             single=True,
         ),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     log: Log = Log()
     history: History = History()
     sandbox: Sandbox = Sandbox()

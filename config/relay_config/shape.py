@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from relay_config.schema import Section
+from relay_config.schema_base import Section
 from relay_config.words import Duration, Rate, Size
 
 
@@ -74,6 +74,9 @@ class Setting:
     """One key of a section."""
 
     name: str
+    """As the settings file has it."""
+    attribute: str
+    """As the record has it; differs where the name is a word of Python (`class`)."""
     shape: Shape
     optional: bool
     """None is allowed (and is the default): the key is left out."""
@@ -98,7 +101,7 @@ ROOT_NAME: Final = "Settings"
 @cache
 def _settings(cls: type[Section]) -> dict[str, Setting]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {field.name: _setting(field, hints[field.name]) for field in msgspec.structs.fields(cls)}
+    return {field.encode_name: _setting(field, hints[field.name]) for field in msgspec.structs.fields(cls)}
 
 
 def _setting(field: msgspec.structs.FieldInfo, hint: Any) -> Setting:
@@ -113,7 +116,8 @@ def _setting(field: msgspec.structs.FieldInfo, hint: Any) -> Setting:
         extra |= meta.extra or {}
     default = None if field.required else _default(field)
     return Setting(
-        name=field.name,
+        name=field.encode_name,
+        attribute=field.name,
         shape=_shape(bare),
         optional=optional,
         required=field.required,

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "send": ("relay.cli.send", "send", "Submit one message."),
     "queue": ("relay.cli.queue_commands", "queue", "See and steer waiting mail."),
     "suspend": ("relay.cli.suspend", "suspend", "Stop deliveries to a domain or site, or of a user, for a while."),
+    "explain-reply": ("relay.cli.explain", "explain_reply", "Say what a refusal of another server means."),
     "events": ("relay.cli.events", "events", "What happened to a message, an address, at a time."),
     "user": ("relay.cli.user", "user", "Who may submit mail."),
     "dkim": ("relay.cli.dkim", "dkim", "Signing keys and their DNS records."),

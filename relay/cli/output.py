@@ -16,7 +16,7 @@ from relay.cli.exits import NothingMatchedError
 
 T = TypeVar("T")
 
-PROSE = frozenset({"WHY", "REASON", "SUBJECT"})
+PROSE = frozenset({"WHY", "REASON", "SUBJECT", "TEXT"})
 """Last columns that hold sentences."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines for programs.")

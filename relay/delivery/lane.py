@@ -176,13 +176,16 @@ class LanePlanner:
         self.failures = 0
         self.cause = ""
 
-    def failed(self, cause: str, now: float, *, random: float) -> float:
-        """The lane's connections fail: pause, twice as long each time in a row (± 10 %). Returns until when."""
+    def failed(self, cause: str, now: float, *, random: float, seconds: float = 0.0) -> float:
+        """The lane's connections fail: pause, twice as long each time in a row (± 10 %). Returns until when.
+
+        `seconds`, where it is not 0, is a pause that the settings prescribe instead.
+        """
         if now < self.paused_until:
             return self.paused_until
         self.failures += 1
         self.proven = False
-        pause = min(self.limits.backoff * 2.0 ** min(self.failures - 1, 30), self.limits.backoff_max)
+        pause = seconds or min(self.limits.backoff * 2.0 ** min(self.failures - 1, 30), self.limits.backoff_max)
         self.paused_until = now + pause * (1 + PAUSE_JITTER * (2 * random - 1))
         self.cause = cause
         return self.paused_until

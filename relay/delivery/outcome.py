@@ -2,53 +2,38 @@
 
 Two questions are kept apart. *Disposition*: was the recipient taken, shall we try again, or is it over? That follows
 the reply's code (RFC 5321 §4.2.1), with the exceptions below. *Failure*: in which class does it fall? That is for
-people, for statistics and for the lane's back-off; it comes from the words, the enhanced code and the code (`phrases`).
+people, for statistics and for the lane's back-off; it comes from the words, the enhanced code and the code, by the
+rules in `reply_rules.toml`. Rules of the settings (`reply_settings`) come before both.
 
 Exceptions, each towards trying again (docs/decisions/0004-what-a-refusal-means.md has the reasons):
 
 - a refusal before MAIL (greeting, EHLO, STARTTLS, AUTH), even a 5xx, is about us or the host, not about the message;
-- 530, 534, 535, 538 and whatever else asks for AUTH or TLS is a fault of our settings, and can be mended;
+- 530, 534, 535 and 538, and X.7.8 where we authenticate, are faults of our settings, which can be corrected;
 - 503 means that the peer lost track of the session, which another session may cure;
+- a few limits per hour or connection that their provider answers with 550 (`disposition` in `reply_rules.toml`);
 - whatever is not understood is temporary.
 """
 
 import enum
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
-from relay.delivery.phrases import CODES, ENHANCED, PHRASES, TELLING, TEMPORARY_PHRASES
+from relay.delivery.reply_rules import Finding, find, subject_of
+from relay.delivery.reply_settings import Origin, ReplyRules
 from relay.delivery.routes import RouteError
 from relay.smtp.client.model import SessionError, Stage
 from relay.smtp.reply import Reply
+from relay_config.schema_replies import FailureClass, ReplyRule
 
 _TEXT_LIMIT: Final = 1000
+_NO_RULES: Final = ReplyRules()
+_ANYWHERE: Final = Origin()
 
-FAILURES: Final[frozenset[str]] = frozenset(
-    {
-        "greylisted",
-        "throttled",
-        "mailbox_full",
-        "unknown_user",
-        "policy",
-        "reputation",
-        "size",
-        "content",
-        "dns",
-        "connect",
-        "timeout",
-        "tls",
-        "auth",
-        "protocol",
-        "relay_denied",
-        "local",
-        "other",
-    }
-)
-"""All classes of failure; `docs/reference` explains each."""
+FAILURES: Final[frozenset[str]] = frozenset(get_args(FailureClass))
+"""All classes of failure; `docs/reference/reply-classes.md` explains each."""
 
 _BEFORE_MAIL: Final = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH})
-_OURS: Final = frozenset({"auth", "tls"})
 _KINDS: Final[dict[str, str]] = {
     "timeout": "timeout",
     "closed": "connect",
@@ -82,22 +67,48 @@ class Outcome(msgspec.Struct, frozen=True):
     lane_fault: bool = False
     """It concerns all mail of the lane, which should pause (back-off)."""
     enhanced: str = ""
-    """The enhanced status code where there is one, for the DSN's Status field."""
+    """The enhanced status code where there is one; its class agrees with the disposition."""
+    rule: str = ""
+    """Which rule decided about a refusal."""
+    pause: float = 0.0
+    """Seconds that the lane should pause; 0: as its back-off has it."""
 
 
-def judge_reply(reply: Reply) -> Outcome:
+def judge_reply(reply: Reply, rules: ReplyRules = _NO_RULES, origin: Origin = _ANYWHERE) -> Outcome:
     """The outcome of a recipient's final reply. Only a 2xx is a delivery."""
+    if len(reply.text) > 2 * _TEXT_LIMIT:
+        reply = Reply(reply.code, reply.enhanced, reply.text[:_TEXT_LIMIT])
     text = str(reply)[:_TEXT_LIMIT]
     if 200 <= reply.code < 300:
         return Outcome(Disposition.DELIVERED, None, text, enhanced=reply.enhanced)
-    failure = classify(reply)
-    permanent = reply.permanent and failure not in _OURS and reply.code != 503
+    finding = _finding(reply, origin)
+    permanent = reply.permanent and not finding.temporary and reply.code != 503
+    own = rules.find(reply, origin)
+    if own is not None:
+        return _by_settings(reply, text, finding, own, permanent=permanent)
     return Outcome(
         Disposition.PERMANENT if permanent else Disposition.TEMPORARY,
-        failure,
+        finding.failure,
         text,
-        lane_fault=_concerns_lane(reply, failure),
-        enhanced=reply.enhanced,
+        lane_fault=not permanent and _concerns_lane(reply, finding),
+        enhanced=_enhanced(reply, permanent=permanent),
+        rule=finding.rule,
+    )
+
+
+def _by_settings(reply: Reply, text: str, finding: Finding, own: tuple[str, ReplyRule], *, permanent: bool) -> Outcome:
+    """The outcome that a rule of the settings gives; what it leaves open is as the built-in rules have it."""
+    name, rule = own
+    if rule.disposition is not None:
+        permanent = rule.disposition == "permanent"
+    return Outcome(
+        Disposition.PERMANENT if permanent else Disposition.TEMPORARY,
+        rule.failure or finding.failure,
+        text,
+        lane_fault=reply.code == 421 or (not permanent and (rule.pause is not None or _concerns_lane(reply, finding))),
+        enhanced=_enhanced(reply, permanent=permanent),
+        rule=name,
+        pause=float(rule.pause or 0.0),
     )
 
 
@@ -105,6 +116,7 @@ def judge_error(error: SessionError) -> Outcome:
     """The outcome for recipients without a reply of their own when the session broke: always temporary."""
     reply = error.reply
     text = f"{error.remote}: {error.text}" if error.remote else error.text
+    rule = f"refused at {error.stage.name}"
     if reply is None:
         # AUTH without TLS, or without a known mechanism, is named by what has to be mended.
         failure = "auth" if error.stage is Stage.AUTH and error.kind == "protocol" else _KINDS.get(error.kind, "other")
@@ -113,13 +125,15 @@ def judge_error(error: SessionError) -> Outcome:
     elif error.stage is Stage.STARTTLS:
         failure = "tls"
     else:
-        failure = classify(reply)
+        finding = _finding(reply, _ANYWHERE)
+        failure, rule = finding.failure, finding.rule
     return Outcome(
         Disposition.TEMPORARY,
         failure,
         text[:_TEXT_LIMIT],
         lane_fault=_breaks_lane(error),
-        enhanced=reply.enhanced if reply is not None and reply.temporary else "",
+        enhanced=_enhanced(reply, permanent=False) if reply is not None and reply.temporary else "",
+        rule=rule,
     )
 
 
@@ -150,29 +164,32 @@ def tries_next_host(error: SessionError) -> bool:
 
 
 def classify(reply: Reply) -> str:
-    """The failure class of a 4xx or 5xx reply."""
-    words = reply.text.lower()
-    if reply.temporary:
-        for phrase, failure in TEMPORARY_PHRASES:
-            if phrase in words:
-                return failure
-    detail = reply.enhanced[2:]
-    if detail in TELLING:
-        return ENHANCED[detail]
-    for phrase, failure in PHRASES:
-        if phrase in words:
-            return failure
-    return ENHANCED.get(detail) or CODES.get(reply.code, "other")
+    """The failure class of a 4xx or 5xx reply, by the built-in rules."""
+    return _finding(reply, _ANYWHERE).failure
 
 
-def _concerns_lane(reply: Reply, failure: str) -> bool:
-    """Whether a reply in a transaction tells the whole lane to slow down.
+def _finding(reply: Reply, origin: Origin) -> Finding:
+    detail = reply.detail
+    if detail == "7.8" and origin.credentials and reply.permanent:
+        return Finding("auth", "auth-refused", temporary=True)  # RFC 4954 §6: our password, refused late
+    return find(reply.code, detail, subject_of(reply.text))
 
-    Not when the enhanced code names the mailbox (X.2.Z) or this transaction's recipients (X.5.3).
+
+def _enhanced(reply: Reply, *, permanent: bool) -> str:
+    """The enhanced code with the class that the outcome has: RFC 2034 §4 wants both to agree, and some peers do not."""
+    detail = reply.detail
+    return f"{'5' if permanent else '4'}.{detail}" if detail else ""
+
+
+def _concerns_lane(reply: Reply, finding: Finding) -> bool:
+    """Whether a temporary refusal in a transaction tells the whole lane to slow down.
+
+    Only what is about us, the connection or the rate does; a code that names the mailbox (X.2.Z) or this transaction's
+    recipients (X.5.3) says that it is not.
     """
     if reply.code == 421:
         return True
-    return failure == "throttled" and reply.temporary and reply.enhanced[2:4] != "2." and reply.enhanced[2:] != "5.3"
+    return finding.pauses and not reply.detail.startswith("2.") and reply.detail != "5.3"
 
 
 def _breaks_lane(error: SessionError) -> bool:

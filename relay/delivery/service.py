@@ -15,6 +15,8 @@ from relay.delivery.intake import Intake
 from relay.delivery.lanes import Lanes
 from relay.delivery.marker import DsnBuilder, Marker
 from relay.delivery.outcome import Outcome, judge_error, judge_pause, judge_reply, judge_route
+from relay.delivery.reply_rules import rules as builtin_reply_rules
+from relay.delivery.reply_settings import ReplyRules, origin_of
 from relay.delivery.report import Reporting
 from relay.delivery.report_records import WorkerReport
 from relay.delivery.routing import RouteError, Router
@@ -26,6 +28,7 @@ from relay.events.recorder import Recorder
 from relay.smtp.client.connection import Connection
 from relay.smtp.client.features import Features
 from relay.smtp.client.model import Outgoing, OutgoingRecipient, Result, SessionError
+from relay.smtp.reply import Reply
 from relay_config.schema import Settings
 from relay_queue.model import Body, Entry, Message, Put
 from relay_queue.protocol import BodyDamagedError, Queue, QueueError
@@ -58,6 +61,7 @@ class Delivery:
         self._slot = slot
         self._wall = wall
         self._loop = asyncio.get_running_loop()
+        self._reply_rules = ReplyRules(settings.reply_rule)
         self._connector = Connector(settings, router)
         self._router = router
         self.lanes = Lanes(settings, router, self, slot=slot, workers=workers, clock=self._loop.time)
@@ -67,8 +71,6 @@ class Delivery:
         self._resuming: asyncio.Task[None] | None = None
         """Waits for the first suspension to end."""
 
-    # -- the accept path ------------------------------------------------------------------------------------------
-
     def admit(self, put: Put) -> None:
         """Before `put` is stored: recipients that this worker can take from memory become ACTIVE and ours."""
         self._intake.admit(put)
@@ -77,10 +79,10 @@ class Delivery:
         """After `put` is durable: its recipients in hand go to their lanes; the others' owners are told."""
         self._intake.offer(put)
 
-    # -- life -----------------------------------------------------------------------------------------------------
-
     async def start(self) -> None:
         """Begin to look for due mail."""
+        # In a thread, as compiling takes too long for the loop; the first refusal would otherwise wait for it.
+        self._loop.run_in_executor(None, builtin_reply_rules)
         await self.reload_suspensions()
         self._intake.start()
         self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
@@ -115,6 +117,7 @@ class Delivery:
     def reload(self, settings: Settings) -> None:
         """Take new settings. What is on the wire ends by the old ones; what waits in memory goes by the new ones."""
         self._settings = settings
+        self._reply_rules = ReplyRules(settings.reply_rule)
         self._connector.reload(settings)
         self._router.reload(settings)
         waiting = self.lanes.reload(settings)
@@ -238,10 +241,10 @@ class Delivery:
 
     def sent(self, lane: LaneRunner, work: Work, result: Result) -> None:
         """The peer answered for every recipient."""
-        outcomes = [judge_reply(reply) for reply in result.replies]
+        outcomes = [self._judge_reply(lane, work, n, reply) for n, reply in enumerate(result.replies)]
         pause = next((outcome for outcome in outcomes if outcome.lane_fault), None)
         if pause is not None:
-            self._pause(lane, pause.text)
+            self._pause(lane, pause.text, pause.pause)
         elif lane.planner.failures:
             lane.planner.succeeded()
             self._recorder.lane(lane.name, "resumed", "")
@@ -260,8 +263,8 @@ class Delivery:
             return
         whole = judge_error(error)
         outcomes = [
-            whole if reply is None or reply.code < 400 else judge_reply(reply)
-            for reply in (error.partial or [None] * len(work.recipients))
+            whole if reply is None or reply.code < 400 else self._judge_reply(lane, work, n, reply)
+            for n, reply in enumerate(error.partial or [None] * len(work.recipients))
         ]
         if whole.lane_fault:
             self._pause(lane, whole.text)
@@ -299,8 +302,6 @@ class Delivery:
     def fault(self, error: BaseException) -> None:
         """An internal fault in a connection's task."""
         self._recorder.problem("delivery", error)
-
-    # -- deferral by association --------------------------------------------------------------------------------------
 
     def defer_ready(self, lane: LaneRunner, outcome: Outcome, remote: str | None) -> None:
         """All works in the window share an outcome of the lane's own. `remote`: the server that gave it, if one did."""
@@ -361,10 +362,15 @@ class Delivery:
         verdict: Verdict = judge(work, outcomes, around)
         self.marker.record(work, verdict, now)
 
-    def _pause(self, lane: LaneRunner, cause: str) -> None:
+    def _judge_reply(self, lane: LaneRunner, work: Work, n: int, reply: Reply) -> Outcome:
+        if reply.code < 300:
+            return judge_reply(reply)
+        return judge_reply(reply, self._reply_rules, origin_of(lane.route, work.recipients[n].domain))
+
+    def _pause(self, lane: LaneRunner, cause: str, seconds: float = 0.0) -> None:
         planner = lane.planner
         if self._loop.time() >= planner.paused_until:
-            planner.failed(cause, self._loop.time(), random=random.random())
+            planner.failed(cause, self._loop.time(), random=random.random(), seconds=seconds)
             self._recorder.lane(lane.name, "paused", cause, self._paused_until(lane))
 
     def _paused_until(self, lane: LaneRunner) -> float:

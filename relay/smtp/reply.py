@@ -1,6 +1,21 @@
 """SMTP replies as values (RFC 5321 §4.2, enhanced codes RFC 2034 and RFC 3463)."""
 
+import re
+from typing import Final
+
 import msgspec
+
+# Where a server writes its enhanced code other than RFC 2034 has it: `#5.1.1`, `(#5.1.1)`, `5.1.1:`, or with another
+# class than the reply's. Not a part of an IP address or of a longer number.
+_DETAIL: Final = re.compile(r"(?<![\w.])[45]\.(\d{1,3}\.\d{1,3})(?![\w]|\.\d)", re.ASCII)
+_DETAIL_WITHIN: Final = 500
+"""Characters of a text that are searched for a code."""
+
+
+def detail_in(text: str) -> str:
+    """Subject and detail (`1.1`) of the first enhanced status code in a reply's text; empty if there is none."""
+    found = _DETAIL.search(text, 0, _DETAIL_WITHIN)
+    return found[1] if found is not None else ""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -27,6 +42,11 @@ class Reply(msgspec.Struct, frozen=True):
     def permanent(self) -> bool:
         """5xx."""
         return self.code >= 500
+
+    @property
+    def detail(self) -> str:
+        """Subject and detail of the enhanced code, wherever the server put it; empty where there is none."""
+        return self.enhanced[2:] or detail_in(self.text)
 
     def encode(self) -> bytes:
         """The octets sent: every line with the code, and the enhanced code where there is one."""

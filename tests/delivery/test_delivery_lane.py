@@ -124,6 +124,10 @@ def test_failures_pause_the_lane_longer_each_time_and_then_probe_with_one():
     assert len(lane.plan(190).open) == 5
 
 
+def test_the_settings_may_prescribe_a_pause():
+    assert planner().failed("over the limit", 200, random=0.5, seconds=600) == 200 + 600
+
+
 def test_a_suspended_lane_starts_nothing_but_lets_idle_connections_go():
     lane = planner()
     lane.ready.append(work())

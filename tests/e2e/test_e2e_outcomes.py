@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 
 import pytest
 
@@ -387,3 +389,54 @@ async def test_a_message_can_be_traced_by_its_message_id(world: World, given: st
     await relay.command("queue", "drop", "--message-id", wanted)
     await world.drained()
     assert f"Message-ID: {wanted}\n" in await relay.command("queue", "show", queue_id), "also when all has ended"
+
+
+async def test_a_refusal_about_the_senders_authentication_bounces_at_once(world: World):
+    reply = "550 5.7.134 RESOLVER.RST.SenderNotAuthenticatedForMailbox; authentication required"
+    await world.mx("example.test", rcpt=reply)
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@example.test")
+    (bounce,) = await sender.wait(1)
+    await world.drained()
+    assert b"Status: 5.7.134" in bounce.content
+
+
+async def test_a_full_mailbox_does_not_stop_the_others_of_its_site(world: World):
+    mx = await world.mx("example.test", rcpt={"full@example.test": "452 Mailbox size limit exceeded"})
+    await world.start(throttle={"backoff": "1h", "backoff_max": "1h"})
+    await world.send("full@example.test")
+    await mx.until(lambda: mx.sessions)
+    await until(lambda: "mailbox_full" in world.relay.log)
+    await world.send("empty@example.test")
+    await mx.wait(1)
+    assert mx.recipients() == ["empty@example.test"]
+
+
+async def test_a_complaint_about_the_senders_domain_does_not_blame_the_recipient(world: World):
+    await world.mx("example.test", mail="553 #5.1.8 Domain of sender address does not exist")
+    sender = await world.mx("sender.test")
+    await world.start()
+    await world.send("someone@example.test")
+    (bounce,) = await sender.wait(1)
+    text = b" ".join(bounce.content.split())
+    assert b"Status: 5.1.8" in text
+    assert b"Check the address" not in text
+    assert b"The address is right" in text or b"by its rules" in text
+
+
+async def test_a_reply_rule_decides_and_is_reloaded(world: World):
+    mx = await world.mx("example.test", rcpt="550 5.7.1 not today")
+    sender = await world.mx("sender.test")
+    rule = {"pattern": "not today", "class": "throttled", "disposition": "temporary"}
+    relay = await world.start(reply_rule=[rule], retry={"schedule": ["1h"], "expire_after": "2d"})
+    assert relay.process is not None
+    waiting = await world.send("someone@example.test")
+    await until(lambda: "throttled" in relay.log)
+    relay.write_settings(reply_rule=[rule | {"disposition": "permanent"}])
+    os.kill(relay.process.pid, signal.SIGHUP)
+    await until(lambda: "reloaded" in relay.log)
+    await world.send("someone@example.test")
+    await sender.wait(1)
+    assert mx.messages == []
+    assert await events(world, waiting) == ["accepted", "deferred"]

@@ -167,10 +167,46 @@ def test_an_expired_one_keeps_its_last_cause():
     assert "Remote-MTA" not in one
 
 
-@pytest.mark.parametrize(("reply", "code"), [("450 4.2.1 later", "5.0.0"), ("550 no", "5.0.0"), (None, "5.0.0")])
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("450 4.2.1 later", "5.2.1"),
+        ("552 4.2.2 over quota", "5.2.2"),
+        ("550 #5.1.0 Address rejected.", "5.1.0"),
+        ("553 no mailbox here by that name (#5.1.1)", "5.1.1"),
+        ("550 no", "5.0.0"),
+        ("250 2.0.0 ok", "5.0.0"),
+        ("connection to 10.5.1.1 failed", "5.0.0"),
+        (None, "5.0.0"),
+    ],
+)
 def test_a_status_fits_the_action(reply, code):
     _, [_, status, _] = parsed(made(recipients=[recipient(reply=reply)]))
     assert groups(status)[1]["Status"] == code
+
+
+@pytest.mark.parametrize(
+    ("failure", "reply"),
+    [
+        ("policy", "550 5.1.0 <alice@example.org> sender rejected"),
+        ("policy", "553 5.1.8 Domain of sender address does not exist"),
+        ("reputation", "550 5.1.1 PTR does not exist for 192.0.2.1"),
+        ("content", "550 Message contains invalid recipient header"),
+        ("throttled", "550 5.2.1 receiving mail at a rate that prevents delivery"),
+        ("relay_denied", "550 5.1.2 we do not relay"),
+    ],
+)
+def test_a_good_address_is_not_blamed(failure, reply):
+    _, [text, _, _] = parsed(made(recipients=[recipient(failure=failure, reply=reply)]))
+    plain = " ".join(words_of(text).split())
+    assert "Check the address" not in plain
+    assert "does not exist there" not in plain
+
+
+@pytest.mark.parametrize("reply", ["550 5.1.1 User unknown", "550 Unknown user", "550 5.5.0 mailbox unavailable"])
+def test_a_bad_address_is(reply):
+    _, [text, _, _] = parsed(made(recipients=[recipient(failure="unknown_user", reply=reply)]))
+    assert "does not exist there" in " ".join(words_of(text).split())
 
 
 def test_only_those_who_want_one_are_told():

@@ -49,7 +49,7 @@ def test_the_wheel_holds_the_packages_and_their_data(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     expected = set()
     for root, folder in (("", "relay"), ("queue/", "relay_queue"), ("config/", "relay_config")):
-        for pattern in ("*.py", "*.sql", "py.typed"):
+        for pattern in ("*.py", "*.sql", "*.toml", "py.typed"):
             expected |= {str(file.relative_to(ROOT / root)) for file in (ROOT / root / folder).rglob(pattern)}
     assert expected <= names
     assert any(name.endswith(".sql") for name in expected)

@@ -187,6 +187,8 @@ def test_a_250_in_the_middle_of_the_message_is_no_delivery():
         ("250", Reply(552, "5.5.3", "x"), 452),
         ("250", Reply(552, "5.3.1", "x"), 452),
         ("250", Reply(552, "5.2.2", "mailbox full"), 552),
+        ("250", Reply(552, "", "#5.2.2 mailbox full"), 552),
+        ("250", Reply(552, "", "4.2.2 mailbox full"), 552),
         ("550", Reply(552, "", "x"), 552),
     ],
 )

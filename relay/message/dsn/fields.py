@@ -9,6 +9,7 @@ import binascii
 import re
 
 from relay.smtp.parameters import decode_xtext, is_xtext
+from relay.smtp.reply import detail_in
 from relay_config.names import is_address
 from relay_queue.model import Recipient
 
@@ -93,6 +94,9 @@ def is_reply(text: str) -> bool:
 
 
 def enhanced_code(text: str) -> str | None:
-    """The enhanced status code of a recorded reply, if it has one."""
+    """The enhanced status code of a recorded outcome, if it has one: at its place, or anywhere in an SMTP reply."""
     match = _ENHANCED.match(text)
-    return match[1] if match else None
+    if match:
+        return match[1]
+    detail = detail_in(text) if is_reply(text) else ""
+    return f"{text[0]}.{detail}" if detail else None

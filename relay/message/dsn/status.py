@@ -44,15 +44,16 @@ def status(
 
 
 def status_code(kind: Kind, recipient: Recipient) -> str:
-    """The Status field: what the reply said, where that fits what became of it."""
+    """The Status field: subject and detail as the reply said, with the class of what became of the recipient."""
     if recipient.state is State.EXPIRED:
         return _EXPIRED
     if recipient.reason:
         return _BY_ADMIN
     code = enhanced_code(recipient.reply or "")
-    if code is not None and code[0] == _CLASSES[kind]:
-        return code
-    return f"{_CLASSES[kind]}.0.0"
+    if code is None or (code[0] == "2") != (kind == "success"):
+        return f"{_CLASSES[kind]}.0.0"
+    # Some servers write the class of another outcome (`552 4.2.2`); subject and detail are right all the same.
+    return f"{_CLASSES[kind]}{code[1:]}"
 
 
 def _addresses(recipient: Recipient, *, utf8: bool) -> str:

@@ -22,6 +22,8 @@ _DO_CHECK = "Check the address for typing errors, then write again."
 _DO_OTHER = "Reach the recipient another way; their mail administrator can put this right."
 _DO_LATER = "Send it again later, or reach the recipient another way."
 _DO_SMALLER = "Send a smaller message, or share large files by a link."
+_DO_CONTENT = "The address is right. Change the message, or reach the recipient another way."
+_DO_SERVER = "The address is right. Tell your mail administrator, who can put this right with the receiving side."
 _DO_ADMIN = "If you did not expect this, ask your mail administrator."
 
 _ADVICE: dict[str, tuple[str, str]] = {
@@ -42,6 +44,21 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "6.7": ("The receiving server cannot handle the international address.", _DO_OTHER),
     "7": ("The receiving server refused it by its rules.", _DO_ADMIN),
 }
+_ABOUT_ADDRESSES = frozenset({"0", "1", "2"})
+"""Subjects of codes that name the address or the mailbox, or nothing."""
+_BY_FAILURE: dict[str, tuple[str, str]] = {
+    "policy": ("The receiving server refused it by its rules.", _DO_ADMIN),
+    "reputation": ("The receiving server does not accept mail from this mail server.", _DO_SERVER),
+    "relay_denied": ("The receiving server does not accept mail for this domain.", _DO_OTHER),
+    "content": ("The receiving server refused what the message says or how it is built.", _DO_CONTENT),
+    "throttled": ("The receiving server limits how much mail it takes.", _DO_LATER),
+    "tls": ("The receiving server requires encryption that could not be agreed on.", _DO_SERVER),
+    "auth": ("The receiving server requires a login.", _DO_SERVER),
+    "mailbox_full": _ADVICE["2.2"],
+    "size": _ADVICE["3.4"],
+}
+"""Where the complaint is not about the address. It counts before the enhanced code: many servers refuse a sender or a
+host with X.1.0 or X.1.1, and a bounce that says "the address does not exist" makes people delete good addresses."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -116,14 +133,22 @@ def _advice(kind: Kind, recipient: Recipient) -> tuple[str, str]:
     """Why, and what the sender can do."""
     if recipient.reason:
         return "", _DO_ADMIN
-    code = enhanced_code(recipient.reply or "")
-    subject, _, detail = (code or "0.0.0").partition(".")[2].partition(".")
-    why, what = _ADVICE.get(f"{subject}.{detail}") or _ADVICE.get(subject) or ("", _DO_ADMIN)
+    why, what = _known(recipient)
     if kind == "delay":
         return why, ""
     if recipient.state is State.EXPIRED:
         return f"{_ADVICE['4.7'][0]} {why}".strip(), _DO_LATER
     return why, what
+
+
+def _known(recipient: Recipient) -> tuple[str, str]:
+    code = enhanced_code(recipient.reply or "")
+    subject, _, detail = (code or "0.0.0").partition(".")[2].partition(".")
+    by_code = _ADVICE.get(f"{subject}.{detail}") or _ADVICE.get(subject)
+    by_failure = _BY_FAILURE.get(recipient.failure or "")
+    if by_failure is not None and (subject in _ABOUT_ADDRESSES or by_code is None):
+        return by_failure
+    return by_code or (_ADVICE["1.1"] if recipient.failure == "unknown_user" else ("", _DO_ADMIN))
 
 
 def _indented(paragraph: str) -> list[str]:

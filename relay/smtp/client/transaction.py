@@ -220,6 +220,6 @@ def _too_many(reply: Reply) -> Reply:
 
     Not when the enhanced code names the mailbox. As the first recipient of a later attempt it counts as it stands.
     """
-    if reply.code == 552 and reply.enhanced[:4] in ("", "5.5.", "5.3."):
+    if reply.code == 552 and reply.detail[:2] in ("", "5.", "3."):
         return Reply(452, "4.5.3", reply.text)
     return reply
