@@ -184,6 +184,11 @@ async def _submit(letter: Letter, server: str, user: str | None, password: str |
         raise FailureError(f"{host} answered {error.code} {printable(error.message)}.") from error
     except (aiosmtplib.SMTPException, OSError) as error:
         raise FailureError(f"{host}:{port}: {printable(str(error))}.") from error
+    finally:
+        # The library has closed its connection; the transport lets go of the socket in the loop's next iterations, and
+        # would otherwise be reported as left open when the loop ends.
+        for _ in range(3):
+            await asyncio.sleep(0)
     for address, reply in refused.items():
         remark(printable(f"refused <{address}>: {reply.code} {reply.message}"))
     return answer
