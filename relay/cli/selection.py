@@ -111,14 +111,14 @@ def chosen(
     return Chosen(selection, selection == Selection())
 
 
-_SHOWN = 20
+_SHOWN = 10
 """Ids that a description names."""
 
 
 def described(selection: Selection, now: float, *, everything: bool, limit: int | None) -> str:
     """The options that make this selection, for the record of what was done: `--domain x.test --state held`.
 
-    Of the ids at most 20 are named, those from standard input as well.
+    Of the ids at most 10 are named, those from standard input as well.
     """
     words = list(selection.ids[:_SHOWN])
     if len(selection.ids) > _SHOWN:

@@ -41,6 +41,7 @@ from relay.events.limiter import Limiter
 from relay.events.per_client import WINDOW, ClientLimiter
 from relay.events.recorder import Recorder
 from relay.events.segments import Segments
+from relay.events.severity import LEVELS, OUTCOMES, PRIORITIES, PROCESS_LEVELS
 from relay.events.writer import STDERR, Output, Writer
 from relay.smtp.reply import Reply
 from relay.smtp.server.connections import client_of
@@ -60,29 +61,6 @@ _REOPEN_EVERY: Final = 0.7
 _LOST_EVERY: Final = 10.0
 """Seconds between reports of lost lines: a report may be lost as well."""
 _SHOWN_RECIPIENTS: Final = 20
-_OUTCOMES: Final = {
-    State.QUEUED: KINDS["deferred"],
-    State.DELIVERED: KINDS["delivered"],
-    State.FAILED: KINDS["failed"],
-    State.EXPIRED: KINDS["expired"],
-    State.HELD: KINDS["held"],
-    State.DROPPED: KINDS["dropped"],
-    State.QUARANTINED: KINDS["quarantined"],
-}
-_PROCESS_LEVELS: Final = {
-    "queue stopped": Level.ERROR,
-    "queue damaged": Level.ERROR,
-    "child died": Level.ERROR,
-    "child does not respond": Level.ERROR,
-    "killing": Level.WARNING,
-    "reload refused": Level.WARNING,
-    "clock set back": Level.WARNING,
-    "log not opened": Level.WARNING,
-    "restart needed": Level.WARNING,
-}
-_PRIORITIES: Final = {Level.DEBUG: b"<7>", Level.INFO: b"<6>", Level.WARNING: b"<4>", Level.ERROR: b"<3>"}
-"""What the journal reads before a line (sd-daemon(3)), for `journalctl -p warning`."""
-_LEVELS: Final = {level.name.lower(): level for level in Level}
 
 
 class EventLog(Recorder):
@@ -199,7 +177,7 @@ class EventLog(Recorder):
             reason=recipient.reason,
             wait=round(mark.due_at - mark.at, 3) if mark.state is State.QUEUED else None,
         )
-        self._record(_OUTCOMES[mark.state], event)
+        self._record(OUTCOMES[mark.state], event)
 
     def notified(self, kind: str, message: Message, dsn_id: str) -> None:
         """A DSN (`failure`, `delay`, `success`) about `message` was queued under `dsn_id`."""
@@ -218,7 +196,7 @@ class EventLog(Recorder):
 
     def process(self, what: str, **fields: str | float) -> None:
         """The relay started, stopped, reloaded, lost a worker."""
-        self._record(KINDS["process"], Process(what=what, details=fields), _PROCESS_LEVELS.get(what))
+        self._record(KINDS["process"], Process(what=what, details=fields), PROCESS_LEVELS.get(what))
 
     def problem(self, where: str, error: BaseException) -> None:
         """An internal fault: logged with its trace, once a minute while it repeats."""
@@ -315,7 +293,7 @@ class EventLog(Recorder):
         self._clients.limit = settings.limits.client_events
         self._json = settings.log.format == "json"
         self._journal = path is None and is_journal(STDERR, os.environ.get("JOURNAL_STREAM", ""))
-        self._level = _LEVELS[settings.log.level] if self._echo else Level.ERROR + 1
+        self._level = LEVELS[settings.log.level] if self._echo else Level.ERROR + 1
 
     def _record(self, kind: Kind, event: Event, level: Level | None = None) -> None:
         now = self._clock()
@@ -332,7 +310,7 @@ class EventLog(Recorder):
                 line = b'{"time":"%b",%b%b\n' % (self._stamp(now).encode(), head[0], fields)
             else:
                 line = f"time={self._stamp(now)}{head[1]}{logfmt_fields(event)}\n".encode()
-            self._log_lines.append(_PRIORITIES[level] + line if self._journal else line)
+            self._log_lines.append(PRIORITIES[level] + line if self._journal else line)
         if not self._scheduled:
             self._schedule()
         elif len(self._store_lines) >= _FLUSH_AT or level >= Level.ERROR:

@@ -1,0 +1,30 @@
+"""How severe each event is, and which event an outcome is."""
+
+from typing import Final
+
+from relay.events.catalog import KINDS, Level
+from relay_queue.states import State
+
+OUTCOMES: Final = {
+    State.QUEUED: KINDS["deferred"],
+    State.DELIVERED: KINDS["delivered"],
+    State.FAILED: KINDS["failed"],
+    State.EXPIRED: KINDS["expired"],
+    State.HELD: KINDS["held"],
+    State.DROPPED: KINDS["dropped"],
+    State.QUARANTINED: KINDS["quarantined"],
+}
+PROCESS_LEVELS: Final = {
+    "queue stopped": Level.ERROR,
+    "queue damaged": Level.ERROR,
+    "child died": Level.ERROR,
+    "child does not respond": Level.ERROR,
+    "killing": Level.WARNING,
+    "reload refused": Level.WARNING,
+    "clock set back": Level.WARNING,
+    "log not opened": Level.WARNING,
+    "restart needed": Level.WARNING,
+}
+PRIORITIES: Final = {Level.DEBUG: b"<7>", Level.INFO: b"<6>", Level.WARNING: b"<4>", Level.ERROR: b"<3>"}
+"""What the journal reads before a line (sd-daemon(3)), for `journalctl -p warning`."""
+LEVELS: Final = {level.name.lower(): level for level in Level}
