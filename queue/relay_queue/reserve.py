@@ -53,15 +53,36 @@ def fill(data_dir: Path, spare: float) -> bool:
     disk = os.statvfs(data_dir)
     if disk.f_bavail * disk.f_frsize + (size or 0) - SIZE < spare:
         return False
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o600)
+    if size is None:
+        _make(path)
+    else:
+        _lengthen(path, size)
+    return True
+
+
+def _make(path: Path) -> None:
+    """Under another name first: a reserve that is just being made would count as one that was partly given up."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
     try:
         # Not a file with holes, which would take no room.
         os.posix_fallocate(descriptor, 0, SIZE)
     except OSError:
-        os.ftruncate(descriptor, size or 0)
-        if size is None:
-            path.unlink()  # without a reserve the disk's room alone decides whether mail is accepted
+        fresh.unlink()  # without a reserve the disk's room alone decides whether mail is accepted
         raise
     finally:
         os.close(descriptor)
-    return True
+    fresh.rename(path)
+
+
+def _lengthen(path: Path, size: int) -> None:
+    """Make a reserve whole again of which a part was given up."""
+    descriptor = os.open(path, os.O_RDWR | _SAFE)
+    try:
+        os.posix_fallocate(descriptor, 0, SIZE)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+    finally:
+        os.close(descriptor)

@@ -138,3 +138,21 @@ async def test_outcomes_are_recorded_at_the_end_whatever_it_takes(disk: Path):
     admin = open_admin(data)
     assert len(admin.ended(limit=1000)) == 200
     admin.close()
+
+
+def test_a_reserve_that_is_just_being_made_stops_no_mail(tmp_path, monkeypatch):
+    seen = []
+    fallocate = os.posix_fallocate
+
+    def looking(*given):
+        seen.append(reserve.whole(tmp_path))
+        fallocate(*given)
+
+    monkeypatch.setattr(os, "posix_fallocate", looking)
+    assert reserve.fill(tmp_path, MIB)
+    assert seen == [True]
+    assert reserve.release(tmp_path)
+    assert not reserve.whole(tmp_path)
+    assert reserve.fill(tmp_path, MIB)
+    assert seen == [True, False]
+    assert [path.name for path in tmp_path.iterdir()] == [reserve.NAME]
