@@ -204,3 +204,12 @@ class Steered(msgspec.Struct):
     """Of the recipients, those in a worker's hands: it carries the wish out when their attempt ends."""
     entries: list[Entry] = msgspec.field(default_factory=list)
     """The recipients that were changed (on a dry run: would be touched), of the first 1,000 messages."""
+
+
+class Integrity(msgspec.Struct, frozen=True):
+    """What came of examining how the queue is stored."""
+
+    faults: tuple[str, ...]
+    """Damage that was found, a sentence each; empty where there is none."""
+    whole: bool
+    """False: the time was up before everything was examined."""

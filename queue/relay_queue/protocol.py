@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from relay_queue.model import Body, Ended, Entry, Mark, Put, Selection, Steered, Summary, Suspension
+from relay_queue.model import Body, Ended, Entry, Integrity, Mark, Put, Selection, Steered, Summary, Suspension
 
 
 class QueueError(Exception):
@@ -151,7 +151,10 @@ class Queue(Protocol):
         ...
 
     def failed(self) -> str | None:
-        """Why the writer stopped for good, or None while it is well."""
+        """Why the writer stopped for good, or None while it is well.
+
+        A stored queue that was deleted, moved away or replaced is a reason too: what it takes would be lost.
+        """
         ...
 
     def damaged(self) -> str | None:
@@ -232,8 +235,11 @@ class Admin(Protocol):
         """All in force."""
         ...
 
-    def integrity(self, most: int) -> list[str]:
-        """What is wrong with how the queue is stored, in a few sentences; one over `most` octets is not looked at."""
+    def integrity(self, seconds: float) -> Integrity:
+        """Examine how the queue is stored, for so long at most; a server may go on meanwhile.
+
+        Raises `QueueError` where that cannot be done, as when another program keeps the queue locked.
+        """
         ...
 
     def close(self) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from relay_queue.model import Selection
+from relay_queue.model import Integrity, Selection
 from relay_queue.protocol import QueueDamagedError, QueueFailedError
+from relay_queue.sqlite import admin as sqlite_admin
 from relay_queue.sqlite import open_admin, open_queue, salvage_queue, unrecorded
 from relay_queue.sqlite.connect import FILE_NAME, connect
+from relay_queue.sqlite.faults import damaging
 from relay_queue.sqlite.salvage.records import PAGE
 from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
@@ -175,16 +177,51 @@ async def test_what_one_worker_met_counts_for_all(tmp_path: Path):
         await queue.aclose()
 
 
+async def test_indexes_of_a_small_queue_are_compared_with_their_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    await stored(tmp_path, 3)
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'due_at', 'n') WHERE name = 'recipient_queued'")
+    connection.commit()
+    connection.close()
+    admin = open_admin(tmp_path)
+    try:
+        assert any("recipient_queued" in fault for fault in admin.integrity(60).faults)
+        monkeypatch.setattr(sqlite_admin, "COMPARED_MOST", 1)
+        assert admin.integrity(60) == Integrity(faults=(), whole=True), "a large one is only read"
+    finally:
+        admin.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "damage"),
+    [
+        (sqlite3.SQLITE_CORRUPT, True),
+        (sqlite3.SQLITE_CORRUPT_INDEX, True),
+        (sqlite3.SQLITE_NOTADB, True),
+        (None, True),
+        (sqlite3.SQLITE_BUSY, False),
+        (sqlite3.SQLITE_IOERR, False),
+    ],
+)
+def test_only_what_comes_of_the_contents_is_damage(code: int | None, damage: bool):
+    error = sqlite3.OperationalError("x")
+    if code is not None:
+        error.sqlite_errorcode = code
+    assert damaging(error) is damage
+    assert damaging(ValueError("x"))
+    assert not damaging(OSError("x"))
+
+
 async def test_the_shell_says_what_is_damaged(tmp_path: Path):
     await stored(tmp_path)
     admin = open_admin(tmp_path)
-    assert admin.integrity(1 << 30) == []
+    assert admin.integrity(60) == Integrity(faults=(), whole=True)
     admin.close()
     spoil(tmp_path, leaves(tmp_path, "recipient_queued")[1])
     admin = open_admin(tmp_path)
     try:
-        assert admin.integrity(1 << 30)
-        assert admin.integrity(PAGE) == [], "too large to be looked at"
+        assert admin.integrity(60).faults
         with pytest.raises(QueueDamagedError):
             admin.summary(Selection())
     finally:

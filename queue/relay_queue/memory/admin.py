@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from relay_queue.decide import check_put, steered, wished
 from relay_queue.matching import matches
 from relay_queue.memory.store import Store
-from relay_queue.model import Ended, Entry, Put, Recipient, Selection, Steered, Summary, Suspension
+from relay_queue.model import Ended, Entry, Integrity, Put, Recipient, Selection, Steered, Summary, Suspension
 from relay_queue.protocol import Action
 from relay_queue.states import State
 
@@ -156,9 +156,9 @@ class MemoryAdmin:
         """See `Admin.suspensions`."""
         return list(self._store.suspensions.values())
 
-    def integrity(self, most: int) -> list[str]:  # noqa: ARG002 -- nothing is stored
-        """See `Admin.integrity`."""
-        return []
+    def integrity(self, seconds: float) -> Integrity:  # noqa: ARG002 - the signature is that of Admin
+        """See `Admin.integrity`: memory has no damage of its own."""
+        return Integrity(faults=(), whole=True)
 
     def close(self) -> None:
         """See `Admin.close`."""

@@ -4,6 +4,7 @@ Reads in pages and writes in small transactions, so that nobody waits for it lon
 """
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 from relay_queue.bodies import Bodies
 from relay_queue.decide import check_put
 from relay_queue.matching import lane_matches
-from relay_queue.model import Body, Ended, Entry, Put, Selection, Steered, Summary, Suspension
+from relay_queue.model import Body, Ended, Entry, Integrity, Put, Selection, Steered, Summary, Suspension
 from relay_queue.protocol import Action, BodyDamagedError
 from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
-from relay_queue.sqlite.faults import DAMAGE, as_queue_error
+from relay_queue.sqlite.faults import DAMAGE, as_queue_error, damaging
 from relay_queue.sqlite.filters import filtered, parameters
 from relay_queue.sqlite.pages import entries_of, pages
 from relay_queue.sqlite.room import Room, with_room
@@ -27,6 +28,8 @@ from relay_queue.states import State
 
 _PATIENCE = 5.0
 """Seconds that a command waits for its turn to write; a server hands it over within milliseconds unless it hangs."""
+COMPARED_MOST = 256 << 20
+"""Bytes of a database whose indexes are compared with their tables; larger ones are only read page by page."""
 _SPILL = 1 << 18
 """A body larger than this goes to a file, as those that the server receives."""
 
@@ -186,15 +189,25 @@ class SqliteAdmin:
             rows = self._connection.execute(queries("server")["suspensions"]).fetchall()
         return [suspension_of(row) for row in rows]
 
-    def integrity(self, most: int) -> list[str]:
-        """See `Admin.integrity`."""
-        if self._path.stat().st_size > most:
-            return []
+    def integrity(self, seconds: float) -> Integrity:
+        """See `Admin.integrity`. Holds back the shortening of the log meanwhile, and nothing else."""
+        faults: list[str] = []
+        timer = threading.Timer(seconds, self._connection.interrupt)
+        timer.start()
         try:
-            rows = self._connection.execute(queries("admin")["integrity"]).fetchall()
+            large = self._path.stat().st_size > COMPARED_MOST
+            for (text,) in self._connection.execute(queries("admin")["pages" if large else "integrity"]):
+                faults += [line for line in str(text).splitlines() if line != "ok" and not line.startswith("***")]
         except DAMAGE as error:
-            return [f"{type(error).__name__}: {error}"]
-        return [str(row[0]) for row in rows if row[0] != "ok"]
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                return Integrity(tuple(faults), whole=False)
+            if not damaging(error):
+                raise as_queue_error(error, "examining the queue") from error
+            faults.append(f"{type(error).__name__}: {error}")
+        finally:
+            timer.cancel()
+            timer.join()
+        return Integrity(tuple(faults), whole=True)
 
     def close(self) -> None:
         """See `Admin.close`."""

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from relay_queue.folder import private_file, private_folder
 from relay_queue.protocol import QueueError, QueueVersionError
-from relay_queue.sqlite.faults import FOREIGN, as_queue_error
+from relay_queue.sqlite.faults import FOREIGN, Fault, as_queue_error, for_want_of_room
 from relay_queue.sqlite.sql import migrations
 
 APPLICATION_ID = 0x724C7931
@@ -145,7 +145,8 @@ def prepare(data_dir: Path) -> Path:
                 os.close(descriptor)
             _migrate(path)
     except FOREIGN as error:
-        raise as_queue_error(error, f"opening {path}") from error
+        fault = Fault.ROOM if for_want_of_room(error, data_dir) else None
+        raise as_queue_error(error, f"opening {path}", fault) from error
     return path
 
 

@@ -77,6 +77,13 @@ def _fault_of_code(primary: int) -> Fault:
     return Fault.FATAL if primary in _FATAL_CODES else Fault.OPERATION
 
 
+def damaging(error: Exception) -> bool:
+    """Whether an exception in reading (one of `DAMAGE`) says that the file is damaged, not that it is locked."""
+    if isinstance(error, OSError):
+        return False
+    return getattr(error, "sqlite_errorcode", None) is None or fault_of(error) is Fault.DAMAGED
+
+
 def undecodable(error: BaseException | None) -> bool:
     """Whether a text that was read is no UTF-8: sqlite3 says so itself, without a result code of SQLite's."""
     return isinstance(error, UnicodeError) or (
@@ -106,7 +113,9 @@ def as_queue_error(error: Exception, doing: str, fault: Fault | None = None) -> 
     if isinstance(error, QueueError):
         return error
     text = f"{doing}: {type(error).__name__}: {error}"
-    return _ERRORS[fault_of(error) if fault is None else fault](text)
+    made = _ERRORS[fault_of(error) if fault is None else fault](text)
+    made.__cause__ = error  # also where it is handed over and not raised
+    return made
 
 
 _ERRORS: dict[Fault, type[QueueError]] = {

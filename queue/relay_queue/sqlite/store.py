@@ -232,7 +232,9 @@ class SqliteQueue:
         return count
 
     def failed(self) -> str | None:
-        """See `Queue.failed`."""
+        """See `Queue.failed`. Looks after the files too: they may be deleted while nothing is written."""
+        if not self._closed:
+            self.writer.look()
         return self.writer.failure
 
     def damaged(self) -> str | None:

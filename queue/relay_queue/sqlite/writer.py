@@ -5,14 +5,12 @@ fsynced (group commit), and for a few milliseconds more where commits would foll
 not decide what an operation means; that is `apply` and the operations' own.
 """
 
-import asyncio
 import contextlib
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from relay_queue import reserve
 from relay_queue.bodies import Bodies
@@ -20,7 +18,7 @@ from relay_queue.protocol import QueueDamagedError, QueueError, QueueFailedError
 from relay_queue.sqlite import unrecorded
 from relay_queue.sqlite.apply import MOST_ROWS, Changes, unplain
 from relay_queue.sqlite.checkpoint import Checkpoint
-from relay_queue.sqlite.connect import TurnLock
+from relay_queue.sqlite.connect import FILE_NAME, TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of, for_want_of_room
 from relay_queue.sqlite.late import Late
 from relay_queue.sqlite.operations import (
@@ -31,7 +29,9 @@ from relay_queue.sqlite.operations import (
     awaited,
     body_files,
 )
+from relay_queue.sqlite.outcomes import Outcome, done, tell
 from relay_queue.sqlite.pace import Pace
+from relay_queue.sqlite.presence import Presence
 from relay_queue.sqlite.rows import mark_row, put_rows
 from relay_queue.sqlite.sql import queries
 
@@ -41,8 +41,6 @@ _BATCH_OPERATIONS = 256
 _BATCH_OCTETS = 8 << 20
 _RETRY_SECONDS = 0.25
 """Pause before marks that found no room are tried again; a new operation does not wait for it."""
-
-Outcome = tuple[asyncio.Future[Any], Any, QueueError | None]
 
 
 class Writer:
@@ -71,6 +69,8 @@ class Writer:
         self._connection = connect()
         self._changes = Changes(self._connection)
         self._connection.execute(_SQL["keys_table"])
+        self._connection.execute("PRAGMA user_version").fetchone()  # a read, which opens the log
+        self._presence = Presence(bodies.folder.parent / FILE_NAME)
         self._checkpoint = Checkpoint(self._connection, turn)
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
         self._thread.start()
@@ -85,11 +85,17 @@ class Writer:
         """On the event loop, now and then: answer those who have waited for the turn for too long (see `late`)."""
         self._late.refuse(self._batch)
 
+    def look(self) -> None:
+        """Note a failure if the files were deleted or moved away while nothing was written. Not after `close`."""
+        if self.failure is None and (reason := self._presence.moved_lately()) is not None:
+            self._fail(reason)
+
     def close(self) -> None:
         """Commit what was handed in and stop; blocks until done."""
         self._inbox.put(None)
         self._pace.end()
         self._thread.join()
+        self._presence.close()
 
     def _run(self) -> None:
         try:
@@ -114,7 +120,11 @@ class Writer:
                 ready += self._latecomers()
                 self._pace.learn(awaited(self._batch), in_time=in_time)
                 outcomes = self._commit(ready)
-            self._tell(outcomes)
+            if (reason := self._presence.lost()) is not None:
+                # What was committed is in a deleted file: nobody may be told that it is stored.
+                self._fail(reason)
+                outcomes = self._refused(ready, QueueFailedError(reason))
+            tell(outcomes)
             self._batch = []
             self._remove_files()
             self._shorten_log()
@@ -169,7 +179,7 @@ class Writer:
                 except OSError as error:
                     self._bodies.discard(file)
                     self._note_fatal(error)
-                    self._tell([(operation.future, None, as_queue_error(error, "storing a large body"))])
+                    tell([(operation.future, None, as_queue_error(error, "storing a large body"))])
                     continue
             ready.append(operation)
         return ready
@@ -181,7 +191,7 @@ class Writer:
             self._together(batch)
         except Exception as error:  # noqa: BLE001 -- every kind is told apart by fault_of
             return self._after_fault(batch, error)
-        return [self._done(operation) for operation in batch]
+        return [done(operation) for operation in batch]
 
     def _after_fault(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
         fault = fault_of(error)
@@ -235,7 +245,7 @@ class Writer:
                     del self._changes.gone[gone:]
                     outcomes.extend(self._refused([operation], as_queue_error(error, "writing to the queue")))
                 else:
-                    outcomes.append(self._done(operation))
+                    outcomes.append(done(operation))
                 self._connection.execute("RELEASE operation")
 
         try:
@@ -328,12 +338,6 @@ class Writer:
         self.commits += 1
         self._unlink += self._changes.gone
 
-    def _done(self, operation: Operation) -> Outcome:
-        if isinstance(operation, PutOperation):
-            return (operation.future, None, None)
-        result = operation.refused if isinstance(operation, MarkOperation) else operation.result
-        return (operation.future, result, None)
-
     def _refused(self, batch: Iterable[Operation], error: QueueError) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for operation in batch:
@@ -346,9 +350,13 @@ class Writer:
         fault = fault_of(error)
         if fault is Fault.DAMAGED:
             self.note_damage(error)
-        if self.failure is None and fault in {Fault.FATAL, Fault.DAMAGED}:
-            self.failure = f"{type(error).__name__}: {error}"
-            _log.critical("the queue's writer stops for good: %s", self.failure)
+        if fault in {Fault.FATAL, Fault.DAMAGED}:
+            self._fail(f"{type(error).__name__}: {error}")
+
+    def _fail(self, reason: str) -> None:
+        if self.failure is None:
+            self.failure = reason
+            _log.critical("the queue's writer stops for good: %s", reason)
 
     def _remove_files(self) -> None:
         files, self._unlink = self._unlink, []
@@ -366,15 +374,6 @@ class Writer:
             if self.failure is None:  # no room to copy to: the log stays, and the next commit finds out how bad it is
                 _log.warning("the queue's log cannot be shortened now: %s", error)
 
-    def _tell(self, outcomes: Sequence[Outcome]) -> None:
-        if not outcomes:
-            return
-        loop = outcomes[0][0].get_loop()
-        try:
-            loop.call_soon_threadsafe(_resolve, outcomes)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            _log.warning("%d operations ended after their event loop", len(outcomes))
-
     def _end(self) -> None:
         rest = [*self._batch, *self._kept, *self._next]
         while not self._inbox.empty():
@@ -384,16 +383,6 @@ class Writer:
         if self.failure is not None and self.damage is not None:
             self._keep_deliveries(rest)
         error = QueueError("the queue is closed") if self.failure is None else QueueFailedError(self.failure)
-        self._tell(self._refused(rest, error))
+        tell(self._refused(rest, error))
         self._connection.close()
         self._turn.close()
-
-
-def _resolve(outcomes: Sequence[Outcome]) -> None:
-    for future, result, error in outcomes:
-        if future.done():
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
