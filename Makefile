@@ -1,7 +1,8 @@
 # What people and CI run. `make help` lists the targets.
 #
-# Everything happens in .venv, made from requirements.txt (versions and hashes); a stamp in it says that it is up to date,
-# so the second call costs nothing.
+# Everything happens in .venv. `make run` installs what running needs (requirements.txt: versions and hashes), and
+# `make test` and `make lint` the rest (requirements-dev.txt). A stamp for each says that it is up to date, so that the
+# second call costs nothing.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,6 +12,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+# Only errors are shown: no notices of newer versions, no warnings about the machine's package sources.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+PIP_INSTALL := $(BIN)/python -m pip install -qq
 SANDBOX := sandbox
 # Fewer workers leave the machine room; `make test PYTEST='-k users'` narrows.
 JOBS ?= 2
@@ -38,24 +44,24 @@ help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: $(READY) $(SANDBOX)/relay.toml ## Serve a sandbox on 127.0.0.1:2525, :2587 and :2465; no mail leaves the machine.
-	$(BIN)/relay -c $(SANDBOX)/relay.toml serve
+	@$(BIN)/relay -c $(SANDBOX)/relay.toml serve
 
-test: $(READY) ## Run all tests.
+test: $(DEV) ## Run all tests.
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(PYTEST)
 
-faults: $(READY) ## Inject thousands of faults (an hour; MINUTES=… at most). Power cuts and full disks need root.
+faults: $(DEV) ## Inject thousands of faults (an hour; MINUTES=… at most). Power cuts and full disks need root.
 	$(BIN)/python -m tests.faults $(ROWS) --minutes $(MINUTES) --jobs $(JOBS)
 
-lint: $(READY) ## Check style, format and types.
+lint: $(DEV) ## Check style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-example: $(READY) ## Renew relay.toml.example and docs/reference/settings.md from the schema.
+example: $(DEV) ## Renew relay.toml.example and docs/reference/settings.md from the schema.
 	$(BIN)/python -m relay_config.example > relay.toml.example
 	$(BIN)/python -m relay_config.reference > docs/reference/settings.md
 
-bench: $(READY) ## Measure the relay beside Postfix: all rows of docs/performance.md (half an hour; as root).
+bench: $(DEV) ## Measure the relay beside Postfix: all rows of docs/performance.md (half an hour; as root).
 	$(BIN)/python -m bench $(BENCH)
 
 bench-deps: ## Install what the benchmarks need besides: Postfix, OpenDKIM, SASL, py-spy (as root, Debian).
@@ -63,36 +69,46 @@ bench-deps: ## Install what the benchmarks need besides: Postfix, OpenDKIM, SASL
 	python=$$($(FIND_PYTHON)); "$$python" -m venv build/profile-venv
 	build/profile-venv/bin/python -m pip install --quiet py-spy
 
-profile: $(READY) ## Show where the relay's CPU goes under load (PROFILE="--load relayed-each --native").
+profile: $(DEV) ## Show where the relay's CPU goes under load (PROFILE="--load relayed-each --native").
 	$(BIN)/python -m bench.profiling $(PROFILE)
 
-fuzz: $(READY) ## Feed parsers and stores hostile octets, guided by coverage where atheris can be had (FUZZ_SECONDS=60 each).
+fuzz: $(DEV) ## Feed parsers and stores hostile octets, guided by coverage where atheris can be had (FUZZ_SECONDS=60 each).
 	[ -x build/fuzz-venv/bin/python ] || { $(BIN)/python -m venv build/fuzz-venv && { \
 	  build/fuzz-venv/bin/python -m pip install --quiet atheris || echo "without atheris: by chance alone" >&2; }; }
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(build/fuzz-venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/relay-tests.pth"
 	PYTHONPATH=.:queue:config build/fuzz-venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 
-lock: ## Renew requirements.txt from pyproject.toml.
+lock: ## Renew requirements.txt and requirements-dev.txt from pyproject.toml.
 	python=$$($(FIND_PYTHON)); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	"$$python" -m venv "$$folder"; \
-	"$$folder/bin/pip" install --quiet pip-tools; \
-	"$$folder/bin/pip-compile" --quiet --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --allow-unsafe --strip-extras --no-annotate --no-header \
-	  --output-file requirements.txt pyproject.toml
+	"$$folder/bin/python" -m pip install -qq pip-tools; \
+	compile() { "$$folder/bin/pip-compile" --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --allow-unsafe --strip-extras --no-annotate --no-header --build-deps-for editable \
+	  "$$@" pyproject.toml; }; \
+	compile --output-file requirements.txt; \
+	compile --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## Remove the environment and everything built; the sandbox stays.
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SANDBOX)/relay.toml: | $(READY)
-	$(BIN)/relay init --sandbox $(SANDBOX)
+	@echo "Making $(SANDBOX)"
+	@$(BIN)/relay init --sandbox $(SANDBOX) >/dev/null  # serving it shows the same text
 
 # `python -m pip` rather than `pip`: a script's first line holds the path of the environment, which may have moved.
 $(READY): requirements.txt pyproject.toml
-	python=$$($(FIND_PYTHON)); \
-	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV) || { \
+	@python=$$($(FIND_PYTHON)); \
+	[ -x $(BIN)/python ] || { echo "Creating $(VENV)"; "$$python" -m venv $(VENV); } || { \
 	  rm -rf $(VENV); echo "The environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "Installing $$(grep -c '^[a-z].*==' requirements.txt) packages"
+	@$(PIP_INSTALL) --require-hashes --requirement requirements.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(READY) requirements-dev.txt
+	@packages=$$(comm -13 <(grep '^[a-z].*==' requirements.txt | sort) <(grep '^[a-z].*==' requirements-dev.txt | sort) | wc -l); \
+	echo "Installing $$packages packages for development"
+	@$(PIP_INSTALL) --require-hashes --requirement requirements-dev.txt
+	@touch $@

@@ -63,7 +63,14 @@ def test_the_wheel_holds_the_packages_and_their_data(built):
 def test_the_sdist_holds_what_the_tests_need(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"relay.toml.example", "Makefile", "LICENSE", "CHANGELOG.md", "requirements.txt"} <= names
+    assert {
+        "relay.toml.example",
+        "Makefile",
+        "LICENSE",
+        "CHANGELOG.md",
+        "requirements.txt",
+        "requirements-dev.txt",
+    } <= names
     assert not [name for name in names if name.startswith((".venv", "sandbox/"))]
 
 
