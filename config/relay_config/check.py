@@ -6,7 +6,7 @@ come at once, so values and files are checked even where other settings could no
 settings wait until all of them could.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from relay_config.check_rules import RULES
 from relay_config.check_secrets import check_certificate, check_reload
 from relay_config.check_values import VALUE_CHECKS
 from relay_config.load import read
-from relay_config.problems import Problem, SettingsError
+from relay_config.problems import KeyPath, Problem, SettingsError
 from relay_config.schema import Settings
 
 
@@ -29,6 +29,8 @@ class Report:
     """What keeps the relay from starting."""
     warnings: tuple[Problem, ...]
     """What deserves a look; the relay starts."""
+    at: Callable[[KeyPath, str, str], Problem]
+    """A further problem of the setting at a path (what was found, remedy), with the name of its place."""
 
     def checked(self) -> Settings:
         """The settings, or one `SettingsError` with all problems."""
@@ -59,7 +61,7 @@ def check(path: Path | None, environ: Mapping[str, str], now: float) -> Report:
             for rule in RULES:
                 rule(settings, findings)
     problems = tuple(findings.problems)
-    return Report(None if problems else settings, problems, tuple(findings.warnings))
+    return Report(None if problems else settings, problems, tuple(findings.warnings), findings.at)
 
 
 def load_checked(path: Path | None, environ: Mapping[str, str], now: float) -> Settings:

@@ -57,13 +57,14 @@ class Findings:
 
     def problem(self, path: KeyPath, found: str, remedy: str) -> None:
         """Note a fault of the setting at `path`."""
-        self.problems.append(self._at(path, found, remedy))
+        self.problems.append(self.at(path, found, remedy))
 
     def warn(self, path: KeyPath, found: str, remedy: str) -> None:
         """Note a doubt about the setting at `path`."""
-        self.warnings.append(self._at(path, found, remedy))
+        self.warnings.append(self.at(path, found, remedy))
 
-    def _at(self, path: KeyPath, found: str, remedy: str) -> Problem:
+    def at(self, path: KeyPath, found: str, remedy: str) -> Problem:
+        """A fault of the setting at `path`, not noted."""
         for length in range(len(path), 0, -1):
             variable = self.origins.get(path[:length])
             if variable is not None:

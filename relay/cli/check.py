@@ -1,25 +1,39 @@
 """`relay check`: everything that is wrong with the settings, the data folder and the queue, at once."""
 
 import os
-import stat
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
-from relay.cli.context import Shell, pass_shell, user_name
+from relay.cli import check_start
+from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FAILED, FailureError
 from relay.cli.output import count, emit_json, json_option, printable
+from relay.process.failures import DAMAGE_REMEDY, explain
 from relay.process.marker import MARKER, damage_of
 from relay_config.problems import Problem
 from relay_config.schema import Settings
 from relay_queue.model import Selection
+from relay_queue.protocol import QueueError
+from relay_queue.sqlite.connect import FILE_NAME
 from relay_queue.states import State
 
-SALVAGE = "stop the relay, run `relay queue salvage`, start it again"
-_CHECKED_MOST = 256 << 20
-"""Octets of a queue that is checked page by page, which takes about a second for so much."""
+_EXAMINED_SECONDS = 10.0
+"""How long the queue is examined: some gigabytes of it."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a check came to, by severity."""
+
+    problems: list[Problem] = field(default_factory=list)
+    """What keeps the relay from starting or from taking mail."""
+    warnings: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """What is as it should be and good to know; without a remedy."""
 
 
 @click.command()
@@ -27,17 +41,17 @@ _CHECKED_MOST = 256 << 20
 @pass_shell
 @click.pass_context
 def check(ctx: click.Context, shell: Shell, *, as_json: bool) -> None:
-    """Say what is wrong with the settings and the data folder. Exit 1 if the relay could not run."""
+    """Say what would keep the relay from running: settings, files, ports, the data folder and the queue.
+
+    Exit 1 if anything would. Checks as the user who calls it; as root, also with the rights of the relay's user.
+    """
     from relay_config.check import check as check_settings
 
-    path = shell.settings_path
-    report = check_settings(path, os.environ, time.time())
-    problems, warnings = list(report.problems), list(report.warnings)
+    report = check_settings(shell.settings_path, os.environ, time.time())
+    found = Found(list(report.problems), list(report.warnings))
     if report.settings is not None:
-        found, doubts = _data_folder(shell, report.settings)
-        problems += found
-        warnings += doubts
-    for severity, findings in (("problem", problems), ("warning", warnings)):
+        _world(shell, report.settings, report.at, found)
+    for severity, findings in (("problem", found.problems), ("warning", found.warnings), ("note", found.notes)):
         for finding in findings:
             if as_json:
                 emit_json(
@@ -50,37 +64,39 @@ def check(ctx: click.Context, shell: Shell, *, as_json: bool) -> None:
                     }
                 )
             else:
-                click.echo(f"{'warning: ' if severity == 'warning' else ''}{printable(str(finding))}")
+                text = str(finding) if finding.remedy else f"{finding.file}: {finding.found}"
+                click.echo(f"{'' if severity == 'problem' else severity + ': '}{printable(text)}")
     if not as_json:
         name = shell.settings_name
-        what = f"{name}: {count(len(problems), 'problem')}, {count(len(warnings), 'warning')}."
-        click.echo(what if problems or warnings else f"{name}: all is well.")
-    ctx.exit(FAILED if problems else 0)
+        what = f"{name}: {count(len(found.problems), 'problem')}, {count(len(found.warnings), 'warning')}."
+        click.echo(printable(what if found.problems or found.warnings else f"{name}: all is well."))
+    ctx.exit(FAILED if found.problems else 0)
 
 
-def _data_folder(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
-    """(problems, warnings) of the data folder and what is in it. One that is not there yet is made at the start."""
+def _world(shell: Shell, settings: Settings, at: check_start.Place, found: Found) -> None:
+    """What the settings name and do not hold. The ports first: root gives its rights up for the data folder."""
     folder = Path(settings.data_dir)
+    server = check_start.running(folder)
+    if server is not None:
+        named = f" (process {server})" if server else ""
+        found.notes.append(Problem(str(folder), "", f"a relay is running on this data folder{named}", ""))
+    found.problems += check_start.ports(settings, at, server)
     if not folder.is_dir():
-        return [], []
-    problems = list(_ownership(folder, settings))
-    if problems:
-        return problems, []
-    try:
-        return _contents(shell, settings)
-    except FailureError as failure:
-        return [Problem(str(folder), "", failure.message, failure.remedy or "mend it")], []
-
-
-def _ownership(folder: Path, settings: Settings) -> Iterator[Problem]:
-    """What `relay_config.check` leaves open: whether the folder is the relay's alone."""
-    status = folder.lstat()
-    if status.st_mode & stat.S_IWGRP:
-        yield Problem(str(folder), "", "its group may change it", f"run: chmod 0700 {folder}")
-    owner = user_name(status.st_uid)
-    if settings.user is not None and owner != settings.user:
-        remedy = f"run: chown -R {settings.user}: {folder}"
-        yield Problem(str(folder), "", f"belongs to {owner}, and the relay runs as {settings.user}", remedy)
+        found.problems += check_start.new_folder(settings)
+        return
+    problems = [*check_start.ownership(folder, settings), *check_start.medium(folder)]
+    if not problems:
+        try:
+            data_dir = shell.data_dir  # from here on as its owner
+        except FailureError as failure:
+            what = failure.message.removeprefix(f"{folder}: ").removesuffix(".")
+            problems.append(Problem(str(folder), "", what, failure.remedy or "see to its rights"))
+        else:
+            found.problems += [*check_start.space(settings, data_dir), *check_start.log(settings, at)]
+            problems += check_start.entries(data_dir)
+            if not problems:
+                _contents(shell, settings, found)
+    found.problems += problems
 
 
 def _stopped_writers(data_dir: Path) -> Iterator[Problem]:
@@ -94,38 +110,47 @@ def _stopped_writers(data_dir: Path) -> Iterator[Problem]:
         yield Problem(str(data_dir), "", what, "see to the disk (`dmesg`), then restart the relay")
 
 
-def _contents(shell: Shell, settings: Settings) -> tuple[list[Problem], list[Problem]]:
+def _contents(shell: Shell, settings: Settings, found: Found) -> None:
     from relay.submission.users import FILE, UserFileError, read_users
-    from relay_queue.protocol import QueueDamagedError, QueueError
 
     data_dir = shell.data_dir
-    problems: list[Problem] = []
-    warnings: list[Problem] = []
-    damaged = 0
-    if (found := damage_of(data_dir)) is not None:
-        problems.append(Problem(str(data_dir), "", f"the queue is damaged: {found}", SALVAGE))
-    elif (data_dir / "queue.db").exists():
-        try:
-            with shell.admin() as admin:
-                faults = admin.integrity(_CHECKED_MOST)
-                problems += [Problem(str(data_dir / "queue.db"), "", f"damaged: {fault}", SALVAGE) for fault in faults]
-                damaged = sum(item.quarantined for item in admin.summary(Selection(states=(State.QUARANTINED,))))
-        except QueueDamagedError as error:
-            problems.append(Problem(str(data_dir / "queue.db"), "", str(error), SALVAGE))
-        except QueueError as error:
-            problems.append(Problem(str(data_dir / "queue.db"), "", str(error), "restore, salvage or move it away"))
-        if damaged:
-            remedy = "look with `relay queue list --state quarantined`, then release, fail or drop them"
-            warnings.append(Problem(str(data_dir), "", f"{count(damaged, 'damaged recipient')} set aside", remedy))
+    if (damage := damage_of(data_dir)) is not None:
+        found.problems.append(Problem(str(data_dir), "", f"the queue is damaged: {damage}", DAMAGE_REMEDY))
+    elif (data_dir / FILE_NAME).exists():
+        _queue(shell, data_dir / FILE_NAME, found)
     stopped = list(_stopped_writers(data_dir))
     if stopped:
         # Left by a server that runs no more it is history: the next start begins anew.
-        (problems if shell.running() else warnings).extend(stopped)
+        (found.problems if shell.running() else found.warnings).extend(stopped)
     try:
-        if any(listener.auth == "required" for listener in settings.listener) and not read_users(data_dir / FILE):
+        if not read_users(data_dir / FILE) and any(listener.auth == "required" for listener in settings.listener):
             remedy = "nobody can log in: add one with `relay user add NAME`"
-            warnings.append(Problem(str(data_dir), "", "no users", remedy))
+            found.warnings.append(Problem(str(data_dir), "", "no users", remedy))
     except UserFileError as error:
         what, _, remedy = str(error).removeprefix(f"{data_dir / FILE}: ").partition("; ")
-        problems.append(Problem(str(data_dir / FILE), "", what, remedy))
-    return problems, warnings
+        found.problems.append(Problem(str(data_dir / FILE), "", what, remedy))
+
+
+def _queue(shell: Shell, database: Path, found: Found) -> None:
+    """The queue opens, is not damaged as far as it could be examined, and nothing in it is set aside."""
+    aside = 0
+    try:
+        with shell.admin() as admin:
+            integrity = admin.integrity(_EXAMINED_SECONDS)
+            for fault in integrity.faults:
+                found.problems.append(Problem(str(database), "", f"damaged: {fault}", DAMAGE_REMEDY))
+            if not integrity.whole:
+                what = f"too large to be examined for damage in {_EXAMINED_SECONDS:.0f} seconds; a part of it was"
+                found.notes.append(Problem(str(database), "", what, ""))
+            admin.suspensions()
+            admin.ended(limit=1)
+            aside = sum(item.quarantined for item in admin.summary(Selection(states=(State.QUARANTINED,))))
+    except (QueueError, OSError) as error:
+        explained = explain(error)
+        assert explained is not None, "both are of the world"
+        what = explained.what.removeprefix(f"{database} ").removeprefix(f"{database}: ")
+        found.problems.append(Problem(str(database), "", what, explained.remedy))
+    if aside:
+        remedy = "look with `relay queue list --state quarantined`, then release, fail or drop them"
+        what = f"{count(aside, 'damaged recipient')} set aside"
+        found.warnings.append(Problem(str(database.parent), "", what, remedy))

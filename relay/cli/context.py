@@ -17,6 +17,7 @@ import click
 from relay.cli.exits import FailureError
 from relay.cli.output import remark
 from relay.events.recorder import Recorder
+from relay.process.failures import program_readable
 from relay_config.schema import Settings
 from relay_queue.protocol import Admin
 
@@ -163,11 +164,6 @@ def become(uid: int, gid: int) -> None:
         os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
-
-
-def program_readable() -> bool:
-    """Whether this user may read Python and the relay: not where root installed them for itself, e.g. in /root."""
-    return os.access(os.__file__, os.R_OK) and os.access(__file__, os.R_OK)
 
 
 def user_name(uid: int) -> str:

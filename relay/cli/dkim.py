@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FailureError, NothingMatchedError
 from relay.cli.files import write_new
-from relay.cli.output import emit_json, emit_listing, json_option, printable, remark
+from relay.cli.output import emit_json, emit_listing, json_option, printable, remark, remark_lines
 from relay.cli.selection import domain_name
 from relay.cli.signing import as_written, configured, default_selector, key_file, zone_lines
 from relay.cli.starter import dkim_table
@@ -79,11 +79,11 @@ def generate_(shell: Shell, domain: str, selector: str | None, algorithm: str, *
             os.close(opened)
     remark(f"Key: {path}")
     if added:
-        remark(f"Added to {shell.settings_name}:\n\n{table}")
+        remark_lines(f"Added to {shell.settings_name}:\n\n{table}")
     else:
-        remark(f"Add this to {shell.settings_name}:\n\n{table}")
+        remark_lines(f"Add this to {shell.settings_name}:\n\n{table}")
     what = "restart the relay with it" if file is None else "have the relay read its settings again (`relay reload`)"
-    remark(f"Publish this record first, then {what}:\n")
+    remark_lines(f"Publish this record first, then {what}:\n")
     click.echo(zone_lines(load(pem, domain, selector)))
 
 

@@ -25,9 +25,12 @@ class FailureError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """The sentence and its remedy, on stderr."""
-        click.echo(f"relay: {self.message}", file=file, err=True)
-        if self.remedy:
-            click.echo(f"  {self.remedy}", file=file, err=True)
+        from relay.cli.output import printable
+
+        # What a server or a damaged file said must not steer the terminal; settings have a line for each problem.
+        lines = [f"relay: {self.message}", *([f"  {self.remedy}"] if self.remedy else [])]
+        for line in "\n".join(lines).split("\n"):
+            click.echo(printable(line), file=file, err=True)
 
 
 class NothingMatchedError(FailureError):
@@ -38,6 +41,7 @@ class NothingMatchedError(FailureError):
 
 def explain_foreign(error: Exception) -> FailureError | None:
     """A sentence for what the world did to a command; None when the fault is ours."""
+    from relay.process.failures import explain_os
     from relay.submission.users import UserFileError
     from relay_config.problems import SettingsError
     from relay_queue.protocol import (
@@ -53,11 +57,6 @@ def explain_foreign(error: Exception) -> FailureError | None:
             sentence = FailureError(f"{error}.")
         case SettingsError():
             sentence = FailureError(str(error))
-        case PermissionError():
-            sentence = FailureError(
-                f"{_place(error)}: permission denied.",
-                "Run this as the relay's user or as root, e.g. `sudo -u relay relay …`.",
-            )
         case QueueFullError():
             sentence = FailureError(f"No room for the queue: {error}", "Free some disk space and repeat the command.")
         case BodyDamagedError():
@@ -71,11 +70,12 @@ def explain_foreign(error: Exception) -> FailureError | None:
         case QueueError():
             sentence = FailureError(f"The queue refused: {error}")
         case OSError():
-            sentence = FailureError(f"{_place(error)}: {error.strerror or error}.")
+            explained = explain_os(error)
+            sentence = FailureError(f"{explained.what}.", _sentence(explained.remedy))
         case _:
             return None
     return sentence
 
 
-def _place(error: OSError) -> str:
-    return str(error.filename) if error.filename else "A file"
+def _sentence(remedy: str) -> str | None:
+    return f"{remedy[0].upper()}{remedy[1:]}." if remedy else None

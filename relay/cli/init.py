@@ -5,7 +5,6 @@ Overwrites nothing: what it would write is looked for first, and each file is cr
 
 import ipaddress
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from relay.cli import first_steps, starter
 from relay.cli.certificate import self_signed
 from relay.cli.exits import FailureError
 from relay.cli.files import write_new
+from relay.cli.first_steps import FIRST_USER as USER
+from relay.cli.greeting import FIRST_LOGIN, program, shown
 from relay.cli.selection import domain_name
 from relay.cli.signing import as_written, default_selector, key_file, zone_lines
 from relay.message.dkim.keys import Algorithm, generate, load
@@ -24,8 +25,6 @@ from relay.submission.passwords import generate_secret, seal_secret
 from relay.submission.users import FILE as USERS_FILE
 from relay.submission.users import User, editing
 
-USER = "app"
-"""The first user's name."""
 _ALGORITHMS: tuple[Algorithm, ...] = ("rsa", "ed25519")
 
 
@@ -112,20 +111,21 @@ def make(plan: Plan, now: float) -> str:
             write_new(path, pem)
         password = _first_user(plan, now)
     facts = first_steps.Facts(
-        relay=_program(),
-        settings=_shown(plan.settings),
-        certificate=_shown(plan.certificate),
+        relay=program(),
+        settings=shown(plan.settings),
+        certificate=shown(plan.certificate),
         hostname=plan.hostname,
         domain=plan.domain,
         user=USER,
         password=password,
         records=tuple(records),
         addresses=_public_addresses(),
+        doors=starter.SANDBOX_DOORS if plan.sandbox else (),
     )
     if plan.sandbox:
-        text = first_steps.for_sandbox(facts)
         with on_behalf_of(owner, plan.data_dir):
-            write_new(plan.data_dir / first_steps.FIRST_MESSAGE, text.encode())
+            write_new(plan.data_dir / FIRST_LOGIN, f"{password}\n".encode())
+        text = first_steps.for_sandbox(facts)
     else:
         text = first_steps.for_production(facts)
     with on_behalf_of(owner, plan.settings):
@@ -135,7 +135,7 @@ def make(plan: Plan, now: float) -> str:
             # What lies in a place of the user's was made by the user already.
             if not controls(owner, made):
                 give(made, owner)
-    return f"Made {_shown(plan.settings)}.\n\n{text}"
+    return f"Made {shown(plan.settings)}.\n\n{text}"
 
 
 def _write_settings(plan: Plan, key_files: list[tuple[str, Path]]) -> None:
@@ -214,17 +214,3 @@ def _owner(system_user: str | None) -> Identity | None:
         return unprivileged(system_user)
     except PrivilegeError as error:
         raise FailureError(f"{error}.") from error
-
-
-def _program() -> str:
-    """The command as it was called, so that what is shown can be pasted."""
-    called = sys.argv[0]
-    return called if Path(called).name == "relay" else "relay"
-
-
-def _shown(path: Path) -> str:
-    """Relative to here where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

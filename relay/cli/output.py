@@ -4,6 +4,8 @@ Nothing from outside (addresses, remote replies, subjects) reaches a terminal bu
 escape sequences. Listings go to stdout, remarks to stderr, so that a pipe carries data alone.
 """
 
+import codecs
+import itertools
 import json
 import sys
 import time
@@ -19,6 +21,8 @@ T = TypeVar("T")
 PROSE = frozenset({"WHY", "REASON", "SUBJECT", "TEXT"})
 """Last columns that hold sentences."""
 
+raw_option = click.option("--raw", is_flag=True, help="Do not escape control characters in a terminal.")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines for programs.")
 
 
@@ -29,9 +33,34 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def emit_octets(blocks: Iterable[bytes], *, raw: bool) -> None:
+    """A message: octet by octet, but in a terminal with everything escaped that could steer it (unless `raw`)."""
+    output = sys.stdout.buffer
+    if raw or not in_terminal():
+        for block in blocks:
+            output.write(block)
+    else:
+        # Bytes that are no UTF-8 become escapes as well: a terminal may take 0x9b for the begin of a sequence.
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        held = ""
+        for block in itertools.chain(filter(None, blocks), [b""]):
+            text = held + decoder.decode(block, final=not block)
+            # A line end may lie across two blocks.
+            held = "\r" if text.endswith("\r") and block else ""
+            lines = text.removesuffix(held).replace("\r\n", "\n").split("\n")
+            output.write("\n".join(map(_escaped, lines)).encode("utf-8"))
+    output.flush()
+
+
+def _escaped(line: str) -> str:
+    """As `printable`, with tabs left alone."""
+    return line if line.isprintable() else "\t".join(map(printable, line.split("\t")))
+
+
 def emit_json(record: dict[str, Any]) -> None:
     """One JSON object on a line of its own. ASCII only, so that no terminal is steered and every pipe survives."""
-    click.echo(json.dumps(record, separators=(",", ":")))
+    # DEL is the one control character that JSON lets pass.
+    click.echo(json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f"))
 
 
 def in_terminal() -> bool:
@@ -107,7 +136,13 @@ def emit_listing(
 
 def remark(text: str) -> None:
     """A sentence beside the data: on stderr, so that pipes don't carry it."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def remark_lines(text: str) -> None:
+    """As `remark`, for a text of several lines."""
+    for line in text.split("\n"):
+        remark(line)
 
 
 def clock_time(at: float) -> str:

@@ -3,7 +3,6 @@
 Reads the queue itself, so it works with and without a running server.
 """
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,11 +16,13 @@ from relay.cli.output import (
     count,
     emit_json,
     emit_listing,
+    emit_octets,
     emit_table,
     iso_time,
     json_option,
     octets,
     printable,
+    raw_option,
     remark,
     span,
 )
@@ -59,7 +60,7 @@ def list_(shell: Shell, /, *, limit: int, only_ids: bool, as_json: bool, **filte
         found = Counted(admin.select(selection, limit))
         if only_ids:
             for entry in found:
-                click.echo(entry.message.id)
+                click.echo(printable(entry.message.id))
             if not found.count:
                 raise NothingMatchedError(NO_MAIL)
             return
@@ -143,18 +144,17 @@ def show(shell: Shell, message_id: str, *, as_json: bool) -> None:
 
 @queue.command()
 @click.argument("message_id", metavar="ID")
+@raw_option
 @pass_shell
-def cat(shell: Shell, message_id: str) -> None:
+def cat(shell: Shell, message_id: str, *, raw: bool) -> None:
     """Write a waiting message to stdout, octet by octet as it would be sent."""
     with shell.admin() as admin:
         try:
-            for block in admin.body(message_id):
-                sys.stdout.buffer.write(block)
+            emit_octets(admin.body(message_id), raw=raw)
         except KeyError:
             raise NothingMatchedError(
                 f"No waiting message {printable(message_id)}; what has ended keeps no content."
             ) from None
-        sys.stdout.buffer.flush()
 
 
 def _row(message: Message, recipient: Recipient, reason: str, now: float) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """`relay sandbox list|show|clear`: what the sandbox's receiver got."""
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +8,23 @@ import msgspec
 
 from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FailureError, NothingMatchedError
-from relay.cli.output import clock_time, count, emit_json, emit_listing, iso_time, json_option, octets, printable
+from relay.cli.output import (
+    clock_time,
+    count,
+    emit_json,
+    emit_listing,
+    emit_octets,
+    iso_time,
+    json_option,
+    octets,
+    printable,
+    raw_option,
+    remark,
+)
+from relay.message.encoded_words import decoded
 from relay.sandbox.store import Envelope, SandboxStore
+
+_SUBJECT_SHOWN = 200
 
 
 @click.group()
@@ -38,25 +52,42 @@ def list_(shell: Shell, recipient: str | None, limit: int, *, as_json: bool) -> 
 
 @sandbox.command()
 @click.argument("message_id", metavar="ID")
+@raw_option
 @click.option("--json", "as_json", is_flag=True, help="Only the envelope, as a JSON line.")
 @pass_shell
-def show(shell: Shell, message_id: str, *, as_json: bool) -> None:
-    """Show one message: its envelope on stderr, its octets as they arrived on stdout."""
+def show(shell: Shell, message_id: str, *, raw: bool, as_json: bool) -> None:
+    """Show one message: its envelope on stderr, its octets as they arrived on stdout.
+
+    ID is the sandbox's own (`relay sandbox list`) or the queue id, which the relay answers to the message.
+    """
     messages = store(shell)
-    envelope = messages.envelope(message_id)
-    content = messages.content(message_id)
-    if envelope is None or content is None:
-        raise NothingMatchedError(
-            f"No message {printable(message_id)} in the sandbox; `relay sandbox list` has the ids."
-        )
+    envelope, others = _found(messages, message_id)
+    content = messages.content(envelope.id)
+    if content is None:
+        raise NothingMatchedError(f"The message {envelope.id} was cleared just now.")
+    if others:
+        remark(f"It arrived {len(others) + 1} times; this is the newest. The others: {' '.join(others)}")
     if as_json:
         emit_json(_record(envelope))
         return
     tls = envelope.tls or "none"
     recipients = " ".join(f"<{address}>" for address in envelope.recipients)
-    click.echo(printable(f"Envelope: <{envelope.sender}> to {recipients}, TLS: {tls}"), err=True)
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    remark(f"Envelope: <{envelope.sender}> to {recipients}, TLS: {tls}")
+    emit_octets([content], raw=raw)
+
+
+def _found(messages: SandboxStore, message_id: str) -> tuple[Envelope, list[str]]:
+    """The message meant by an id, the newest where several came of one queue id; and the ids of the others."""
+    envelope = messages.envelope(message_id)
+    if envelope is not None:
+        return envelope, []
+    found = messages.of_queue_id(message_id.partition("/")[0])
+    if not found:
+        raise NothingMatchedError(
+            f"No message {printable(message_id)} in the sandbox.",
+            "`relay sandbox list` has the ids; `relay queue list` shows what is still on its way.",
+        )
+    return found[0], [other.id for other in found[1:]]
 
 
 @sandbox.command()
@@ -93,10 +124,14 @@ def _row(envelope: Envelope) -> tuple[str, ...]:
     first, *more = envelope.recipients
     recipients = f"{first} and {count(len(more), 'other')}" if more else first
     at = clock_time(envelope.received_at)
-    return envelope.id, at, octets(envelope.size), envelope.sender or "<>", recipients, envelope.subject
+    subject = decoded(envelope.subject)
+    if len(subject) > _SUBJECT_SHOWN:
+        subject = subject[:_SUBJECT_SHOWN] + "…"
+    return envelope.id, at, octets(envelope.size), envelope.sender or "<>", recipients, subject
 
 
 def _record(envelope: Envelope) -> dict[str, Any]:
     record: dict[str, Any] = msgspec.structs.asdict(envelope)
     record["received_at"] = iso_time(envelope.received_at)
+    record["subject"] = decoded(envelope.subject)
     return record

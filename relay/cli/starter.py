@@ -6,10 +6,18 @@ Pure: names in, text out. A test loads what comes out.
 import json
 from dataclasses import dataclass
 
+from relay.cli.first_steps import Door
+
 SANDBOX_TRUSTED = "127.0.0.1:2525"
 SANDBOX_STARTTLS = "127.0.0.1:2587"
 SANDBOX_IMPLICIT = "127.0.0.1:2465"
 SANDBOX_RECEIVER = "127.0.0.1:2599"
+SANDBOX_DOORS = (
+    Door("127.0.0.1", 2525, "none", login=False),
+    Door("127.0.0.1", 2587, "starttls", login=True),
+    Door("127.0.0.1", 2465, "implicit", login=True),
+)
+"""What the settings of a sandbox make of these."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -9,7 +9,7 @@ import click
 
 from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import NothingMatchedError
-from relay.cli.output import clock_time, count, emit_json, emit_listing, iso_time, json_option, span
+from relay.cli.output import clock_time, count, emit_json, emit_listing, iso_time, json_option, printable, span
 from relay.cli.selection import domain_name
 from relay.cli.words import DURATION
 from relay_queue.model import Suspension
@@ -55,7 +55,8 @@ def add(
         emit_json(_record(made))
         return
     until = f"until {clock_time(made.until)}" if made.until is not None else "until removed"
-    click.echo(f"Suspended {kind} {value} {until}; `relay suspend remove {made.id}` ends it sooner.")
+    done = f"Suspended {kind} {value} {until}; `relay suspend remove {made.id}` ends it sooner."
+    click.echo(printable(done))
 
 
 @suspend.command("list")

@@ -14,7 +14,7 @@ from relay.delivery.retry import latest
 from relay.events.log import EventLog
 from relay.process.clock import Clock
 from relay.process.marker import MARKER, damage_of, leave_damage
-from relay.submission.disk import DiskSpace
+from relay.submission.disk import free_and_needed
 from relay_config.schema import Settings
 from relay_queue import reserve
 from relay_queue.protocol import Queue, QueueError
@@ -111,7 +111,7 @@ class Housekeeping:
     def _fill_reserve(self) -> None:
         """Set room aside for an admin's actions on a full disk, as long as enough stays free for mail."""
         try:
-            wanted = DiskSpace(self._settings, self._wall).wanted(os.statvfs(self._data_dir))
+            _, wanted = free_and_needed(self._settings, os.statvfs(self._data_dir))
             reserve.fill(self._data_dir, max(wanted, _SPARE))
         except OSError as error:
             self._log.problem("reserve", error)
@@ -145,6 +145,8 @@ class Housekeeping:
         self._log.process("queue stopped", reason=reason)
         try:
             self._marker.write_text(f"{reason}\n", encoding="utf-8")
+        except FileNotFoundError:
+            return  # the data folder is gone, which the reason says
         except OSError as error:
             # The disk that failed the queue may fail this too; the log has it.
             self._log.problem("queue stopped", error)

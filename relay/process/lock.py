@@ -26,7 +26,8 @@ class AlreadyRunningError(Exception):
     """Another server has the data folder. `pid` is its process id; None when it could not be read."""
 
     def __init__(self, pid: int | None, data_dir: Path) -> None:
-        super().__init__(f"a relay is already running on {data_dir}" + (f" (process {pid})" if pid else ""))
+        named = f" (process {pid})" if pid else ""
+        super().__init__(f"a relay is already running on {data_dir}{named}; stop it first")
         self.pid = pid
 
 
@@ -47,6 +48,14 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def holds(self, path: Path) -> bool:
+        """Whether the lock's file is still the one at `path`: not after the folder was deleted or moved away."""
+        try:
+            found, held = path.lstat(), os.fstat(self._file)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
         """Give the data folder up. Doing it twice does nothing."""

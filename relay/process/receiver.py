@@ -2,21 +2,22 @@
 
 import asyncio
 import signal
+import socket
 
 from relay.process.supervisor import CHILD_UNBLOCKS, close_ears
 from relay.sandbox.serve import run_receiver
 from relay_config.schema import Settings
 
 
-def main(settings: Settings, lifeline: int) -> int:
+def main(settings: Settings, sock: socket.socket, lifeline: int) -> int:
     """Run in the forked child until SIGTERM or the supervisor's end; returns the exit status."""
-    asyncio.run(_run(settings, lifeline))
+    asyncio.run(_run(settings, sock, lifeline))
     return 0
 
 
-async def _run(settings: Settings, lifeline: int) -> None:
+async def _run(settings: Settings, sock: socket.socket, lifeline: int) -> None:
     loop = asyncio.get_running_loop()
-    receiving = loop.create_task(run_receiver(settings))
+    receiving = loop.create_task(run_receiver(settings, sock))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, receiving.cancel)
     for number in (signal.SIGHUP, signal.SIGUSR1):

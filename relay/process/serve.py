@@ -10,7 +10,6 @@ import gc
 import os
 import resource
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,6 +20,7 @@ from relay.events.streams import guard_streams
 from relay.process import orphans, reports, wake, worker
 from relay.process.clients import SharedClients
 from relay.process.clock import behind
+from relay.process.failures import StartError, explain, few_descriptors, program_readable, say, unreadable_program
 from relay.process.fixed import needs_restart
 from relay.process.lock import AlreadyRunningError, Lock, LockError, acquire, lock_path
 from relay.process.marker import DAMAGED, DamagedError, damage_of, leave_damage
@@ -29,9 +29,11 @@ from relay.process.privileges import Identity, PrivilegeError, acting_as, drop, 
 from relay.process.processors import available
 from relay.process.pulse import Pulse
 from relay.process.setup import Setup
-from relay.process.sockets import BindError, bind
+from relay.process.sockets import BindError, bind, bind_one, probe
 from relay.process.supervisor import Child, Supervisor
 from relay.submission.handler import Shared
+from relay.submission.users import FILE as USERS_FILE
+from relay.submission.users import UserFileError, read_users
 from relay_config.check import load_checked
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener, Settings
@@ -45,39 +47,69 @@ _ORPHAN_INTERVAL = 2.0
 """Seconds from one kill to the next: who waited for the one that hung, commits and ends."""
 _LOCK_PATIENCE = 10.0
 """Seconds in all. The kernel ends no process that waits for a disk which does not answer; nor do we start beside it."""
+_DESCRIPTORS = 32
+"""Files that a process has open beside its listeners before the first client connects, and a few to spare."""
 
-_REFUSALS = (SettingsError, AlreadyRunningError, LockError, BindError, PrivilegeError, MaterialError, DamagedError)
+
+class LogError(Exception):
+    """The log cannot be opened; the text says why and what to do."""
+
+
+_REFUSALS = (
+    SettingsError,
+    AlreadyRunningError,
+    LockError,
+    BindError,
+    PrivilegeError,
+    MaterialError,
+    DamagedError,
+    LogError,
+    UserFileError,
+    StartError,
+)
 """Reasons not to start whose text is a sentence for the admin."""
 
 
-def serve(settings_path: Path | None, environ: Mapping[str, str]) -> int:
-    """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence."""
+def serve(
+    settings_path: Path | None, environ: Mapping[str, str], greet: Callable[[Settings], None] = lambda _: None
+) -> int:
+    """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence.
+
+    `greet` is called once nothing can keep the relay from starting any more, with the rights of the relay's user.
+    """
     guard_streams()
     try:
         settings = load_checked(settings_path, environ, time.time())
-        return _serve(settings, lambda: load_checked(settings_path, environ, time.time()))
-    except (*_REFUSALS, LogError) as error:
-        sys.stderr.write(f"{error}\n")
-    except QueueError as error:
-        sys.stderr.write(f"queue: {error}\n")
+        return _serve(settings, lambda: load_checked(settings_path, environ, time.time()), greet)
+    except _REFUSALS as error:
+        say(str(error))
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise  # a fault of the program: its trace is wanted
+        say(f"relay cannot start: {explained}")
     return 1
 
 
-def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
+def _serve(settings: Settings, reload: Callable[[], Settings], greet: Callable[[Settings], None]) -> int:
     workers = settings.workers or len(available())
     data_dir = Path(settings.data_dir)
     identity = unprivileged(settings.user)
-    _prepare_data_dir(data_dir, identity)
+    try:
+        _prepare_data_dir(data_dir, identity)
+    except (QueueError, OSError) as error:
+        raise StartError(f"relay cannot start: {_explained(error, identity)}") from error
     lock, killed = _lock(data_dir, identity)
     try:
-        _raise_descriptor_limit()
+        _raise_descriptor_limit(workers * len(settings.listener) + _DESCRIPTORS)
         sockets = bind(settings, workers)
+        receiver = _receiver_socket(settings)
         materials = Materials(settings)
         with acting_as(identity):
             wake.clear(data_dir)
             reports.clear(data_dir)
         drop(settings.user)
-        _check_readable(settings)
+        _check_user(settings, data_dir)
         _refuse_damage(data_dir)
         hasten = {0} if behind(data_dir, time.time()) else set[int]()
         try:
@@ -88,12 +120,13 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         # What clients did is counted for all workers, and outlives a worker that dies.
         clients = SharedClients(workers, settings.limits.connections)
         setup = Setup(settings, materials, Shared(workers), clients, workers, reload, hasten)
-        children = [_worker(setup, slot, sockets[slot]) for slot in range(workers)]
-        if settings.sandbox.receiver is not None:
-            from relay.process.receiver import main as receiver
+        children = [_worker(setup, lock, slot, sockets[slot]) for slot in range(workers)]
+        if receiver is not None:
+            from relay.process.receiver import main as receive
 
-            children.append(Child("sandbox receiver", partial(receiver, settings)))
+            children.append(Child("sandbox receiver", partial(receive, settings, receiver)))
         log = _open_log(settings)
+        greet(settings)
         log.process("started", workers=workers, hostname=settings.hostname, data_dir=str(data_dir), pid=os.getpid())
         for pid in killed:
             log.process("killed a worker that outlived its supervisor", pid=pid)
@@ -114,9 +147,16 @@ def _serve(settings: Settings, reload: Callable[[], Settings]) -> int:
         lock.release()
 
 
-def _worker(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]]) -> Child:
+def _worker(setup: Setup, lock: Lock, slot: int, sockets: list[tuple[Listener, socket.socket]]) -> Child:
     pulse = Pulse()
-    main = partial(worker.main, setup, slot, sockets, pulse)
+
+    def main(lifeline: int) -> int:
+        data_dir = Path(setup.settings.data_dir)
+        if not lock.holds(lock_path(data_dir)):
+            # A folder made anew in its place would not be locked: another server could start on it.
+            raise StartError(f"{data_dir} was deleted or moved away while the relay was running; restart the relay")
+        return worker.main(setup, slot, sockets, pulse, lifeline)
+
     return Child(f"worker {slot}", main, partial(_died, setup, slot), pulse=pulse)
 
 
@@ -124,10 +164,6 @@ def _died(setup: Setup, slot: int) -> None:
     setup.clients.forget(slot)
     reports.forget(Path(setup.settings.data_dir), slot)
     setup.hasten.add(slot)  # what it had in hand comes back with the due times it had
-
-
-class LogError(Exception):
-    """The log cannot be opened; the text says why and what to do."""
 
 
 def _open_log(settings: Settings) -> EventLog:
@@ -158,19 +194,28 @@ def _reload(setup: Setup, log: EventLog) -> bool:
     return True
 
 
-def _raise_descriptor_limit() -> None:
+def _raise_descriptor_limit(needed: int) -> None:
     """As many open files as the system allows: the usual 1,024 are fewer than the connections that the settings do."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise StartError(str(few_descriptors(needed)))
 
 
-def _check_readable(settings: Settings) -> None:
-    """Whatever is still to be imported would fail with a trace where root installed Python for itself, as in /root."""
-    if not os.access(os.__file__, os.R_OK) or not os.access(__file__, os.R_OK):
-        raise PrivilegeError(
-            f"the user {settings.user} cannot read Python in {Path(os.__file__).parent} or the relay in "
-            f"{Path(__file__).parents[2]}; install them where everyone can read them, e.g. in /opt/relay"
-        )
+def _receiver_socket(settings: Settings) -> socket.socket | None:
+    """The socket of the sandbox's receiver, bound here so that a port in use is a reason not to start."""
+    if settings.sandbox.receiver is None:
+        return None
+    probe(settings.sandbox.receiver)
+    return bind_one(settings.sandbox.receiver)
+
+
+def _check_user(settings: Settings, data_dir: Path) -> None:
+    """What the relay's user must be able to do, and each worker would fail in."""
+    if settings.user is not None and not program_readable():
+        # Whatever is still to be imported would fail one by one.
+        raise StartError(str(unreadable_program(settings.user)))
+    read_users(data_dir / USERS_FILE)
 
 
 def _prepare_data_dir(data_dir: Path, identity: Identity | None) -> None:
@@ -180,6 +225,12 @@ def _prepare_data_dir(data_dir: Path, identity: Identity | None) -> None:
     with acting_as(identity):
         private_folder(data_dir)
         private_folder(data_dir / "run")
+
+
+def _explained(error: Exception, identity: Identity | None) -> str:
+    """In words, by what the relay's user may see: root could not tell what refused that user."""
+    with acting_as(identity):
+        return str(explain(error))
 
 
 def _lock(data_dir: Path, identity: Identity | None) -> tuple[Lock, list[int]]:
@@ -201,7 +252,9 @@ def _lock(data_dir: Path, identity: Identity | None) -> tuple[Lock, list[int]]:
                 look_at = now + _ORPHAN_INTERVAL
             time.sleep(0.05)
         except OSError as error:
-            raise LockError(f"{lock_path(data_dir)} cannot be used: {error.strerror}") from error
+            # Where it was opened by its name in an open folder, the error does not have the whole path.
+            whole = OSError(error.errno, error.strerror, str(lock_path(data_dir)))
+            raise LockError(_explained(whole, identity)) from error
 
 
 def _refuse_damage(data_dir: Path) -> None:

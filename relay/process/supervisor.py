@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from relay.process.failures import StartError, say
 from relay.process.pulse import BEAT_EVERY, Pulse
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
@@ -193,6 +194,8 @@ class Supervisor:
             # The others stay blocked until the child has handlers for them: a reload must not kill a child that starts.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, set(_SIGNALS) - CHILD_UNBLOCKS)
             status = child.main(self._lifeline[0])
+        except StartError as error:
+            say(f"{child.name} cannot start: {error}")
         except BaseException:  # noqa: BLE001 - whatever it is, the child ends here and must say why
             traceback.print_exc()
         finally:

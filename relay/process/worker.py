@@ -1,11 +1,12 @@
 """One worker process: an event loop with its listeners, its queue writer and its lanes."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from relay.events import diagnostics
 from relay.events.log import EventLog
 from relay.message.dsn import DsnFactory
 from relay.process import processors, reports, wake
+from relay.process.failures import StartError, explain
 from relay.process.housekeeping import Housekeeping
 from relay.process.materials import MaterialError
 from relay.process.pulse import Pulse
@@ -24,6 +26,7 @@ from relay.process.supervisor import CHILD_UNBLOCKS, STOP_GRACE, close_ears
 from relay.smtp.server.listen import Connections, Server, ServerContext, drain, serve
 from relay.submission.handler import SubmissionHandler
 from relay.submission.networks import Networks
+from relay.submission.users import UserFileError
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener
 from relay_queue.sqlite import open_queue
@@ -51,7 +54,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
-    worker = Worker(setup, slot)
+    with _starting():
+        worker = Worker(setup, slot)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
 
@@ -65,7 +69,8 @@ async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.soc
     loop.add_signal_handler(signal.SIGUSR1, worker.reopen_logs)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD_UNBLOCKS)
     loop.add_reader(lifeline, ask_to_stop, _ORPHAN_GRACE)
-    await worker.start(sockets)
+    with _starting():
+        await worker.start(sockets)
     keeper = processors.Keeper(slot, setup.workers)
     if setup.settings.pin_workers:
         keeper.start(loop)
@@ -75,6 +80,19 @@ async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.soc
     await worker.stop(grace)
     close_ears()
     return 0
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Failures of the world become a `StartError`; those of the program keep their trace."""
+    try:
+        yield
+    except UserFileError as error:
+        raise StartError(str(error)) from error
+    except Exception as error:
+        if (explained := explain(error)) is None:
+            raise
+        raise StartError(str(explained)) from error
 
 
 class Worker:

@@ -6,18 +6,25 @@ the loop: this loop serves the sandbox alone.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from relay.message.incoming import Incoming
 from relay.sandbox.magic import AT_RECIPIENT, POLICY, SLOW_SECONDS, Greylist, magic
 from relay.sandbox.store import Envelope, SandboxStore
 from relay.smtp.reply import Reply
 from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
-from relay_queue.ids import new_id
+from relay_queue.ids import is_id, new_id
 
 _NO_AUTH = Reply(503, "5.5.1", "The sandbox's receiver takes mail without AUTH")
-_SUBJECT_SHOWN = 200
+_SUBJECT_KEPT = 2000
+"""Characters as they arrived; encoded words take several for each that is shown."""
+_ID: Final = re.compile(rb"(?i)\sid\s+([0-9a-z]{26})[\s;]")
+"""In a Received field of the relay's (`relay.message.received`)."""
+_OWN_MESSAGE_ID: Final = re.compile(rb"<([0-9a-z]{26})@[^<>]*>")
+"""What the relay gives its own messages (DSNs), which have no Received field."""
 
 
 class SandboxHandler:
@@ -100,6 +107,7 @@ class SandboxHandler:
             tls=peer.tls,
             smtputf8=transaction.smtputf8,
             subject=subject_of(header),
+            queue_id=queue_id_of(header),
         )
         try:
             self._store.add(envelope, _blocks(header, content))
@@ -122,16 +130,29 @@ def _resolve(future: asyncio.Future[Reply], reply: Reply) -> None:
 
 def subject_of(header: bytes) -> str:
     """The first Subject field of a header block, unfolded and cut short; bytes that are no UTF-8 become U+FFFD."""
+    value = _first(header, b"subject")
+    return "" if value is None else value.replace(b"\r\n", b"").strip().decode("utf-8", "replace")[:_SUBJECT_KEPT]
+
+
+def queue_id_of(header: bytes) -> str:
+    """The id under which the relay had the message in its queue; empty where it cannot be told."""
+    trace = _first(header, b"received")
+    found = _OWN_MESSAGE_ID.search(_first(header, b"message-id") or b"") if trace is None else _ID.search(trace)
+    shown = found[1].decode("ascii") if found is not None else ""
+    return shown if is_id(shown) else ""
+
+
+def _first(header: bytes, name: bytes) -> bytes | None:
+    """The value of the first field of that name, with its folds."""
     block = b"\r\n" + header
-    start = block.lower().find(b"\r\nsubject:")
+    start = block.lower().find(b"\r\n%b:" % name)
     if start < 0:
-        return ""
-    start += len(b"\r\nsubject:")
+        return None
+    start += len(name) + 3
     end = start
     while True:
         end = block.find(b"\r\n", end)
         if end < 0 or block[end + 2 : end + 3] not in (b" ", b"\t"):
             break
         end += 2
-    value = block[start:] if end < 0 else block[start:end]
-    return value.replace(b"\r\n", b"").strip().decode("utf-8", "replace")[:_SUBJECT_SHOWN]
+    return block[start:] if end < 0 else block[start:end]

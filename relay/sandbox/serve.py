@@ -15,29 +15,23 @@ from relay.sandbox.store import SandboxStore
 from relay.smtp.server.connections import Connections
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.listen import drain, serve
-from relay_config.endpoints import parse_endpoint
 from relay_config.schema import Limits, Listener, Settings
 from relay_config.words import Size
 
 _GRACE = 1.0
 """Seconds for transactions that run when the receiver is told to stop."""
-_BACKLOG = 1024
 _ROOM = 1 << 20
 """Octets that the relay may have added to a message of the largest size it accepts."""
 _HEADER_ROOM = 2
 _MANY = 1_000_000
 
 
-class ReceiverError(Exception):
-    """The receiver's port can't be had; the text says which and why."""
-
-
-async def run_receiver(settings: Settings) -> None:
-    """Receive until cancelled. The settings name the port (`sandbox.receiver`) and the data folder."""
+async def run_receiver(settings: Settings, sock: socket.socket) -> None:
+    """Receive on a listening socket until cancelled. The settings name the data folder."""
     store = SandboxStore(Path(settings.data_dir) / "sandbox")
     store.prepare()
     context = receiver_context(settings, SandboxHandler(store))
-    server = await serve(_bind(context.listener.address), context)
+    server = await serve(sock, context)
     try:
         await asyncio.get_running_loop().create_future()
     finally:
@@ -67,17 +61,3 @@ def receiver_context(settings: Settings, handler: SandboxHandler) -> ServerConte
         settings, hostname=f"sandbox.{settings.hostname}", limits=limits, submission=submission
     )
     return ServerContext.from_settings(receiving, listener, handler, None, Connections())
-
-
-def _bind(address: str) -> socket.socket:
-    host, port = parse_endpoint(address)
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise ReceiverError(f"the sandbox's receiver cannot listen on {address}: {error.strerror}") from error
-    return sock

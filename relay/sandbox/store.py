@@ -36,6 +36,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     smtputf8: bool = False
     subject: str = ""
     """The Subject field as it arrived, unfolded, not decoded."""
+    queue_id: str = ""
+    """The relay's id of the message, as in its 250; empty where it is not known."""
 
 
 def _private(path: str, flags: int) -> int:
@@ -96,6 +98,10 @@ class SandboxStore:
             return msgspec.json.decode(self._path(message_id, "json").read_bytes(), type=Envelope)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
+
+    def of_queue_id(self, queue_id: str) -> list[Envelope]:
+        """What arrived of one of the relay's messages, newest first; several where recipients went different ways."""
+        return [envelope for envelope in self.envelopes() if envelope.queue_id == queue_id] if queue_id else []
 
     def content(self, message_id: str) -> bytes | None:
         """One message's octets, or None when there is none (any more)."""

@@ -34,13 +34,18 @@ class DiskSpace:
         return self._room
 
     def _look(self) -> bool:
-        disk = os.statvfs(self._folder)
-        free = disk.f_bavail * disk.f_frsize
+        free, needed = _free_and_needed(self._wanted, self._message, os.statvfs(self._folder))
         # What was freed of the reserve is for an admin's actions: mail must not take it.
-        return free >= self.wanted(disk) and reserve.whole(Path(self._folder))
+        return free >= needed and reserve.whole(Path(self._folder))
 
-    def wanted(self, disk: os.statvfs_result) -> float:
-        """Octets that must be free on the disk."""
-        if self._wanted is not None:
-            return self._wanted
-        return max(1.5 * self._message, _PART * disk.f_blocks * disk.f_frsize)
+
+def free_and_needed(settings: Settings, disk: os.statvfs_result) -> tuple[float, float]:
+    """(bytes that are free, bytes that must be free for mail to be accepted) of the data folder's disk."""
+    return _free_and_needed(settings.limits.free_disk, settings.submission.max_message_size, disk)
+
+
+def _free_and_needed(wanted: int | None, message: int, disk: os.statvfs_result) -> tuple[float, float]:
+    free = disk.f_bavail * disk.f_frsize
+    if wanted is not None:
+        return free, wanted
+    return free, max(1.5 * message, _PART * disk.f_blocks * disk.f_frsize)

@@ -3,7 +3,9 @@
 import os
 import pickle
 import pwd
+import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,16 @@ from pathlib import Path
 import pytest
 
 from relay.process.lock import acquire
+from relay.submission.disk import free_and_needed
+from relay_config.load import load
+from relay_queue.model import Integrity
 from relay_queue.sqlite import open_admin
+from relay_queue.sqlite.admin import SqliteAdmin
 from tests.support.mail import message_put
+from tests.support.running import free_port
 from tests.support.shell import SETTINGS, Ran, Shell, run
 
-LISTENER = '[[listener]]\naddress = "127.0.0.1:2525"\ntls = "none"\nauth = "off"\n'
+LISTENER = f'[[listener]]\naddress = "127.0.0.1:{free_port()}"\ntls = "none"\nauth = "off"\n'
 TRUSTED = '[submission]\ntrusted_networks = ["127.0.0.0/8"]\n'
 
 
@@ -32,6 +39,8 @@ def test_all_is_well(shell):
 
 def test_a_fresh_sandbox_is_well(tmp_path):
     assert run("init", "--sandbox", str(tmp_path / "x")).code == 0
+    settings = tmp_path / "x" / "relay.toml"
+    settings.write_text(re.sub(r"127\.0\.0\.1:2\d+", lambda _: f"127.0.0.1:{free_port()}", settings.read_text()))
     ran = run("-c", str(tmp_path / "x" / "relay.toml"), "check")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.endswith("all is well.\n")
@@ -96,6 +105,107 @@ def test_a_queue_that_cannot_be_opened_is_a_problem(shell):
     ran = shell.run("check")
     assert ran.code == 1
     assert "queue.db" in ran.out
+
+
+def a_queue(shell: Shell) -> Path:
+    """A queue of some pages, all of them in the database; its path."""
+    admin = open_admin(shell.data_dir)
+    for n in range(60):
+        admin.put(message_put(f"b{n}@x.test"))
+    admin.close()
+    path = shell.data_dir / "queue.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return path
+
+
+def test_damaged_pages_are_problems(shell):
+    path = a_queue(shell)
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'recipient'").fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        # A cell pointer in the middle of the page leads nowhere: ordinary reading passes by.
+        file.seek((page - 1) * 4096 + 12)
+        file.write(b"\xff\xff")
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert ran.lines[0].startswith(f"{path}: ")
+    assert "damaged" in ran.out
+    assert {record["severity"] for record in shell.run("check", "--json").records} == {"problem"}
+
+
+def test_a_queue_that_cannot_be_examined_in_time_is_a_note(shell, monkeypatch):
+    a_queue(shell)
+    monkeypatch.setattr(SqliteAdmin, "integrity", lambda *_: Integrity(faults=(), whole=False))
+    ran = shell.run("check")
+    assert ran.code == 0
+    assert ran.lines[0].startswith(
+        f"note: {shell.data_dir}/queue.db: too large to be examined for damage in 10 seconds"
+    )
+    assert ran.lines[1] == f"{shell.settings}: all is well."
+
+
+def test_examining_a_queue_ends_in_time(shell):
+    a_queue(shell)
+    admin = SqliteAdmin(shell.data_dir)
+    assert admin.integrity(60.0) == Integrity(faults=(), whole=True)
+    # As when the time is up: SQLite gives up at its next step.
+    admin._connection.set_progress_handler(lambda: 1, 1)
+    assert admin.integrity(60.0) == Integrity(faults=(), whole=False)
+    admin._connection.set_progress_handler(None, 0)
+    assert admin.integrity(60.0).whole
+    admin.close()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_disk_without_room_is_a_problem(tmp_path, made):
+    shell = Shell(tmp_path, SETTINGS + LISTENER + TRUSTED + '[limits]\nfree_disk = "900000GiB"\n')
+    if not made:
+        shell.data_dir.rmdir()
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert "are free on its disk, and mail is accepted only with" in ran.out
+    assert "limits.free_disk" in ran.out
+
+
+def test_the_default_for_free_disk_is_that_of_submission(tmp_path):
+    shell = Shell(tmp_path)
+    settings = load(shell.settings, {})
+    disk = os.statvfs_result((4096, 4096, 10**7, 0, 10**5, 0, 0, 0, 0, 255))
+    assert free_and_needed(settings, disk) == (10**5 * 4096, 0.02 * 10**7 * 4096)
+    small = os.statvfs_result((4096, 4096, 10**5, 0, 10**5, 0, 0, 0, 0, 255))
+    assert free_and_needed(settings, small)[1] == 1.5 * settings.submission.max_message_size
+
+
+@pytest.mark.parametrize("name", ["queue.lock", "writer.lock", "users.json", "run/lock", "events", "bodies"])
+def test_links_in_the_place_of_files_are_problems(shell, name):
+    (shell.data_dir / name).parent.mkdir(mode=0o700, exist_ok=True)
+    (shell.data_dir / name).symlink_to("/nowhere")
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert f"{shell.data_dir / name}: found a symbolic link" in ran.out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_another_user_are_problems(shell):
+    a_queue(shell)
+    for name in ("queue.db", "events"):
+        (shell.data_dir / name).mkdir(exist_ok=True) if name == "events" else None
+        os.chown(shell.data_dir / name, pwd.getpwnam("nobody").pw_uid, -1)
+    ran = shell.run("check")
+    assert ran.code == 1
+    for name in ("queue.db", "events"):
+        assert f"{shell.data_dir / name}: belongs to nobody, and the data folder to root" in ran.out
+    assert f"run: chown -R root: {shell.data_dir}" in ran.out
+
+
+def test_a_folder_that_is_closed_to_its_owner_is_a_problem(shell):
+    shell.data_dir.chmod(0o500)
+    ran = shell.run("check")
+    assert ran.code == 1
+    assert f"chmod 0700 {shell.data_dir}" in ran.out
 
 
 def as_another(work: Callable[[], Ran]) -> Ran:

@@ -10,14 +10,19 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from relay.cli.certificate import self_signed
+from relay.cli.first_steps import Door, Facts, for_sandbox
+from relay.cli.greeting import doors
+from relay.cli.starter import SANDBOX_DOORS
 from relay.message.dkim.keys import load as load_key
 from relay.message.dkim.keys import record_strings
 from relay.submission.passwords import is_secret
 from relay.submission.users import read_users
 from relay_config.check import check
 from relay_config.load import load
+from relay_config.schema import Listener
 from tests.support.shell import run
 
 
@@ -67,7 +72,7 @@ def test_the_password_works_and_is_kept_nowhere_but_in_a_sandbox(tmp_path):
         password = line.rpartition(" ")[2]
         assert is_secret(user.credential, password)
         holders = [name for name, content in tree(folder).items() if password.encode() in content]
-        assert holders == (["data/sandbox/first-message.txt"] if kept else [])
+        assert holders == (["data/sandbox/first-password"] if kept else [])
 
 
 def test_files_are_private(tmp_path):
@@ -199,3 +204,47 @@ def test_the_certificate(tmp_path):
     (tmp_path / "k").write_bytes(key_pem)
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "c", tmp_path / "k")
     assert self_signed("a" * 60 + ".example.test", now), "longer than a common name may be"
+
+
+def test_a_sandbox_names_its_listeners_as_they_are(tmp_path):
+    run("init", "--sandbox", str(tmp_path))
+    settings = load(tmp_path / "relay.toml", {})
+    assert doors(settings) == SANDBOX_DOORS
+    listeners = [
+        Listener(address="0.0.0.0:25", tls="none", auth="off"),
+        Listener(address="[::]:587", tls="starttls", auth="optional"),
+        Listener(address="10.0.0.1:465", tls="implicit", auth="optional"),
+        Listener(address="10.0.0.1:26", tls="none", auth="off"),
+    ]
+    assert doors(replace(settings, listener=listeners)) == (
+        Door("127.0.0.1", 25, "none", login=False),
+        Door("[::1]", 587, "starttls", login=False),
+        Door("10.0.0.1", 465, "implicit", login=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("doors_", "curl", "swaks"),
+    [
+        ((Door("127.0.0.1", 25, "none", login=False),), "smtp://127.0.0.1:25 ", "--port 25 --from"),
+        (
+            (Door("10.0.0.1", 465, "implicit", login=True),),
+            "smtps://10.0.0.1:465 --ssl-reqd",
+            "--tls-on-connect --auth",
+        ),
+        ((Door("[::1]", 587, "starttls", login=False),), "smtp://[::1]:587 --ssl-reqd", "--port 587 --tls --from"),
+    ],
+)
+def test_the_commands_fit_the_listener(doors_, curl, swaks):
+    facts = Facts("relay", "r.toml", "c.pem", "a.test", "b.test", "app", "secret", doors=doors_)
+    text = for_sandbox(facts)
+    assert curl in text
+    assert swaks in text
+    assert ("secret" in text) == doors_[0].login
+
+
+def test_a_sandbox_without_listeners_says_so():
+    text = for_sandbox(Facts("relay", "r.toml", "", "a.test", "b.test", "app", "secret"))
+    assert "no [[listener]]" in text
+    assert "curl" not in text
+    assert "secret" not in text

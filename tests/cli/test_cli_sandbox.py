@@ -16,7 +16,13 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path, SANDBOX)
 
 
-def keep(shell: Shell, *recipients: str, subject: str = "Hi", content: bytes = b"Subject: Hi\r\n\r\nx\r\n") -> str:
+def keep(
+    shell: Shell,
+    *recipients: str,
+    subject: str = "Hi",
+    content: bytes = b"Subject: Hi\r\n\r\nx\r\n",
+    queue_id: str = "",
+) -> str:
     store = SandboxStore(shell.data_dir / "sandbox")
     store.prepare()
     envelope = Envelope(
@@ -26,6 +32,7 @@ def keep(shell: Shell, *recipients: str, subject: str = "Hi", content: bytes = b
         recipients=recipients,
         size=len(content),
         subject=subject,
+        queue_id=queue_id,
     )
     store.add(envelope, [content])
     return envelope.id
@@ -68,6 +75,46 @@ def test_show_gives_the_octets_as_they_arrived(shell):
     assert ran.raw == content
     assert "<app@example.test> to <b@example.test>" in ran.err
     assert shell.run("sandbox", "show", kept, "--json").records[0]["id"] == kept
+
+
+def test_show_takes_the_queue_id(shell):
+    queue_id = new_id()
+    keep(shell, "x@example.test")
+    first = keep(shell, "b@example.test", content=b"one\r\n", queue_id=queue_id)
+    ran = shell.run("sandbox", "show", queue_id)
+    assert (ran.code, ran.raw) == (0, b"one\r\n")
+    assert shell.run("sandbox", "show", f"{queue_id}/0").raw == b"one\r\n"
+    assert shell.run("sandbox", "show", queue_id, "--json").records[0]["id"] == first
+    second = keep(shell, "c@example.test", content=b"two\r\n", queue_id=queue_id)
+    ran = shell.run("sandbox", "show", queue_id)
+    assert ran.raw == b"two\r\n"
+    assert f"arrived 2 times; this is the newest. The others: {first}" in ran.err
+    assert shell.run("sandbox", "show", first).raw == b"one\r\n"
+    assert second != first
+    ran = shell.run("sandbox", "show", new_id())
+    assert ran.code == 3
+    assert "relay queue list" in ran.err
+    assert shell.run("sandbox", "show", "").code == 3
+
+
+def test_subjects_are_decoded(shell):
+    keep(shell, "b@example.test", subject="=?utf-8?q?Gr=C3=BC=C3=9Fe?= =?utf-8?q?=1b[31m=E2=80=AE?=")
+    keep(shell, "b@example.test", subject="x" * 1000)
+    ran = shell.run("sandbox", "list")
+    assert "Grüße\\x1b[31m\\u202e" in ran.lines[2]
+    assert ran.lines[1].endswith("x" * 200 + "…")
+    assert shell.run("sandbox", "list", "--json").records[1]["subject"] == "Grüße\x1b[31m\u202e"
+
+
+def test_a_terminal_is_not_steered_by_a_message(shell, monkeypatch):
+    content = b"Subject: \x1b]0;x\x07\r\n\r\n\x9b31m \xe2\x80\xae\xc2\x9b \xc3\xa4\ttab\rcr\r\n"
+    kept = keep(shell, "b\x1b[2J@example.test", content=content)
+    monkeypatch.setattr("relay.cli.output.in_terminal", lambda: True)
+    ran = shell.run("sandbox", "show", kept)
+    assert ran.out == "Subject: \\x1b]0;x\\x07\n\n\\x9b31m \\u202e\\x9b ä\ttab\\rcr\n"
+    assert "\x1b" not in ran.err
+    assert "b\\x1b[2J@example.test" in ran.err
+    assert shell.run("sandbox", "show", "--raw", kept).raw == content
 
 
 def test_clear(shell):

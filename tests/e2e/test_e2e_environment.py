@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 
@@ -98,3 +99,43 @@ async def test_mistakes_name_the_variable(world: World):
         assert "environment: RELAY_WORKERS:" in said
         assert "environment: RELAY_HOSTNAME: not set" in said
         assert "environment: RELAY_LISTENER__0__ADDRESS: not set" in said
+
+
+async def test_a_port_in_use_names_the_variable(world: World):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        container = Container(
+            world,
+            RELAY_HOSTNAME="relay.test",
+            RELAY_DATA_DIR="data",
+            RELAY_LISTENER__0__ADDRESS=address,
+            RELAY_LISTENER__0__TLS="none",
+            RELAY_LISTENER__0__AUTH="off",
+        )
+        said = await container.command("check", code=1)
+        assert f'environment: RELAY_LISTENER__0__ADDRESS: found "{address}": the port is in use' in said
+        assert f"cannot listen on {address}" in await container.command("serve", code=1)
+
+
+async def test_a_sandbox_without_a_file_shows_commands_without_one(world: World):
+    container = Container(
+        world,
+        RELAY_HOSTNAME="relay.test",
+        RELAY_DATA_DIR="data",
+        RELAY_WORKERS="1",
+        RELAY_LISTENER__0__ADDRESS=f"127.0.0.1:{free_port()}",
+        RELAY_LISTENER__0__TLS="none",
+        RELAY_LISTENER__0__AUTH="optional",
+        RELAY_SUBMISSION__TRUSTED_NETWORKS="127.0.0.0/8",
+        RELAY_SANDBOX__RECEIVER=f"127.0.0.1:{free_port()}",
+    )
+    process = container.serve()
+    try:
+        await until(lambda: "worker ready" in container.log)
+        assert "\n  relay sandbox list\n" in container.log
+        assert f"{container.environment['RELAY_LISTENER__0__ADDRESS']}  no TLS, no password" in container.log
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)

@@ -141,15 +141,15 @@ async def test_a_log_that_the_user_links_elsewhere_is_not_written_as_root(place:
         assert not (place / "new").exists()
 
 
-async def test_a_linked_first_message_is_not_shown_to_the_user(place: Path):
+async def test_a_linked_first_password_is_not_shown_to_the_user(place: Path):
     data = folder_of_nobody(place / "data")
     secret = place / "secret"
     secret.write_text("root's own secret")
     secret.chmod(0o600)
     relay = Unprivileged(place, sandbox={"receiver": "127.0.0.1:0"})
     (data / "sandbox").mkdir(mode=0o700)
-    (data / "sandbox" / "first-message.txt").symlink_to(secret)
-    for path in (data / "sandbox", data / "sandbox" / "first-message.txt"):
+    (data / "sandbox" / "first-password").symlink_to(secret)
+    for path in (data / "sandbox", data / "sandbox" / "first-password"):
         os.chown(path, nobody().uid, nobody().gid, follow_symlinks=False)
     relay.spawn()
     await asyncio.sleep(1.5)

@@ -38,12 +38,14 @@ class Sandbox:
             [self.program, "init", "--sandbox", folder], env=CLEAN, check=True, capture_output=True, timeout=60
         )
         self.ports = {port: str(free_port()) for port in PORTS}
-        for path in (self.settings, folder / "data" / "sandbox" / "first-message.txt"):
-            text = path.read_text()
-            for port, ours in self.ports.items():
-                text = text.replace(f":{port}", f":{ours}").replace(f"--port {port}", f"--port {ours}")
-            path.write_text(text)
-        with (folder / "out").open("wb") as out:
+        text = self.settings.read_text()
+        for port, ours in self.ports.items():
+            text = text.replace(f":{port}", f":{ours}")
+        self.settings.write_text(text)
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "out").open("wb") as out:
             self.process = subprocess.Popen(
                 [self.program, "-c", self.settings, "serve"], stdout=out, stderr=out, env=CLEAN, start_new_session=True
             )
@@ -90,24 +92,32 @@ class Sandbox:
     async def relay(self, *args: str) -> str:
         return await self.bash(" ".join([str(self.program), "-c", str(self.settings), *args]))
 
+    async def ready(self) -> None:
+        """Wait until it greets; what it shows at its start is there by then."""
+        async with asyncio.timeout(60):
+            while True:
+                assert self.process.poll() is None, self.shown
+                with contextlib.suppress(OSError):
+                    for name in ("2525", "2599"):
+                        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[name])
+                        assert (await reader.readline()).startswith(b"220 ")
+                        writer.close()
+                        await writer.wait_closed()
+                    return
+                await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(self.process.wait, 60) == 0
+
 
 @pytest.fixture
 async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     sandbox = Sandbox(tmp_path)
     try:
-        async with asyncio.timeout(30):
-            while True:
-                assert sandbox.process.poll() is None, sandbox.shown
-                with contextlib.suppress(OSError):
-                    for port in sandbox.ports.values():
-                        _, writer = await asyncio.open_connection("127.0.0.1", port)
-                        writer.close()
-                        await writer.wait_closed()
-                    break
-                await asyncio.sleep(0.05)
+        await sandbox.ready()
         yield sandbox
-        sandbox.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(sandbox.process.wait, 60) == 0
+        await sandbox.stop()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(sandbox.process.pid, signal.SIGKILL)
@@ -153,3 +163,41 @@ async def test_magic_recipients_take_the_whole_path(sandbox):
     await sandbox.relay("queue", "drop", "--all", "--yes")
     ends = {name: json.loads(await sandbox.relay("queue", "show", "--json", ids[name]))["state"] for name in ids}
     assert ends == {"bounce": "failed", "defer": "dropped", "greylist": "delivered", "someone": "delivered"}
+
+
+async def test_the_start_shows_the_ports_and_the_password_as_they_are_now(sandbox):
+    shown = sandbox.command("swaks")
+    first = (sandbox.folder / "data" / "sandbox" / "first-password").read_text().strip()
+    assert f"--port {sandbox.ports['2587']} " in shown
+    assert first in shown
+    for port, ours in sandbox.ports.items():
+        assert f":{ours} " in sandbox.shown or port == "2599"
+        assert f":{port} " not in sandbox.shown
+    changed = (await sandbox.relay("user", "passwd", "app", "--generate")).strip()
+    await sandbox.stop()
+    sandbox.start()
+    await sandbox.ready()
+    assert first not in sandbox.shown
+    assert changed not in sandbox.shown
+    assert "PASSWORD" in sandbox.command("swaks")
+    assert "user passwd app" in sandbox.shown
+    await sandbox.relay("user", "remove", "app")
+    await sandbox.stop()
+    sandbox.start()
+    await sandbox.ready()
+    assert "no user app any more" in sandbox.shown
+    assert f"--port {sandbox.ports['2525']} " in sandbox.command("swaks")
+    assert "--auth" not in sandbox.command("swaks")
+
+
+async def test_a_message_is_shown_by_its_queue_id(sandbox):
+    compose = ("send", "--from", "app@example.test", "--subject", "Gr\u00fc\u00dfe", "--body", "x")
+    queue_id = (await sandbox.relay(*compose, "--to", "someone@other.test")).strip()
+    bounced = (await sandbox.relay(*compose, "--to", "bounce@other.test")).strip()
+    arrived = {message["recipients"][0]: message for message in await sandbox.arrived(2)}
+    assert arrived["someone@other.test"]["queue_id"] == queue_id
+    assert arrived["someone@other.test"]["subject"] == "Gr\u00fc\u00dfe"
+    assert "Gr\u00fc\u00dfe" in await sandbox.relay("sandbox", "list")
+    assert "To: someone@other.test" in await sandbox.relay("sandbox", "show", queue_id)
+    notified = json.loads(await sandbox.relay("events", "--id", bounced, "--kind", "notified", "--json"))
+    assert "Auto-Submitted: auto-" in await sandbox.relay("sandbox", "show", notified["dsn"])

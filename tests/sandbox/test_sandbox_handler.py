@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.message.incoming import Incoming
-from relay.sandbox.handler import SandboxHandler, subject_of
+from relay.sandbox.handler import SandboxHandler, queue_id_of, subject_of
 from relay.sandbox.magic import MEANINGS, Greylist, magic
 from relay.sandbox.store import SandboxStore
 from relay.smtp.reply import Reply
@@ -172,3 +172,22 @@ def test_ordinary_addresses(address):
 )
 def test_subject(header, subject):
     assert subject_of(header) == subject
+
+
+@pytest.mark.parametrize(
+    ("header", "queue_id"),
+    [
+        (b"Received: from c ([::1])\r\n\tby r.test with ESMTP\r\n\tid 01k8glt9ereo6rf2b6ht5ieu94;\r\n\tdate\r\n", True),
+        (
+            b"DKIM-Signature: v=1\r\nReceived: by r.test\r\n\tid 01k8glt9ereo6rf2b6ht5ieu94\r\n\tfor <a@b>; date\r\n",
+            True,
+        ),
+        (b"From: a\r\nMessage-ID: <01k8glt9ereo6rf2b6ht5ieu94@r.test>\r\n\r\n", True),
+        (b"Received: by x id short;\r\nMessage-ID: <01k8glt9ereo6rf2b6ht5ieu94@r.test>\r\n\r\n", False),
+        (b"Received: by x id zzzzzzzzzzzzzzzzzzzzzzzzzz; d\r\n\r\n", False),
+        (b"From: a\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_queue_id(header, queue_id):
+    assert queue_id_of(header) == ("01k8glt9ereo6rf2b6ht5ieu94" if queue_id else "")

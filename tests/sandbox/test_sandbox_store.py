@@ -69,10 +69,10 @@ def test_private_files_only(store, tmp_path):
 def test_clear_forgets_all_but_foreign_files(store, tmp_path):
     store.add(envelope(), [b"x"])
     store.add(envelope(), [b"x"])
-    foreign = tmp_path / "sandbox" / "first-message.txt"
+    foreign = tmp_path / "sandbox" / "first-password"
     foreign.write_text("hello")
     assert store.clear() == 2
-    assert [path.name for path in (tmp_path / "sandbox").iterdir()] == ["first-message.txt"]
+    assert [path.name for path in (tmp_path / "sandbox").iterdir()] == ["first-password"]
     assert store.clear() == 0
 
 

@@ -1,0 +1,66 @@
+"""Who listens on a port of this machine: looked up in /proc, so that "in use" can name the program.
+
+On other systems, and where /proc is closed to us, nobody is found.
+"""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from relay_config.endpoints import Endpoint, is_unspecified
+
+_LISTEN = "0A"
+_PROC = Path("/proc")
+
+
+class User(NamedTuple):
+    """A process that has a port."""
+
+    pid: int
+    name: str
+    """The program's name as `ps` shows it."""
+
+
+def listening(endpoint: Endpoint) -> frozenset[str]:
+    """The sockets (inodes) that listen on the port at the address, or at all addresses."""
+    found: set[str] = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        with contextlib.suppress(OSError):
+            for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
+                _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+                address, _, port = local.partition(":")
+                if state == _LISTEN and int(port, 16) == endpoint.port and _meet(_host(address, family), endpoint.host):
+                    found.add(inode)
+    return frozenset(found)
+
+
+def users(inodes: frozenset[str]) -> list[User]:
+    """The processes that have any of the sockets open, as far as we may look."""
+    names = {f"socket:[{inode}]" for inode in inodes}
+    found = []
+    for folder in _PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            if any(name in names for name in _open_files(folder / "fd")):
+                found.append(User(int(folder.name), (folder / "comm").read_text().strip()))
+    return sorted(found)
+
+
+def _open_files(folder: Path) -> Iterator[str]:
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield str(link.readlink())
+
+
+def _host(text: str, family: int) -> str:
+    """An address of the kernel's table: words of four octets in hexadecimal, each in the machine's own order."""
+    words = [int(text[at : at + 8], 16).to_bytes(4, "little") for at in range(0, len(text), 8)]
+    return socket.inet_ntop(family, b"".join(words))
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two listeners of one port would get in each other's way."""
+    if (":" in one) != (":" in other):
+        return one == "::"  # takes IPv4 as well, unless it was told not to
+    return one == other or is_unspecified(one) or is_unspecified(other)
