@@ -78,6 +78,10 @@ SCRIPTS: dict[str, dict[str, Any]] = {
 UNHEARD = {"the end is a flood", "the end is too late"}
 """They did say 250, but not so that we could hear it: a message goes rather twice than not at all."""
 
+ANSWERED = {"the end begins well", "the end never ends"}
+"""They say 250 and never end the reply. After the final dot only one reply can come, so this is the answer, and the
+message is not sent again; this receiver, which keeps only what it has answered to the end, does not have it."""
+
 
 def states(w: World, queue_id: str) -> dict[str, str]:
     """Address -> state of a message's recipients."""
@@ -111,6 +115,9 @@ async def test_all_of_them(tmp_path_factory: pytest.TempPathFactory, pipelining:
         await asyncio.sleep(3)
         for name, (domain, receiver) in zip(SCRIPTS, bad.items(), strict=True):
             told = [state for state in states(w, ids[domain]).values() if state == "delivered"]
+            if name in ANSWERED:
+                assert len(told) == 2, name
+                continue
             assert len(told) <= len(receiver.recipients()), f"{name}: told as delivered, but was not"
         # Now all are good: everything arrives whole, once as far as the receiver said so.
         for script, receiver in zip(SCRIPTS.values(), bad.values(), strict=True):
@@ -125,6 +132,9 @@ async def test_all_of_them(tmp_path_factory: pytest.TempPathFactory, pipelining:
                 assert set(ended.values()) <= {"delivered", "failed"}
                 continue
             assert set(ended.values()) == {"delivered"}, (name, ended)
+            if name in ANSWERED:
+                assert not got, f"{name}: {got}"
+                continue
             assert set(got) == wanted, name
             assert name in UNHEARD or set(got.values()) == {1}, f"{name}: {got}"
             for taken in receiver.messages:
