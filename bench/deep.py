@@ -14,6 +14,7 @@ from bench.queue_depth import fill, puts
 from bench.runs import Plan, in_turn, settle
 from bench.traffic import Load, sink
 from bench.words import BenchError, Row, Target
+from relay_queue.model import LOCAL_NODE, Destination
 from relay_queue.sqlite import open_admin, open_queue
 
 _DOMAINS = 5000
@@ -132,12 +133,13 @@ def _claims(data_dir: Path, domains: int) -> list[float]:
     """Milliseconds of claims, of domains one after the other."""
 
     async def claim() -> list[float]:
-        queue = open_queue(data_dir, slot=1)
+        queue = open_queue(data_dir)
+        owner = await queue.lease(LOCAL_NODE, 0)
         due = time.time() + _HOUR * 24
         times = []
         for number in range(min(domains, 40)):
             began = time.perf_counter()
-            claimed = await queue.claim(1, f"d{number}.test", _CLAIM, due)
+            claimed = await queue.claim(owner, Destination(f"d{number}.test"), _CLAIM, due)
             times.append((time.perf_counter() - began) * 1000)
             assert claimed, "the queue was filled with this domain"
         await queue.aclose()

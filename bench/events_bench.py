@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from relay.events.log import EventLog
-from relay.smtp.server.handler import Identity, Peer
+from relay.model.peer import Identity, Peer
 from relay_config.schema import Log, Settings
 from relay_queue.model import Entry, Mark, Message, Recipient
 from relay_queue.states import State

@@ -69,7 +69,7 @@ async def session(queue: Queue, slot: int, count: int, busy: float, body: bytes,
 
 
 async def work(folder: Path, slot: int, args: argparse.Namespace) -> dict[str, float]:
-    queue = SqliteQueue(folder, slot=slot)
+    queue = SqliteQueue(folder)
     body = b"X-Pad: " + b"x" * (args.size - 11) + b"\r\n\r\n"
     waits: list[float] = []
     before, loop_before, began = resource.getrusage(resource.RUSAGE_SELF), time.thread_time(), time.perf_counter()

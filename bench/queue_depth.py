@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relay_queue.ids import new_id
-from relay_queue.model import Body, Entry, Message, Put, Recipient, Selection
+from relay_queue.model import LOCAL_NODE, Body, Destination, Entry, Message, Put, Recipient, Selection
 from relay_queue.protocol import Action
 from relay_queue.sqlite import open_admin, open_queue
 from relay_queue.sqlite.apply import Changes
@@ -66,26 +66,27 @@ def fill(folder: Path, made: Iterator[Put]) -> None:
 
 async def serve(folder: Path, domains: int) -> None:
     with timed("open"):
-        queue = open_queue(folder, slot=1)
-    with timed("recover(None)"):
-        await queue.recover(None)
+        queue = open_queue(folder)
+    with timed("recover_node"):
+        await queue.recover_node(LOCAL_NODE)
+    owner = await queue.lease(LOCAL_NODE, 1)
     with timed("due, first 100 domains"):
-        await queue.due(NOW, "", 100)
+        await queue.due(NOW, None, 100)
     with timed("due, all domains by 1000"):
-        after = ""
+        after = None
         while page := await queue.due(NOW, after, 1000):
             after = page[-1][0]
     with timed("claim 100 of one domain"):
-        await queue.claim(1, "d7.test", 100, NOW + 9999)
+        await queue.claim(owner, Destination("d7.test"), 100, NOW + 9999)
     with timed("claim of 50 domains, 10 each"):
         for n in range(50):
-            await queue.claim(1, f"d{n * 31 % domains}.test", 10, NOW + 9999)
+            await queue.claim(owner, Destination(f"d{n * 31 % domains}.test"), 10, NOW + 9999)
     with timed("put, one"):
         await queue.put(next(puts(1, 1, 4096)))
     with timed("put, 2000 at once"):
         await asyncio.gather(*(queue.put(put) for put in puts(2000, 100, 4096)))
     with timed("recover(1), what was claimed"):
-        await queue.recover(1)
+        await queue.recover(await queue.lease(LOCAL_NODE, 1))
     with timed("close"):
         await queue.aclose()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from relay_config.endpoints import is_loopback, parse_endpoint, parse_host_port, parse_nameserver, parse_network
-from relay_config.names import BadNameError, check_domain, check_selector, is_address
+from relay_config.names import BadNameError, check_domain, check_selector, check_stream, is_address
 from relay_config.patterns import check_pattern
 from relay_config.problems import Findings, KeyPath, found
 from relay_config.reply_patterns import compile_reply_pattern
@@ -119,6 +119,7 @@ VALUE_CHECKS: Final[dict[str, Check]] = {
     "ipv4": _address(4),
     "ipv6": _address(6),
     "hostname": _hostname,
+    "stream": _parsed_by(check_stream),
     "domain": _parsed_by(check_domain),
     "domains": _parsed_by(check_pattern),
     "sites": _site,

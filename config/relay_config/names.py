@@ -7,6 +7,7 @@ import ipaddress
 import re
 from typing import Final
 
+_STREAM = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LABEL_OF_OTHERS: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST: Final = 253
@@ -38,6 +39,12 @@ def check_selector(name: str) -> None:
     """Raise `BadNameError` unless `name` can stand before `._domainkey` (RFC 6376 §3.1)."""
     if len(name) > _LONGEST or not all(_LABEL_OF_OTHERS.fullmatch(label) for label in name.split(".")):
         raise BadNameError('write letters, digits, hyphens and dots, like "relay" or "2026.mail"')
+
+
+def check_stream(name: str) -> None:
+    """Raise `BadNameError` unless `name` can be a stream's."""
+    if _STREAM.fullmatch(name) is None:
+        raise BadNameError('write at most 32 lower-case letters, digits, "-" and "_", like "newsletter"')
 
 
 def is_address(text: str) -> bool:

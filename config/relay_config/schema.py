@@ -206,6 +206,25 @@ class LaneOverride(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     backoff_max: Annotated[Duration | None, _doc("Longest pause.", example="1h")] = None
 
 
+class Stream(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named class of mail. Messages name their stream; `transactional` is the default."""
+
+    priority: Annotated[
+        int,
+        _doc("Mail of a stream with a higher priority never waits for mail of a lower one to the same site."),
+        msgspec.Meta(ge=0, le=100),
+    ] = 0
+    weight: Annotated[
+        int,
+        _doc("Share of a site's limits among streams of the same priority."),
+        msgspec.Meta(ge=1, le=1000),
+    ] = 1
+    expire_after: Annotated[
+        Duration | None,
+        _doc("Age at which a message is given up, in place of `retry.expire_after`.", example="12h"),
+    ] = None
+
+
 class Throttle(Lane, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of every lane, with overrides."""
 
@@ -310,6 +329,14 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delivery: Delivery = Delivery()
     retry: Retry = Retry()
     route: Annotated[tuple[Route, ...], _doc("Smarthosts; the first that matches a recipient's domain is used.")] = ()
+    stream: Annotated[
+        dict[str, Stream],
+        _doc(
+            "Classes of mail. Without settings there are `transactional` (priority 10) and `bulk` (priority 0).",
+            example="newsletter",
+            check="stream",
+        ),
+    ] = msgspec.field(default_factory=dict)
     reply_rule: Annotated[
         tuple[ReplyRule, ...],
         _doc(

@@ -8,7 +8,7 @@ from relay_config.schema_base import Section
 from relay_config.schema_base import doc as _doc
 from relay_config.words import Duration
 
-FailureClass = Literal[
+FailureName = Literal[
     "greylisted",
     "throttled",
     "mailbox_full",
@@ -59,7 +59,7 @@ class ReplyRule(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     failure: Annotated[
-        FailureClass | None,
+        FailureName | None,
         _doc("Class of the failure; default: as the built-in rules say.", example="throttled"),
     ] = msgspec.field(default=None, name="class")
     disposition: Annotated[

@@ -1,6 +1,6 @@
-"""Who wins when a worker's mark, an admin's action and a recipient's state meet: pure, shared by all backends.
+"""Which one wins when a worker's mark, an admin's action and a recipient's state meet: pure, shared by all backends.
 
-Every answer is checked against `states.TRANSITIONS`, so that no backend can take a way the table does not have.
+Every answer is checked against `states.TRANSITIONS`, so that no backend can make a transition the table does not have.
 """
 
 from relay_queue.model import Mark, Put
@@ -8,34 +8,34 @@ from relay_queue.protocol import Action
 from relay_queue.states import FINAL, TRANSITIONS, State, allowed
 
 MARKABLE = TRANSITIONS[State.ACTIVE]
-"""What a mark may say: a recipient is marked only out of a worker's hands."""
+"""What a mark may say: only claimed recipients are marked."""
 
-WISHES = frozenset({Action.HOLD, Action.DROP, Action.FAIL})
-"""The actions that reach a recipient in hand as a wish; the others have nothing to do there."""
+DEFERRABLE = frozenset({Action.HOLD, Action.DROP, Action.FAIL})
+"""The actions that become pending on a claimed recipient; the others have no effect there."""
 
 
-def settle(state: State, owner: int | None, wish: Action | None, mark: Mark) -> State | None:
+def settle(state: State, owner: int | None, pending: Action | None, mark: Mark) -> State | None:
     """The state that `mark` brings a recipient to, or None when it is refused (see `Queue.mark`)."""
     if state is not State.ACTIVE or owner != mark.owner:
         return None
-    if wish is None or mark.state in FINAL:
+    if pending is None or mark.state in FINAL:
         return mark.state
-    if wish is Action.FAIL:
+    if pending is Action.FAIL:
         return None
-    if wish is Action.DROP:
+    if pending is Action.DROP:
         return State.DROPPED
     return State.HELD if mark.state is State.QUEUED else mark.state
 
 
-def given_back(wish: Action | None) -> State:
-    """Where a recipient goes whose worker died: nobody is left to send the DSN that a wish to FAIL asks for."""
-    if wish is None:
+def given_back(pending: Action | None) -> State:
+    """The state of a recipient whose worker died. With a pending FAIL it is HELD: its DSN cannot be sent here."""
+    if pending is None:
         return State.QUEUED
-    return State.DROPPED if wish is Action.DROP else State.HELD
+    return State.DROPPED if pending is Action.DROP else State.HELD
 
 
 def steered(action: Action, state: State) -> State | None:
-    """Where an admin's action brings a recipient that is not in hand, or None when it has nothing to do there."""
+    """The state that an admin's action brings an unclaimed recipient to, or None when the action has no effect."""
     if action is Action.FLUSH:
         return State.QUEUED if state is State.QUEUED else None
     if action is Action.RELEASE:
@@ -44,11 +44,11 @@ def steered(action: Action, state: State) -> State | None:
     return after if state is not State.ACTIVE and allowed(state, after) else None
 
 
-def wished(action: Action, wish: Action | None) -> Action | None:
-    """The wish on a recipient in hand after an action: a release takes back a hold, a later wish the earlier one."""
-    if action in WISHES:
+def pending_after(action: Action, pending: Action | None) -> Action | None:
+    """The pending action of a claimed recipient after another: the later replaces the earlier, release ends hold."""
+    if action in DEFERRABLE:
         return action
-    return None if action is Action.RELEASE and wish is Action.HOLD else wish
+    return None if action is Action.RELEASE and pending is Action.HOLD else pending
 
 
 def is_by_admin(state: State, reply: str | None) -> bool:
@@ -57,15 +57,16 @@ def is_by_admin(state: State, reply: str | None) -> bool:
 
 
 def check_put(put: Put) -> None:
-    """Refuse, as a bug of ours, what no backend could give back."""
+    """Refuse, as a bug of ours, what no backend could return."""
     message = put.entry.message
     assert put.entry.recipients, "a message without recipients would never end"
     for recipient in put.entry.recipients:
         assert recipient.message_id == message.id, "a recipient of another message"
-        assert recipient.state in {State.QUEUED, State.ACTIVE}, "new recipients are queued or in hand"
-        assert (recipient.owner is not None) == (recipient.state is State.ACTIVE), "in hand means owned"
+        assert recipient.state in {State.QUEUED, State.ACTIVE}, "new recipients are queued or claimed"
+        assert (recipient.owner is not None) == (recipient.state is State.ACTIVE), "claimed means owned"
+        assert recipient.stream == message.stream, "a message has one stream"
 
 
 def check_mark(mark: Mark) -> None:
-    """Refuse, as a bug of ours, a mark that the table of states does not know."""
+    """Refuse, as a bug of ours, a mark that the table of states does not allow."""
     assert mark.state in MARKABLE, f"{mark.state.word} does not follow active"

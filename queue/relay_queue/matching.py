@@ -55,6 +55,7 @@ def _recipient_matches(selection: Selection, recipient: Recipient) -> bool:
         (selection.ids and recipient.message_id not in selection.ids and key not in selection.ids)
         or (selection.recipient is not None and recipient.address.lower() != selection.recipient.lower())
         or (selection.domain is not None and recipient.domain != selection.domain.lower())
+        or (selection.stream is not None and recipient.stream != selection.stream)
         or (selection.site is not None and not lane_matches(selection.site, recipient.lane))
         or (selection.states and recipient.state not in selection.states)
         or (selection.error is not None and not _says(recipient, selection.error.lower()))

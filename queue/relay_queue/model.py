@@ -1,13 +1,52 @@
 """The queue's nouns: messages, recipients, what is asked of them and what happened to them.
 
-Plain records without behaviour. Times are seconds since the epoch (float, UTC); sizes are octets; addresses and domains
-are text (domains lower-case A-labels). Every backend stores exactly these fields; add one here, then in each backend's
-schema with a migration.
+Plain records without behaviour. Times are seconds since the epoch (float, UTC); sizes are bytes; addresses and domains
+are text (domains are lower-case A-labels). Every backend stores exactly these fields. A new field is added here, and as
+a column in a new migration of `relay_queue.sqlite`; column lists, bindings and decoding are generated from the fields.
 """
+
+import enum
 
 import msgspec
 
 from relay_queue.states import State
+
+DEFAULT_STREAM = "transactional"
+"""The stream of mail that names no other."""
+LOCAL_NODE = "local"
+"""The node of a queue that is not shared between machines."""
+
+
+class Destination(msgspec.Struct, frozen=True, order=True):
+    """What due mail is found and claimed by: known when a message is accepted, and never changed by DNS."""
+
+    domain: str
+    """Lower-case A-label domain, or an address literal with its brackets."""
+    stream: str = DEFAULT_STREAM
+    """The class of mail, as `[stream]` in the settings names it."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who may claim recipients and mark them: one worker process, from its start to its end."""
+
+    node: str
+    """The machine, by a name that does not change while it has leases. A data folder belongs to one node."""
+    worker: int
+    """The worker's number on its node, from 0."""
+    lease: int
+    """The number under which the queue knows this owner. It is never used again, so a worker that was believed dead
+    cannot mark what its successor has claimed."""
+
+
+class SuspensionKind(enum.StrEnum):
+    """What a suspension names. The values are stored in databases: never change one, only append."""
+
+    DOMAIN = "domain"
+    """A recipient domain."""
+    SITE = "site"
+    """A lane's name, with `*` and `?` as wildcards."""
+    USER = "user"
+    """The user who submitted the mail."""
 
 
 class Message(msgspec.Struct, kw_only=True):
@@ -16,11 +55,11 @@ class Message(msgspec.Struct, kw_only=True):
     id: str
     """UUIDv7 as 26 characters of base32 (`relay_queue.ids`); sorts by time of receipt."""
     received_at: float
-    """When the last octet of the message arrived."""
+    """When the last byte of the message arrived."""
     sender: str
     """Reverse-path without angle brackets; empty for the null sender `<>` (RFC 5321 §4.5.5)."""
     size: int
-    """Octets of the message as it goes on the wire, before dot-stuffing."""
+    """Bytes of the message as it goes on the wire, before dot-stuffing."""
     user: str | None = None
     """Who authenticated, if anyone did."""
     origin: str = "smtp"
@@ -30,12 +69,23 @@ class Message(msgspec.Struct, kw_only=True):
     ret: str | None = None
     """RET: `FULL`, `HDRS`, or None when not given (RFC 3461 §4.3)."""
     eightbit: bool = False
-    """BODY=8BITMIME was declared or the content has octets above 127 (RFC 6152)."""
+    """BODY=8BITMIME was declared, or the content has octets above 127 (RFC 6152)."""
     smtputf8: bool = False
-    """The message needs SMTPUTF8 of the next server (RFC 6531 §3.4)."""
+    """The next server must support SMTPUTF8 (RFC 6531 §3.4)."""
     header_id: str | None = None
-    """The Message-ID of its header, usually with angle brackets, at most 998 characters (RFC 5322 §3.6.4). Not unique:
-    whoever wrote the message chose it. None where it is not known."""
+    """The Message-ID of its header with its angle brackets; None where the header has none that can be read."""
+    stream: str = DEFAULT_STREAM
+    """The class of mail; its recipients carry it as well."""
+    tags: tuple[str, ...] = ()
+    """Words by which the sender groups messages."""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    """What the sender wants to see again in events and in the history."""
+    idempotency_key: str | None = None
+    """The sender's name for this submission: submitting the same key again must not send a second message."""
+    not_before: float | None = None
+    """Recipients are not due before this time; None: due at once."""
+    expires_at: float | None = None
+    """When to give up, in place of the stream's expiry and `retry.expire_after`; None: those apply."""
 
 
 class Recipient(msgspec.Struct, kw_only=True):
@@ -47,14 +97,16 @@ class Recipient(msgspec.Struct, kw_only=True):
     address: str
     """Forward-path without angle brackets, as given (local part's case kept)."""
     domain: str
-    """Lower-case A-label domain of the address, or an address literal with its brackets. The key of scheduling."""
+    """Lower-case A-label domain of the address, or an address literal with its brackets."""
+    stream: str = DEFAULT_STREAM
+    """The message's stream; with `domain` the key of scheduling (`Destination`)."""
     notify: str | None = None
     """NOTIFY: `NEVER` or a comma list of SUCCESS,FAILURE,DELAY; None when not given (RFC 3461 §4.1)."""
     orcpt: str | None = None
     """ORCPT as sent: `addr-type;xtext` (RFC 3461 §4.2)."""
     state: State = State.QUEUED
     owner: int | None = None
-    """The worker (its slot number) that has it in hand; only while ACTIVE."""
+    """Lease of the worker that has claimed it (`Owner.lease`); only while ACTIVE."""
     attempts: int = 0
     """Delivery attempts ended so far."""
     due_at: float = 0.0
@@ -74,9 +126,14 @@ class Recipient(msgspec.Struct, kw_only=True):
     changed_at: float = 0.0
     """When it entered this state, or the last attempt ended."""
 
+    @property
+    def destination(self) -> Destination:
+        """The key by which it is found and claimed."""
+        return Destination(self.domain, self.stream)
+
 
 class Body(msgspec.Struct, frozen=True):
-    """A message's octets, as they go on the wire before dot-stuffing.
+    """A message's bytes, as they go on the wire before dot-stuffing.
 
     Small messages are all in `head`. Of a large one `head` is the header block with its blank line, and `file` names
     a file in the queue's body folder with the rest.
@@ -85,9 +142,9 @@ class Body(msgspec.Struct, frozen=True):
     head: bytes
     file: str | None = None
     file_size: int = 0
-    """Octets in `file`; what the file must measure when it is opened, else the message is quarantined."""
+    """Bytes in `file`. If the file has another size when it is opened, the message is quarantined."""
     file_crc: int | None = None
-    """CRC-32 of the octets in `file`; known once the body was read back from the queue, not needed for `put`."""
+    """CRC-32 of the bytes in `file`; known once the body was read back from the queue, not needed for `put`."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -98,18 +155,19 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """A message to be stored with its body (`Recipient.state` QUEUED or, already in hand, ACTIVE with an owner)."""
+    """A message to be stored with its body. Recipients are QUEUED or, if already claimed, ACTIVE with an owner."""
 
     entry: Entry
     body: Body
 
 
 class Mark(msgspec.Struct, kw_only=True):
-    """What became of one recipient in hand. Refused quietly when the recipient is no longer ACTIVE with `owner`."""
+    """What became of one claimed recipient. It is refused when the recipient is no longer ACTIVE with `owner`."""
 
     message_id: str
     n: int
     owner: int
+    """Lease under which the recipient was claimed (`Owner.lease`)."""
     state: State
     """QUEUED: deferred until `due_at`. HELD, QUARANTINED, or a final state."""
     at: float
@@ -125,7 +183,7 @@ class Mark(msgspec.Struct, kw_only=True):
 
 
 class Ended(msgspec.Struct, kw_only=True):
-    """One recipient's end, kept in the history for `history.keep`."""
+    """One recipient's end, kept in the history for `history.keep`. Fields that `Message` has too are copied from it."""
 
     message_id: str
     n: int
@@ -142,10 +200,15 @@ class Ended(msgspec.Struct, kw_only=True):
     failure: str | None
     lane: str | None
     remote: str | None
-    header_id: str | None = None
-    """As in `Message`."""
     reason: str | None = None
     """Why an administrator dropped or failed it."""
+    header_id: str | None = None
+    stream: str = DEFAULT_STREAM
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    idempotency_key: str | None = None
+    not_before: float | None = None
+    expires_at: float | None = None
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,8 +220,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     sender_domain: str | None = None
     recipient: str | None = None
     domain: str | None = None
+    stream: str | None = None
     site: str | None = None
-    """Site, host of a site, or lane name; `*` and `?` as wildcards (`relay_queue.matching`)."""
+    """Lane name, with `*` and `?` as wildcards."""
     states: tuple[State, ...] = ()
     user: str | None = None
     received_before: float | None = None
@@ -178,16 +242,15 @@ class Summary(msgspec.Struct, kw_only=True):
     held: int = 0
     quarantined: int = 0
     oldest: float | None = None
-    """received_at of the oldest live message, if known cheaply."""
+    """`received_at` of the oldest live message."""
     next_due: float | None = None
 
 
 class Suspension(msgspec.Struct, frozen=True, kw_only=True):
-    """A stop of deliveries by an admin or the relay: for a recipient domain, a site (lane name pattern) or a user."""
+    """A stop of deliveries, by an admin or by the relay itself."""
 
     id: int
-    kind: str
-    """`domain`, `site` or `user`."""
+    kind: SuspensionKind
     value: str
     reason: str
     created_at: float
@@ -201,7 +264,7 @@ class Steered(msgspec.Struct):
     recipients: int = 0
     messages: int = 0
     requested: int = 0
-    """Of the recipients, those in a worker's hands: it carries the wish out when their attempt ends."""
+    """Of the recipients, those that a worker has claimed: the worker carries the action out when their attempt ends."""
     entries: list[Entry] = msgspec.field(default_factory=list)
     """The recipients that were changed (on a dry run: would be touched), of the first 1,000 messages."""
 

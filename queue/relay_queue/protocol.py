@@ -1,8 +1,12 @@
 """What the relay asks of a queue. Backends are siblings named by medium: `relay_queue.sqlite`, `relay_queue.memory`.
 
-Two faces. `Queue` is the server's: asynchronous, batched, called thousands of times a second; nothing it does may block
-the event loop. `Admin` is the shell's: synchronous, convenient, on the same data, whether or not a server runs.
-The same tests run against every backend (`tests/queue/`).
+There are two interfaces. `Queue` is the server's: asynchronous, batched, called thousands of times a second; nothing it
+does may block the event loop. `Admin` is the shell's: synchronous, on the same data, whether or not a server runs. The
+same tests run against every backend (`tests/queue/`).
+
+Who may recover whose work: a worker registers with `lease` and gives back only what earlier leases of the same node
+and worker number hold (`recover`). Everything that a node holds is given back by `recover_node`, which only the holder
+of the lock on the node's data folder may call, before it starts workers.
 """
 
 import asyncio
@@ -12,7 +16,21 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from relay_queue.model import Body, Ended, Entry, Integrity, Mark, Put, Selection, Steered, Summary, Suspension
+from relay_queue.model import (
+    Body,
+    Destination,
+    Ended,
+    Entry,
+    Integrity,
+    Mark,
+    Owner,
+    Put,
+    Selection,
+    Steered,
+    Summary,
+    Suspension,
+    SuspensionKind,
+)
 
 
 class QueueError(Exception):
@@ -20,11 +38,11 @@ class QueueError(Exception):
 
 
 class QueueFullError(QueueError):
-    """No room on the medium. Accepting must stop (452 4.3.1); marking goes on as far as it can."""
+    """No room on the medium. Accepting must stop (452 4.3.1); marking continues as far as it can."""
 
 
 class QueueFailedError(QueueError):
-    """The writer hit an fsync or I/O error and stopped for good (fatal: exit and recover on restart)."""
+    """The writer met an fsync or I/O error and stopped permanently (fatal: exit, and recover on restart)."""
 
 
 class QueueDamagedError(QueueFailedError):
@@ -32,29 +50,29 @@ class QueueDamagedError(QueueFailedError):
 
 
 class QueueVersionError(QueueError):
-    """The queue on disk is of another version, or no queue of ours; nothing was changed."""
+    """The queue on disk has another version, or is not a queue of the relay; nothing was changed."""
 
 
 class BodyDamagedError(QueueError):
-    """A stored body is missing or not what its row says; the message is to be quarantined."""
+    """A stored body is missing or differs from what its row says; the message is to be quarantined."""
 
 
 class Action(enum.Enum):
     """What an admin can do to selected recipients."""
 
     FLUSH = "flush"
-    """Due now (held ones stay held)."""
+    """Make queued recipients due now (held ones stay held)."""
     HOLD = "hold"
     RELEASE = "release"
-    """Held or quarantined ones become due now."""
+    """Make held or quarantined recipients due now."""
     DROP = "drop"
-    """Gone, nobody is told."""
+    """Remove without notifying anybody."""
     FAIL = "fail"
-    """Gone, and the sender gets a DSN unless they asked not to."""
+    """Remove; the sender gets a DSN unless they asked for none."""
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """What an admin wants of a recipient in a worker's hands."""
+class PendingAction(msgspec.Struct, frozen=True):
+    """What an admin wants done to a recipient that a worker has claimed."""
 
     message_id: str
     n: int
@@ -65,7 +83,15 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 class Queue(Protocol):
-    """The server's face. Futures resolve on the loop that called, after the change is durable."""
+    """The server's interface. Futures resolve on the loop that called, after the change is durable."""
+
+    async def lease(self, node: str, worker: int) -> Owner:
+        """Register a worker that has just started, under a new lease. Durable before it returns.
+
+        Earlier leases of the same node and worker are ended: their marks are refused from now on, and what they had
+        claimed is given back by `recover`.
+        """
+        ...
 
     def put(self, put: Put) -> asyncio.Future[None]:
         """Store a message with its recipients and body. Resolves after fsync; a `QueueError` means: not stored."""
@@ -74,47 +100,52 @@ class Queue(Protocol):
     def mark(self, marks: Sequence[Mark], notices: Sequence[Put] = ()) -> asyncio.Future[list[Mark]]:
         """Record outcomes and store the DSNs they cause, in one transaction.
 
-        Resolves to the marks that were refused: the recipient was no longer in that owner's hands, or a mark to QUEUED
-        met an admin's wish to FAIL (the worker then marks it FAILED with its DSN; `withdrawn` tells). A wish to HOLD or
-        DROP (see `Admin.steer`) takes the place of a mark to QUEUED; a final mark always wins over a wish.
-        When all marks are refused the notices are not stored either. Of each recipient there is at most one mark.
-        When a message's last recipient has ended its body is deleted.
+        Resolves to the marks that were refused: the recipient was no longer claimed by that owner, or a mark to QUEUED
+        met a pending FAIL (the worker then marks it FAILED with its DSN; see `pending_actions`). A pending HOLD or DROP
+        (see `Admin.steer`) takes the place of a mark to QUEUED; a final mark always wins over a pending action. When
+        all marks are refused, the notices are not stored either. There is at most one mark for each recipient. When a
+        message's last recipient has ended, its body is deleted.
         """
         ...
 
-    async def claim(self, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
-        """Take up to `limit` due recipients of a domain (QUEUED, due_at <= now) into `owner`'s hands.
+    async def claim(self, owner: Owner, destination: Destination, limit: int, now: float) -> list[Entry]:
+        """Claim up to `limit` due recipients of a destination (QUEUED, due_at <= now) for `owner`.
 
         Never-tried ones first, then by due time. Durable before it returns; atomic between workers.
         """
         ...
 
-    async def due(self, now: float, after: str, limit: int) -> list[tuple[str, float]]:
-        """(domain, earliest due_at) of up to `limit` domains with QUEUED recipients, due or not yet.
+    async def due(self, now: float, after: Destination | None, limit: int) -> list[tuple[Destination, float]]:
+        """(destination, earliest due_at) of up to `limit` destinations with QUEUED recipients, due or not yet.
 
-        In order of domain, beginning after `after` ("" at first). O(limit · log n) however many wait.
+        In order of destination, beginning after `after` (None: at the first). O(limit · log n) however many wait.
         """
         ...
 
-    async def hasten(self, untried: float, tried: float, due_at: float) -> int:
-        """Make QUEUED recipients that wait for too long due at `due_at`; returns how many.
+    async def bring_forward(self, untried: float, tried: float, due_at: float) -> int:
+        """Make QUEUED recipients whose due time is too late due at `due_at`; returns how many.
 
-        Too long is a due time after `untried`, or after `tried` once an attempt was made: one that nobody can have set
-        by the clock as it goes now (both lie after `due_at`). In small steps, each durable: other changes come between.
+        Too late means after `untried`, or after `tried` once an attempt was made: times that cannot have been set by
+        the clock as it is now (both are after `due_at`). Recipients that wait for their message's `not_before` stay.
+        It works in small durable steps; others can write in between.
         """
         ...
 
-    async def recover(self, owner: int | None) -> int:
-        """Give back what a worker that died (None: any worker) had in hand. Returns how many.
+    async def recover(self, owner: Owner) -> int:
+        """Give back what earlier leases of the owner's node and worker number had claimed. Returns how many.
 
-        Wishes to HOLD and DROP are carried out; one to FAIL leaves the recipient HELD: its DSN is due.
+        A pending HOLD or DROP is carried out; a pending FAIL leaves the recipient HELD, because its DSN is still due.
         """
         ...
 
-    async def withdrawn(self, owner: int) -> list[Wish]:
-        """Which recipients in this owner's hands an admin wants held, dropped or failed, by message and n.
+    async def recover_node(self, node: str) -> int:
+        """As `recover`, for all leases of a node, and remove body files that no row names. Returns how many."""
+        ...
 
-        The worker carries the wish out at once by a mark, without an attempt, unless the recipient is on the wire.
+    async def pending_actions(self, owner: Owner) -> list[PendingAction]:
+        """Pending actions, by message and n, on recipients that `owner` has claimed.
+
+        The worker carries the action out at once by a mark, without an attempt, unless the recipient is on the wire.
         """
         ...
 
@@ -123,18 +154,18 @@ class Queue(Protocol):
         ...
 
     def open_file(self, body: Body) -> BinaryIO:
-        """Open the file part for reading (mode "rb"). `BodyDamagedError` if it is missing or of the wrong size.
+        """Open the file part for reading (mode "rb"). `BodyDamagedError` if it is missing or has the wrong size.
 
-        Where `Body.file_crc` is known, reading from front to end raises `BodyDamagedError` in place of the last block
-        when the octets are not those that were stored.
+        Where `Body.file_crc` is known, reading from start to end raises `BodyDamagedError` in place of the last block
+        if the bytes are not those that were stored.
         """
         ...
 
     def new_file(self) -> BinaryIO:
         """A new temporary file in the body folder for a large body that is still arriving; `.name` is its path.
 
-        Pass its base name as `Body.file` to `put`, which fsyncs and renames it before the row is committed; or
-        `discard_file` it. Leftovers are removed at the next `recover(None)`. It and its writes raise OSError.
+        Pass its base name as `Body.file` to `put`, which fsyncs and renames it before the row is committed, or call
+        `discard_file`. Leftovers are removed by the next `recover_node`. This and writes to the file raise OSError.
         """
         ...
 
@@ -147,13 +178,13 @@ class Queue(Protocol):
         ...
 
     async def prune(self, ended_before: float, limit: int = 1000) -> int:
-        """Forget up to `limit` of the oldest history entries ended before that time; returns how many went."""
+        """Delete up to `limit` of the oldest history entries that ended before that time; returns how many."""
         ...
 
     def failed(self) -> str | None:
-        """Why the writer stopped for good, or None while it is well.
+        """Why the writer stopped permanently, or None while it works.
 
-        A stored queue that was deleted, moved away or replaced is a reason too: what it takes would be lost.
+        A stored queue that was deleted, moved away or replaced is a reason too: what is put into it would be lost.
         """
         ...
 
@@ -169,12 +200,12 @@ class Queue(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Commit what was handed in, stop the writer, close. Further calls raise `QueueError`."""
+        """Commit what was submitted, stop the writer, close. Further calls raise `QueueError`."""
         ...
 
 
 class Admin(Protocol):
-    """The shell's face."""
+    """The shell's interface."""
 
     def select(self, selection: Selection, limit: int | None = 100) -> Iterator[Entry]:
         """Live messages with their selected recipients, oldest first."""
@@ -184,8 +215,8 @@ class Admin(Protocol):
         """Counts by domain, largest first."""
         ...
 
-    def due_times(self, domain: str, now: float, limit: int, *, tried: bool) -> list[float]:
-        """When up to `limit` QUEUED recipients of the domain fell due, oldest first: those tried, or never tried."""
+    def due_times(self, destination: Destination, now: float, limit: int, *, tried: bool) -> list[float]:
+        """When up to `limit` QUEUED recipients of a destination fell due, oldest first: tried or never tried ones."""
         ...
 
     def show(self, message_id: str) -> Entry | None:
@@ -197,7 +228,7 @@ class Admin(Protocol):
         ...
 
     def body(self, message_id: str) -> Iterator[bytes]:
-        """The message's octets in blocks; raises `BodyDamagedError`, or KeyError when there is none."""
+        """The message's bytes in blocks; raises `BodyDamagedError`, or KeyError when there is none."""
         ...
 
     def steer(
@@ -213,9 +244,10 @@ class Admin(Protocol):
     ) -> Steered:
         """Do `action` to the selected recipients, in batches that never block the server for long.
 
-        Recipients in a worker's hands get a *wish* instead, which the worker carries out (see `withdrawn`); the caller
-        then wakes the workers. For FAIL, `notice` builds the DSN of a message's failed recipients; it is stored in the
-        same transaction as their end. `reason` is recorded beside the last reply, for recipients in hand as well.
+        For recipients that a worker has claimed, the action becomes *pending*: the worker carries it out (see
+        `pending_actions`), and the caller wakes the workers. For FAIL, `notice` builds the DSN of a message's failed
+        recipients; it is stored in the same transaction as their end. `reason` is recorded beside the last reply,
+        for claimed recipients as well.
         """
         ...
 
@@ -223,7 +255,7 @@ class Admin(Protocol):
         """Store a message (the shell's `send`, and DSNs of `fail`)."""
         ...
 
-    def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
+    def suspend(self, kind: SuspensionKind, value: str, reason: str, until: float | None, now: float) -> Suspension:
         """Add a suspension."""
         ...
 
@@ -232,7 +264,7 @@ class Admin(Protocol):
         ...
 
     def suspensions(self) -> Sequence[Suspension]:
-        """All in force."""
+        """All that are in force."""
         ...
 
     def integrity(self, seconds: float) -> Integrity:

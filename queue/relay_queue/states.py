@@ -13,7 +13,7 @@ class State(enum.IntEnum):
     QUEUED = 0
     """Waits until its `due_at`."""
     ACTIVE = 1
-    """In the hands of one worker (its `owner`): in a lane's window or on the wire."""
+    """Claimed by one worker (its `owner`): in a lane's window or on the wire."""
     HELD = 2
     """Set aside by an admin; never due until released."""
     QUARANTINED = 3

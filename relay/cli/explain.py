@@ -10,8 +10,9 @@ import msgspec
 from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FAILED, FailureError
 from relay.cli.output import emit_json, emit_table, json_option, printable, remark
-from relay.delivery.outcome import Disposition, Outcome, judge_error, judge_reply
+from relay.delivery.outcome import Disposition, Outcome
 from relay.delivery.reply_settings import Origin, ReplyRules
+from relay.delivery.smtp_outcome import judge_error, judge_reply
 from relay.smtp.client.model import SessionError, Stage
 from relay.smtp.client.replies import make_reply
 from relay.smtp.reply import Reply

@@ -15,8 +15,8 @@ from relay.message.authors import complete, read
 from relay.message.fold import LONGEST
 from relay.message.headers import Header
 from relay.message.mailboxes import MailboxError, parse
+from relay.model.transaction import RecipientPath
 from relay.smtp.address import Path, parse_address
-from relay.smtp.server.handler import RecipientPath
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _ADDRESSED = (b"to", b"cc", b"bcc")

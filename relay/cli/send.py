@@ -17,7 +17,8 @@ from relay.cli.context import Shell, pass_shell
 from relay.cli.exits import FailureError
 from relay.cli.letter import Letter, composed, received
 from relay.cli.output import emit_json, json_option, printable, remark
-from relay.smtp.server.handler import Peer, RecipientPath, Transaction
+from relay.model.peer import Peer
+from relay.model.transaction import RecipientPath, Transaction
 from relay_config.schema import Submission
 
 _SUBMISSION = 587

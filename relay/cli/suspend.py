@@ -12,7 +12,7 @@ from relay.cli.exits import NothingMatchedError
 from relay.cli.output import clock_time, count, emit_json, emit_listing, iso_time, json_option, printable, span
 from relay.cli.selection import domain_name
 from relay.cli.words import DURATION
-from relay_queue.model import Suspension
+from relay_queue.model import Suspension, SuspensionKind
 
 _SHOWN = 20
 """Suspensions that a record of their removal names."""
@@ -47,7 +47,7 @@ def add(
     kind, value = _target(domain, site, user)
     now = time.time()
     with shell.admin() as admin:
-        made = admin.suspend(kind, value, reason, None if duration is None else now + duration, now)
+        made = admin.suspend(SuspensionKind(kind), value, reason, None if duration is None else now + duration, now)
     shell.wake()
     lasts = "" if duration is None else f" --for {duration:.0f}s"
     shell.record_steered(f"suspend {kind} {value}", 1, filters=f"--{kind} {shlex.quote(value)}{lasts}", reason=reason)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from relay.cli.context import Shell
 from relay.cli.why import COUNTED, Around, suspended, why
 from relay.delivery.report_records import LaneReport, OnWire
-from relay_queue.model import Entry, Message, Recipient
+from relay_queue.model import Destination, Entry, Message, Recipient
 from relay_queue.protocol import Admin
 from relay_queue.states import State
 
@@ -145,14 +145,14 @@ class Waiting:
     # -- places ---------------------------------------------------------------------------------------------------
 
     def _before(self, recipient: Recipient) -> int:
-        """How many of its domain are due before it in the queue: those never tried go first."""
-        untried = self._due_times(recipient.domain, False)
+        """How many of its destination are due before it in the queue: those never tried go first."""
+        untried = self._due_times(recipient.destination, False)
         if recipient.attempts == 0:
             return bisect_left(untried, recipient.due_at)
-        return len(untried) + bisect_left(self._due_times(recipient.domain, True), recipient.due_at)
+        return len(untried) + bisect_left(self._due_times(recipient.destination, True), recipient.due_at)
 
-    def _read_due_times(self, domain: str, tried: bool) -> list[float]:
-        return self._admin.due_times(domain, self._now, COUNTED, tried=tried)
+    def _read_due_times(self, destination: Destination, tried: bool) -> list[float]:
+        return self._admin.due_times(destination, self._now, COUNTED, tried=tried)
 
 
 def together(one: LaneReport, other: LaneReport) -> LaneReport:

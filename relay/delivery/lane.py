@@ -1,27 +1,32 @@
-"""A lane's planner: a synchronous function of its state and the time to what to start, open, close and when to wake.
+"""A lane's planner: a synchronous function of its state and the time to what to start, open and close.
 
-No sockets, no clock, no sleep: `relay.delivery.runner` carries the plan out and reports back. All limits of one share
-of a lane live here (see `ownership`), so they are exact without any locking.
+It uses no sockets, no clock and no sleep: `relay.delivery.runner` carries the plan out and reports back. All limits of
+one share of a lane are kept here (see `ownership`), so they are exact without any locking.
+
+A plan is made in three steps, in an order that matters. First, idle connections get work as far as the rate allows.
+Then connections are opened for the works that are left: one for each that may start now, minus those that are opening
+already, so that a burst does not open a connection for a work that an opening connection will take. Last, connections
+that were idle for too long are closed; they are looked at last, because a reused connection is never idle.
 """
 
 import enum
-from collections import deque
 
 import msgspec
 
 from relay.delivery.pace import Pace
+from relay.delivery.window import Window
 from relay.delivery.work import Work
 from relay_config.schema import Lane
 
 WINDOW_SECONDS = 10.0
-"""A window holds what a rate allows in this time; the rest waits in the queue, where it can be seen and steered."""
+"""A window holds what the rate allows in this time; the rest waits in the queue, where it can be seen and steered."""
 WINDOW_MOST = 1000
-"""Transactions held in memory per lane, at most."""
+"""Transactions of one stream held in memory for a lane, at most."""
 
 PAUSE_JITTER = 0.1
 """Part of a pause that is random."""
 _UNPROVEN_MOST = 2
-"""Connections being opened at once to a site that has not yet taken one."""
+"""Connections being opened at once to a site that has not yet accepted one."""
 
 
 class Phase(enum.Enum):
@@ -71,31 +76,31 @@ class LanePlanner:
         "name",
         "paused_until",
         "proven",
-        "ready",
         "slots",
         "suspended",
+        "window",
     )
 
-    def __init__(self, name: str, limits: Lane, idle_timeout: float) -> None:
+    def __init__(self, name: str, limits: Lane, idle_timeout: float, window: Window) -> None:
         self.name = name
         self.limits = limits
+        self.window = window
         self._idle_timeout = idle_timeout
         self._pace = Pace(limits.rate)
         self._connection_pace = Pace(limits.connection_rate)
-        self.ready: deque[Work] = deque()
         self.slots: set[Slot] = set()
         self.connecting = 0
-        """How many of the slots are."""
+        """How many of the slots are connecting."""
         self.idle: list[Slot] = []
-        """Idle slots, the longest idle first; the last one is reused first, so that a surplus can age and close."""
+        """Idle slots, the longest idle first. The last one is reused first, so that surplus ones grow old and close."""
         self.failures = 0
-        """Failures in a row that are the lane's own (connect, 421 …), not a message's."""
+        """Consecutive failures that are the lane's own (connect, 421 …) and not a message's."""
         self.paused_until = 0.0
         self.proven = False
-        """A connection came up since the last failure. Before that few are tried at once: a black hole shall not cost
-        as many sockets and time-outs as a good site has connections."""
+        """A connection came up since the last failure. Before that only a few are tried at once: an address that never
+        answers must not cost as many sockets and time-outs as a good site has connections."""
         self.cause = ""
-        """Why it is paused: the last failure, as told to people."""
+        """Why it is paused: the last failure, as people read it."""
         self.suspended: str | None = None
         """Reason of an admin's suspension, while there is one."""
 
@@ -108,23 +113,27 @@ class LanePlanner:
         self.limits = limits
         self._idle_timeout = idle_timeout
 
-    def window(self) -> int:
-        """How many transactions to hold in memory."""
+    @property
+    def capacity(self) -> int:
+        """How many transactions of one stream to hold in memory."""
         if self.failures:
             return 1
         rate = self.limits.rate
         allowed = rate.amount / rate.seconds * WINDOW_SECONDS if rate.amount else WINDOW_MOST
         return max(1, min(WINDOW_MOST, int(allowed)))
 
-    def room(self, now: float) -> int:
-        """How many more transactions may be handed in; 0 while paused or suspended."""
+    def room(self, stream: str, now: float) -> int:
+        """How many more transactions of a stream may be added; 0 while the lane is paused or suspended.
+
+        Each stream has a capacity of its own: one that fills its part never keeps another out of memory.
+        """
         if self.suspended is not None or now < self.paused_until:
             return 0
-        return max(0, self.window() - len(self.ready))
+        return max(0, self.capacity - self.window.count(stream))
 
     def held_by(self, now: float) -> str:
-        """Which limit the first in line waits for: `rate`, `connections`, `connection_rate`; empty for none."""
-        if not self.ready:
+        """Which limit the next work waits for: `rate`, `connections`, `connection_rate`; empty for none."""
+        if not self.window.size:
             return ""
         if self._pace.ready_at(now) > now:
             return "rate"
@@ -140,7 +149,7 @@ class LanePlanner:
         if self.suspended is None and now >= self.paused_until:
             self._assign(plan, now)
             self._open(plan, now)
-        elif self.ready and self.suspended is None:
+        elif self.window.size and self.suspended is None:
             _wake(plan, self.paused_until)
         self._close_idle(plan, now)
         return plan
@@ -172,7 +181,7 @@ class LanePlanner:
         slot.phase = Phase.CLOSING
 
     def succeeded(self) -> None:
-        """A connection came up and carried a transaction through: what failed before is over."""
+        """A connection came up and carried a transaction: earlier failures no longer count."""
         self.failures = 0
         self.cause = ""
 
@@ -196,7 +205,7 @@ class LanePlanner:
         self.idle.append(slot)
 
     def _assign(self, plan: Plan, now: float) -> None:
-        while self.ready and self.idle:
+        while self.window.size and self.idle:
             start_at = self._pace.ready_at(now)
             if start_at > now:
                 _wake(plan, start_at)
@@ -205,18 +214,19 @@ class LanePlanner:
             slot.phase = Phase.BUSY
             slot.sent += 1
             slot.since = now
-            slot.work = work = self.ready.popleft()
+            slot.work = work = self.window.take()
             self._pace.take(now)
             plan.start.append((slot, work))
 
     def _open(self, plan: Plan, now: float) -> None:
         connecting = self.connecting
         most = 1 if self.failures else self.limits.max_connections
-        count = min(len(self.ready) - connecting - len(self.idle), most - len(self.slots))
+        count = min(self.window.size - connecting - len(self.idle), most - len(self.slots))
         if not self.proven:
             count = min(count, _UNPROVEN_MOST - connecting)
         if count <= 0:
             return
+        # A connection that comes up while the rate allows no start would only wait and grow old.
         startable = self._pace.allowed(now) - connecting - len(self.idle)
         if startable <= 0:
             if not connecting and not self.idle:

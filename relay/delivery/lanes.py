@@ -1,34 +1,37 @@
-"""Which lane serves a domain, and whether it is served here: the worker's register of lanes."""
+"""Which lane serves a domain, and whether this worker has a share of it: the worker's register of lanes."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from relay.delivery.lane import LanePlanner
 from relay.delivery.ownership import owners, ranking, share_of
 from relay.delivery.routing import Route, RouteError, Router
 from relay.delivery.runner import LaneHost, LaneRunner
 from relay.delivery.site import limits_for
+from relay.delivery.window import Budget, Window
 from relay.delivery.work import Work
+from relay.model.lane_key import LaneKey
 from relay_config.schema import Lane, Settings
+from relay_config.schema import Route as Smarthost
+from relay_config.streams import Streams
 from relay_queue.matching import lane_matches
-from relay_queue.model import Suspension
+from relay_queue.model import Suspension, SuspensionKind
 
 _REMEMBERED = 100_000
-"""Domains whose lane is remembered before all are looked up anew (a look-up costs microseconds)."""
+"""Domains whose lane is remembered. When there are more, all are forgotten: looking one up again costs microseconds."""
 _LANE_IDLE = 600.0
 """Seconds after which an unused lane is forgotten, unless it is paused."""
 
 
-@dataclass(slots=True, frozen=True)
-class Elsewhere:
-    """Other workers serve the domain: their slots, the first is to be told."""
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Other workers serve the domain: their numbers. The first one is to be notified."""
 
     owners: tuple[int, ...]
 
 
-@dataclass(slots=True, frozen=True)
-class Suspended:
-    """An admin stopped it; the mail waits in the queue."""
+class Suspended(msgspec.Struct, frozen=True):
+    """An admin suspended it; the mail waits in the queue."""
 
     reason: str
 
@@ -44,15 +47,18 @@ class Lanes:
         settings: Settings,
         router: Router,
         host: LaneHost,
+        budget: Budget,
         *,
-        slot: int,
+        worker: int,
         workers: int,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._router = router
+        self._streams = Streams(settings)
         self._host = host
-        self._slot = slot
+        self._budget = budget
+        self._worker = worker
         self._workers = workers
         self._clock = clock
         self._by_domain: dict[str, tuple[Route | RouteError, Placement]] = {}
@@ -61,7 +67,7 @@ class Lanes:
         self.suspended_users: dict[str, Suspension] = {}
         self.suspended_sites: dict[str, str] = {}
         """Names of suspended lanes, by the domains that were found to belong there."""
-        self.running: dict[str, LaneRunner] = {}
+        self.running: dict[LaneKey, LaneRunner] = {}
         self._retiring: list[LaneRunner] = []
         """Lanes of earlier settings, until their last transaction has ended."""
 
@@ -100,9 +106,9 @@ class Lanes:
         self._suspended_sites = []
         self.suspended_users = {}
         for suspension in suspensions:
-            if suspension.kind == "domain":
+            if suspension.kind is SuspensionKind.DOMAIN:
                 self._suspended_domains[suspension.value] = suspension.reason
-            elif suspension.kind == "site":
+            elif suspension.kind is SuspensionKind.SITE:
                 self._suspended_sites.append((suspension.value, suspension.reason))
             else:
                 self.suspended_users[suspension.value] = suspension
@@ -123,11 +129,11 @@ class Lanes:
         """
         old, self._settings = self._settings, settings
         self._forget_domains()
+        self._streams = Streams(settings)
         alike = (old.hostname, old.delivery) == (settings.hostname, settings.delivery)
         waiting: list[Work] = []
         for lane in list(self.running.values()):
-            waiting += lane.planner.ready
-            lane.planner.ready.clear()
+            waiting += lane.planner.window.drain()
             name, limits = self._limits(lane.route, lane.domain)
             host = lane.route.smarthost
             # A password may have changed in its file.
@@ -137,24 +143,25 @@ class Lanes:
                 continue
             lane.whole = limits
             ranks = owners(lane.name, limits, self._workers)
-            rank = ranks.index(self._slot) if self._slot in ranks else 0
+            rank = ranks.index(self._worker) if self._worker in ranks else 0
+            lane.planner.window.reload(self._streams)
             lane.planner.limit(share_of(limits, rank, len(ranks)), settings.delivery.idle_timeout)
             lane.kick()
         return waiting
 
     def _retire(self, lane: LaneRunner) -> None:
-        del self.running[lane.name]
+        self.running = {key: other for key, other in self.running.items() if other is not lane}
         lane.retire()
         self._retiring.append(lane)
 
-    def sweep(self) -> None:
-        """Forget lanes that nobody used for a while."""
+    def clean_up(self) -> None:
+        """Forget lanes that have not been used for a while."""
         now = self._clock()
         self._retiring = [lane for lane in self._retiring if not lane.ended]
-        for name, lane in list(self.running.items()):
+        for key, lane in list(self.running.items()):
             paused = now < lane.planner.paused_until
             if not lane.busy and not paused and now - lane.used_at > _LANE_IDLE:
-                del self.running[name]
+                del self.running[key]
                 self._by_domain = {d: known for d, known in self._by_domain.items() if known[1] is not lane}
 
     def _place(self, domain: str, route: Route | RouteError) -> Placement:
@@ -174,33 +181,45 @@ class Lanes:
             return Suspended(reason)
         if isinstance(route, RouteError):
             first = ranking(domain, self._workers)[0]
-            return route if first == self._slot else Elsewhere((first,))
+            return route if first == self._worker else Elsewhere((first,))
         name, limits = self._limits(route, domain)
         reason = self._site_suspended(name)
         if reason is not None:
             self.suspended_sites[domain] = name
             return Suspended(reason)
         ranks = owners(name, limits, self._workers)
-        if self._slot not in ranks:
+        if self._worker not in ranks:
             return Elsewhere(ranks)
-        lane = self.running.get(name)
-        if lane is not None and lane.route.manner != route.manner:
-            # `reload` retires those; but nothing else may ever let mail out on a connection made in another way.
-            self._retire(lane)
-            lane = None
+        own = "" if name == route.name else domain
+        key = self._key(route, own)
+        lane = self.running.get(key)
         if lane is None:
-            share = share_of(limits, ranks.index(self._slot), len(ranks))
-            planner = LanePlanner(name, share, self._settings.delivery.idle_timeout)
-            lane = self.running[name] = LaneRunner(
-                planner, route, self._host, self._clock, "" if name == route.name else domain
-            )
+            share = share_of(limits, ranks.index(self._worker), len(ranks))
+            window = Window(self._streams, self._budget)
+            planner = LanePlanner(name, share, self._settings.delivery.idle_timeout, window)
+            lane = self.running[key] = LaneRunner(planner, route, self._host, self._clock, own)
         lane.route = route
         lane.whole = limits
         lane.used_at = self._clock()
         return lane
+
+    def _key(self, route: Route, domain: str) -> LaneKey:
+        """What mail must have in common to share the lane; `domain` where it has limits of its own."""
+        delivery = self._settings.delivery
+        return LaneKey(
+            site=f"{route.lane}/{domain}" if domain else route.lane,
+            source=" ".join(filter(None, (delivery.source_ipv4, delivery.source_ipv6))),
+            tls=route.tls.value,
+            account="" if route.smarthost is None or route.smarthost.user is None else _account(route.smarthost),
+        )
 
     def _limits(self, route: Route, domain: str) -> tuple[str, Lane]:
         return limits_for(self._settings.throttle, route, domain)
 
     def _site_suspended(self, name: str) -> str | None:
         return next((reason for pattern, reason in self._suspended_sites if lane_matches(pattern, name)), None)
+
+
+def _account(smarthost: Smarthost) -> str:
+    """The account at a smarthost: the same user with another password may be another account."""
+    return f"{smarthost.user} {smarthost.password_file}"

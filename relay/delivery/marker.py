@@ -1,6 +1,6 @@
-"""Records outcomes in the queue, with the DSNs they cause in the same transaction, and tells the events.
+"""Records outcomes in the queue, with the DSNs they cause in the same transaction, and reports the events.
 
-The one place where delivery writes. An outcome is told (events, DSNs handed on) only after it is durable.
+This is the one place where delivery writes. Events are reported, and DSNs passed on, only after the record is durable.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from relay.delivery.gathering import Gathering
-from relay.delivery.verdict import Verdict, mark_of
+from relay.delivery.verdict import Verdict, after, mark_as
 from relay.delivery.work import Work
 from relay.events.recorder import Recorder
 from relay.message.dsn.wanted import returned_whole
-from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
+from relay_queue.model import Body, Entry, Mark, Message, Owner, Put, Recipient
 from relay_queue.protocol import BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
@@ -39,7 +39,7 @@ class Marker:
         recorder: Recorder,
         dsn: DsnBuilder,
         *,
-        owner: int,
+        owner: Owner,
         wall: Callable[[], float],
         admit: Callable[[Put], None],
         offer: Callable[[Put], None],
@@ -97,28 +97,23 @@ class Marker:
         for work in works:
             if not self._gathering.ended(work.message.id, len(work.recipients)):
                 self._gathering.release(work.message.id)
-            for recipient in work.recipients:
-                recipient.state = State.QUEUED
-                marks.append(mark_of(recipient, self._owner, now, due_at=due_at))
+            marks += [mark_as(found, State.QUEUED, self._owner, now, due_at=due_at) for found in work.recipients]
         if marks:
             self._write(marks, (), lambda _: None)
 
     def settle(self, work: Work, state: State, reply: str | None = None) -> None:
         """Quarantine all recipients of a work, with `reply` as the cause, or do what an administrator wants of them.
 
-        An administrator's reason stands beside the last reply of a server (`Recipient.reason`), never in its place.
+        An administrator's reason is kept beside the last reply of a server (`Recipient.reason`), never in its place.
         """
         now = self._wall()
         verdict = Verdict()
         for recipient in work.recipients:
-            recipient.state = state
-            if reply is not None:
-                recipient.reply = reply
-            recipient.changed_at = now
+            # Without a reply: none was given, and by that the queue recognises an administrator's action.
+            mark = replace(mark_as(recipient, state, self._owner, now), reply=reply)
+            verdict.marks.append(mark)
             if state is State.FAILED:
-                verdict.failed.append(recipient)
-            # Without a reply: none was given, and the queue tells an administrator's action by that.
-            verdict.marks.append(replace(mark_of(recipient, self._owner, now), reply=reply))
+                verdict.failed.append(after(recipient, mark))
         # Without waiting for others: an admin who asked for it is looking.
         others = self._gathering.ended(work.message.id, len(work.recipients))
         self._record(work, verdict, now)
@@ -185,34 +180,34 @@ class Marker:
         by_n = {recipient.n: recipient for recipient in recipients}
 
         def durable(refused: list[Mark]) -> None:
-            wished = []
+            failing = []
             gone = {mark.n for mark in refused}
             for mark in marks:
                 if mark.n not in gone:
                     self._recorder.outcome(message, by_n[mark.n], mark)
                 elif mark.state is State.QUEUED:
-                    wished.append(by_n[mark.n])
+                    failing.append(after(by_n[mark.n], mark))
             # Where all marks were refused, the queue did not store the DSNs that go with them.
             for kind, put in notices if len(refused) < len(marks) else ():
                 self._recorder.notified(kind, message, put.entry.message.id)
                 self._recorder.accepted(put.entry, None)
                 self._offer(put)
-            if wished:
-                # Deferred while an administrator wanted it failed: that is done now, with its DSN.
-                self._spawn(self._fail(message, wished))
+            if failing:
+                # Deferred while an administrator wanted it failed: that is carried out now, with its DSN.
+                self._spawn(self._fail(message, failing))
 
         self._write(marks, [put for _, put in notices], durable)
 
     async def _fail(self, message: Message, recipients: list[Recipient]) -> None:
         """Fail recipients as an administrator wants, with the reason that was given."""
+        reasons: dict[tuple[str, int], str | None] = {}
         try:
-            reasons = {(wish.message_id, wish.n): wish.reason for wish in await self._queue.withdrawn(self._owner)}
+            for pending in await self._queue.pending_actions(self._owner):
+                reasons[pending.message_id, pending.n] = pending.reason
         except QueueError as error:
             self._recorder.problem("mark", error)
-            reasons = {}
-        for recipient in recipients:
-            recipient.reason = reasons.get((recipient.message_id, recipient.n))
-        self.settle(Work(message, recipients, None), State.FAILED)
+        failing = [replace(found, reason=reasons.get((found.message_id, found.n))) for found in recipients]
+        self.settle(Work(message, failing, None), State.FAILED)
 
     def _write(self, marks: Sequence[Mark], notices: Sequence[Put], then: Callable[[list[Mark]], None]) -> None:
         def done(future: asyncio.Future[list[Mark]]) -> None:

@@ -10,7 +10,6 @@ from relay.delivery.lane import Phase
 from relay.delivery.report_records import LaneReport, OnWire, Piece, WorkerReport
 from relay.delivery.runner import LaneRunner
 from relay.delivery.work import Work
-from relay.smtp.client.model import Stage
 from relay_config.words import format_rate
 
 _LANES_MOST = 500
@@ -19,14 +18,6 @@ _LINE_MOST = 100
 _RECIPIENTS_MOST = 20_000
 """Recipients named in a report, over all lanes."""
 _DOMAINS_MOST = 5000
-_STAGES: dict[Stage | None, str] = {
-    Stage.MAIL: "MAIL",
-    Stage.RCPT: "RCPT",
-    Stage.DATA: "DATA",
-    Stage.CONTENT: "message",
-    Stage.END: "end",
-    None: "",
-}
 
 
 class Reporting:
@@ -45,7 +36,7 @@ class Reporting:
             planner = lane.planner
             paused = self._now < planner.paused_until
             if not (
-                paused or planner.ready or lane.due or planner.connecting or len(planner.slots) > len(planner.idle)
+                paused or planner.window or lane.waiting or planner.connecting or len(planner.slots) > len(planner.idle)
             ):
                 continue
             if len(report.lanes) == _LANES_MOST:
@@ -59,14 +50,14 @@ class Reporting:
 
     def _lane(self, lane: LaneRunner, *, paused: bool) -> LaneReport:
         planner, whole = lane.planner, lane.whole
-        told = LaneReport(lane.name, max_connections=whole.max_connections, waiting=len(planner.ready))
+        told = LaneReport(lane.name, max_connections=whole.max_connections, waiting=len(planner.window))
         if paused:
             told.paused_until = self._at(planner.paused_until)
             told.cause = planner.cause
         told.limit = planner.held_by(self._now)
         if whole.rate.amount:
             told.rate = format_rate(whole.rate)
-        for work, _ in zip(planner.ready, range(_LINE_MOST), strict=False):
+        for work, _ in zip(planner.window, range(_LINE_MOST), strict=False):
             if (piece := self._piece(work)) is None:
                 break
             told.line.append(piece)
@@ -75,11 +66,10 @@ class Reporting:
                 since = self._at(slot.since)
                 told.connecting_since = min(told.connecting_since or since, since)
             elif slot.work is not None and (piece := self._piece(slot.work)) is not None:
-                connection = lane.connections.get(slot)
-                if connection is not None:
-                    stage = _STAGES[connection.stage]
-                    told.wire.append(OnWire(piece, connection.remote, self._at(slot.since), stage))
-        told.domains = [domain for domain in lane.due if self._take_domain()]
+                session = lane.sessions.get(slot)
+                if session is not None:
+                    told.wire.append(OnWire(piece, session.remote, self._at(slot.since), session.stage))
+        told.domains = [destination.domain for destination in lane.waiting if self._take_domain()]
         return told
 
     def _piece(self, work: Work) -> Piece | None:

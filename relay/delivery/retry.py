@@ -1,6 +1,6 @@
-"""When to try again: a pure function of the failure, the attempts so far, the message's age and the time.
+"""When to try again: a pure function of the attempts so far, the message's age and the time.
 
-Never sleeps, reads no clock and no random source: both are handed in.
+It never sleeps and reads neither a clock nor a random source; the caller passes both in.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from relay.delivery.lane import PAUSE_JITTER
 from relay_config.schema import Retry, Settings
 
 _LEAST_LATEST = 600.0
-"""Seconds: more than mail waits that was never tried (as of a suspended user), and than clocks are put right by."""
+"""Seconds. Longer than mail waits that was never tried (that of a suspended user), and longer than the corrections that
+clocks usually get."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,9 +27,9 @@ class Decision:
 def decide(retry: Retry, *, attempts: int, received_at: float, now: float, random: float) -> Decision:
     """Decide after the `attempts`-th attempt (from 1) failed temporarily; `random` lies in [0, 1).
 
-    The last attempt is made at the moment of expiry, so a message is never given up on a stale failure. Expiry also
-    takes as many attempts as the schedule has for it until then: after a long outage of the relay itself, or a clock
-    that jumped ahead, mail is still tried in earnest before it is returned.
+    The last attempt is made at the moment of expiry, so a message is never given up because of an old failure. Expiry
+    also requires as many attempts as the schedule has until then: after a long outage of the relay itself, or a clock
+    that jumped ahead, mail is still tried several times before it is returned.
     """
     age = now - received_at
     if age >= retry.expire_after and attempts >= _attempts_before_expiry(retry):
@@ -42,23 +43,19 @@ def decide(retry: Retry, *, attempts: int, received_at: float, now: float, rando
 
 
 def _attempts_before_expiry(retry: Retry) -> int:
-    """The first one and one after each wait of the schedule, as far as they surely fit; two at least.
+    """The first attempt and one after each wait of the schedule that certainly fits; two at least.
 
-    An attempt may have begun before the clock jumped: the first one never is the last.
+    An attempt may have begun before the clock jumped, so the first one is never the last.
     """
     longest = accumulate(wait * (1 + retry.jitter) for wait in retry.schedule)
     return max(2, 1 + sum(1 for age in longest if age <= retry.expire_after))
 
 
-def expires_at(retry: Retry, received_at: float) -> float:
-    """Until when a message is tried, as told in delay notices."""
-    return received_at + retry.expire_after
-
-
 def latest(settings: Settings, now: float) -> tuple[float, float]:
-    """The latest due times that can have been set by now: of what was never tried, and of all else.
+    """The latest due times that can have been set by now: for recipients that were never tried, and for the others.
 
-    Later ones are of a clock that was set back since, or of settings with longer waits.
+    Later due times come from a clock that has been set back since, from settings with longer waits, or from a message's
+    own `not_before`, which the queue leaves alone.
     """
     throttle = settings.throttle
     overrides = (*throttle.site.values(), *throttle.domain.values())

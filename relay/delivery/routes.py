@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Final
 
+from relay.delivery.failure import FailureClass
 from relay.delivery.lookup import Absent, Failed, FoundMx, Unaskable
 from relay.smtp.client.model import Target, TlsPolicy
 from relay_config.endpoints import Network, is_unspecified, parse_endpoint, parse_host_port, parse_network
@@ -74,8 +75,7 @@ class RouteError:
     enhanced: str
     text: str
     """One printable line for people; says what to do where that is known."""
-    failure: str = "dns"
-    """Its class (`relay.delivery.outcome`)."""
+    failure: FailureClass = FailureClass.DNS
 
     def __str__(self) -> str:
         """As people read it: in the reply of recipients that wait because of it."""
@@ -230,7 +230,9 @@ def bare(address: str) -> str:
 
 def no_answer(question: str, failed: Failed) -> RouteError:
     """Nothing was learned from DNS: the name servers' fault, or our own."""
-    return RouteError(False, "4.4.3", f"{question} failed: {failed.text}", "local" if failed.local else "dns")
+    return RouteError(
+        False, "4.4.3", f"{question} failed: {failed.text}", FailureClass.LOCAL if failed.local else FailureClass.DNS
+    )
 
 
 def is_host(name: str) -> bool:

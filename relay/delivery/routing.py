@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from relay.delivery.failure import FailureClass
 from relay.delivery.lookup import Absent, Failed, Family, Found, FoundMx, Lookups, Unaskable
 from relay.delivery.resolver import DnsResolver, is_local
 from relay.delivery.route_memory import Learned, Memory
@@ -258,7 +259,7 @@ def _learned(route: Route | RouteError, answer: FoundMx | Absent | Failed | Unas
         return Learned(route, _ttl(answer))
     if route.permanent:
         return Learned(route, min(_ttl(answer), _TTL_NEGATIVE_MOST), lasts=False)
-    return Learned(route, _TTL_LOCAL if route.failure == "local" else _TTL_FAILED, failed=True)
+    return Learned(route, _TTL_LOCAL if route.failure is FailureClass.LOCAL else _TTL_FAILED, failed=True)
 
 
 def _ttl(answer: Found | FoundMx | Absent | Failed | Unaskable) -> float:

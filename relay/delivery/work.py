@@ -1,26 +1,26 @@
-"""What a lane works on: one message for some of its recipients, one transaction."""
+"""What a lane works on: one message for some of its recipients, in one transaction."""
 
 from collections.abc import Iterator
 
 import msgspec
 
-from relay.smtp.client.features import Features
+from relay.delivery.transport import Capacity
 from relay_queue.model import Body, Message, Recipient
 
 
 class Work(msgspec.Struct):
-    """One transaction to be made, in a lane's window (all recipients ACTIVE and ours)."""
+    """One transaction to be made, in a lane's window. All of its recipients are ACTIVE and claimed by this worker."""
 
     message: Message
     recipients: list[Recipient]
     body: Body | None
     """None: to be read from the queue when its turn comes."""
     retried: bool = False
-    """It was put back once because a reused connection turned out dead; not another time."""
+    """It was put back once because a reused session turned out dead; this is not done a second time."""
 
     @property
-    def octets(self) -> int:
-        """Memory that the body takes in the window."""
+    def held(self) -> int:
+        """Bytes of memory that its body takes in the window."""
         return len(self.body.head) if self.body is not None else 0
 
 
@@ -30,14 +30,14 @@ def split(message: Message, recipients: list[Recipient], body: Body | None, at_m
         yield Work(message, recipients[start : start + at_most], body)
 
 
-def cut(work: Work, features: Features) -> Work | None:
-    """Leave what the peer takes in one transaction (LIMITS, RFC 9422); what is over becomes a work of its own."""
-    if features.rcpt_max is None and features.rcpt_domain_max is None:
-        return None
-    most = features.rcpt_max or len(work.recipients)
-    most_domains = features.rcpt_domain_max or most
+def fit(work: Work, capacity: Capacity) -> tuple[Work, Work | None]:
+    """What the peer takes in one transaction, and the rest as a work of its own."""
+    if capacity.recipients is None and capacity.domains is None:
+        return work, None
+    most = capacity.recipients or len(work.recipients)
+    most_domains = capacity.domains or most
     taken: list[Recipient] = []
-    over: list[Recipient] = []
+    rest: list[Recipient] = []
     domains: set[str] = set()
     for recipient in work.recipients:
         fits = recipient.domain in domains or len(domains) < most_domains
@@ -45,6 +45,7 @@ def cut(work: Work, features: Features) -> Work | None:
             taken.append(recipient)
             domains.add(recipient.domain)
         else:
-            over.append(recipient)
-    work.recipients = taken
-    return Work(work.message, over, work.body, work.retried) if over else None
+            rest.append(recipient)
+    if not rest:
+        return work, None
+    return Work(work.message, taken, work.body, work.retried), Work(work.message, rest, work.body, work.retried)

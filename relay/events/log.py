@@ -43,9 +43,8 @@ from relay.events.recorder import Recorder
 from relay.events.segments import Segments
 from relay.events.severity import LEVELS, OUTCOMES, PRIORITIES, PROCESS_LEVELS
 from relay.events.writer import STDERR, Output, Writer
+from relay.model.peer import Peer, TlsFailure, client_of
 from relay.smtp.reply import Reply
-from relay.smtp.server.connections import client_of
-from relay.smtp.server.handler import Peer, TlsFailure
 from relay_config.schema import Settings
 from relay_queue.model import Entry, Mark, Message, Recipient
 from relay_queue.states import State

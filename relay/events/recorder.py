@@ -6,8 +6,8 @@ line of the event store per event, batched, off the hot path.
 
 from typing import Protocol
 
+from relay.model.peer import Peer, TlsFailure
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer, TlsFailure
 from relay_queue.model import Entry, Mark, Message, Recipient
 
 

@@ -136,8 +136,8 @@ class Housekeeping:
     async def _hasten(self) -> None:
         now = self._wall()
         untried, tried = latest(self._settings, now)
-        if count := await self._queue.hasten(untried, tried, now):
-            self._log.process("hastened", recipients=count)
+        if count := await self._queue.bring_forward(untried, tried, now):
+            self._log.process("brought forward", recipients=count)
 
     def _queue_failed(self, reason: str) -> None:
         """Leave word for `relay check`: new connections are answered 421 from here on."""

@@ -38,6 +38,7 @@ from relay_config.check import load_checked
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener, Settings
 from relay_queue.folder import private_folder
+from relay_queue.model import LOCAL_NODE
 from relay_queue.protocol import QueueDamagedError, QueueError
 from relay_queue.sqlite import open_queue
 
@@ -268,8 +269,8 @@ def _refuse_damage(data_dir: Path) -> None:
 
 async def _recover(data_dir: Path) -> None:
     """Create or migrate the queue, and give back what workers of an earlier run had in hand."""
-    opened = open_queue(data_dir, slot=0)
+    opened = open_queue(data_dir)
     try:
-        await opened.recover(None)
+        await opened.recover_node(LOCAL_NODE)
     finally:
         await opened.aclose()

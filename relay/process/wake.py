@@ -1,15 +1,15 @@
 """Wake-ups between processes: datagrams to `run/worker-N.sock`, from other workers and from the shell.
 
-A notice is a hint, never the truth: that lies in the queue, which every worker also scans by itself now and then. So a
-notice may come twice, or to a worker that was just started and knows anyway. But while a worker listens, *that*
-something happened must reach it:
+A notice (`relay.model.notices`) is a hint: the truth lies in the queue, which every worker also scans by itself. So a
+notice may arrive twice, or at a worker that has just started and knows already. But while a worker listens, the fact
+that something happened must reach it:
 
-- A sender that cannot get rid of its notices (the receiver's queue is full) forgets what they said and owes it an
-  `all`, which it keeps trying to send (`Notifier`).
-- A sender that cannot wait (`notify`, from the shell) may just leave: its socket was empty, so only the receiver's own
-  queue can have been full, and a receiver that finds its queue full tells itself `all`.
+- A sender whose notices do not fit into the receiver's socket buffer drops them and owes the receiver an `Everything`,
+  which it keeps trying to send (`Notifier`).
+- A sender that cannot wait (`notify`, from the shell) may simply exit: its own socket was empty, so only the receiver's
+  buffer can have been full, and a receiver that finds its buffer full treats that as `Everything`.
 
-Notices travel many to a datagram, one a line; equal ones that wait together are sent once.
+A datagram has many notices, one on each line as JSON; equal ones that wait together are sent once.
 """
 
 import asyncio
@@ -20,37 +20,32 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-ALL: Final = "all"
-"""Look at everything; stands for all other notices."""
-DUE: Final = "due"
-"""`due example.org`: recipients of the domain are due; `due` alone: of any domain."""
-WITHDRAW: Final = "withdraw"
-"""An admin wants recipients back that are in a worker's hands."""
-SUSPENSIONS: Final = "suspensions"
-"""Suspensions were added or removed."""
-LANE: Final = "lane"
-"""`lane NAME`: something about a lane that this worker has a share of."""
+import msgspec
 
-_WORDS: Final = frozenset({ALL, DUE, WITHDRAW, SUSPENSIONS, LANE})
+from relay.model.notices import Everything, Notice
+
 _DATAGRAM: Final = 16_384
-"""Octets of one datagram at most (the kernel copies it whole)."""
+"""Bytes of one datagram at most (the kernel copies it whole)."""
 _PENDING: Final = 2000
-"""Notices waiting for one worker; more become `all`."""
+"""Notices waiting for one worker; more become `Everything`."""
 _RETRY_FIRST: Final = 0.02
 _RETRY_MOST: Final = 1.0
 _LONG_PATH: Final = 100
-"""Octets of a socket's path beyond which it goes through /proc (the kernel's limit is 107)."""
+"""Bytes of a socket's path beyond which it goes through /proc (the kernel's limit is 107)."""
+_EVERYTHING: Final = Everything()
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(Notice)
 
 
 class Listener:
-    """A worker's ear. `on_notice` is called on the loop with each notice: a word, maybe a blank and its argument."""
+    """A worker's notice socket. `on_notice` is called on the loop with each notice."""
 
     def __init__(
         self,
         data_dir: Path | str,
         slot: int,
         loop: asyncio.AbstractEventLoop,
-        on_notice: Callable[[str], None],
+        on_notice: Callable[[Notice], None],
     ) -> None:
         self._loop = loop
         self._on_notice = on_notice
@@ -88,7 +83,7 @@ class Listener:
         self.close()
 
     def _readable(self) -> None:
-        notices: dict[str, None] = {}
+        notices: dict[Notice, None] = {}
         count = 0
         try:
             # Bounded: senders that never pause must not hold the loop; what is left makes it readable again.
@@ -97,44 +92,44 @@ class Listener:
                 count += 1
         except BlockingIOError:
             pass  # read empty
-        if count > self._full or ALL in notices:
-            notices = {ALL: None}
+        if count > self._full or _EVERYTHING in notices:
+            notices = {_EVERYTHING: None}
         for notice in notices:
             self._on_notice(notice)
 
 
 def listen(
-    data_dir: Path | str, slot: int, loop: asyncio.AbstractEventLoop, on_notice: Callable[[str], None]
+    data_dir: Path | str, slot: int, loop: asyncio.AbstractEventLoop, on_notice: Callable[[Notice], None]
 ) -> Listener:
     """Listen as worker `slot`; replaces whoever listened there before."""
     return Listener(data_dir, slot, loop, on_notice)
 
 
 class Notifier:
-    """A worker's voice. Called thousands of times a second: notices gather until the loop's next turn."""
+    """Sends a worker's notices. Called thousands of times a second: notices gather until the loop's next iteration."""
 
     def __init__(self, data_dir: Path | str, loop: asyncio.AbstractEventLoop) -> None:
         self._run = Path(data_dir) / "run"
         self._loop = loop
-        self._pending: dict[int, dict[str, None]] = {}
+        self._pending: dict[int, dict[Notice, None]] = {}
         self._stuck: dict[int, float] = {}
-        """Slot -> seconds of the pause before the next try."""
+        """By worker: seconds of the pause before the next try."""
         self._scheduled = False
         self._socket = _sender()
         self.dropped = 0
-        """Notices that were turned into an `all` (for tests and diagnostics)."""
+        """Notices that were replaced by an `Everything` (for tests and diagnostics)."""
 
-    def notify(self, notice: str, slot: int) -> None:
-        """Tell worker `slot`. Never waits, never fails."""
+    def notify(self, notice: Notice, slot: int) -> None:
+        """Notify worker `slot`. Never waits, never fails."""
         pending = self._pending.get(slot)
         if pending is None:
             pending = self._pending[slot] = {}
-        if ALL in pending:
+        if _EVERYTHING in pending:
             return
-        if notice == ALL or len(pending) >= _PENDING:
+        if notice == _EVERYTHING or len(pending) >= _PENDING:
             self.dropped += len(pending)
             pending.clear()
-            notice = ALL
+            notice = _EVERYTHING
         pending[notice] = None
         if not self._scheduled:
             self._scheduled = True
@@ -161,7 +156,7 @@ class Notifier:
                 _send(self._socket, _path(self._run, slot), datagram)
         except BlockingIOError:
             self.dropped += len(pending)
-            self._pending[slot] = {ALL: None}
+            self._pending[slot] = {_EVERYTHING: None}
             pause = self._stuck.get(slot, _RETRY_FIRST / 2) * 2
             self._stuck[slot] = min(pause, _RETRY_MOST)
             self._loop.call_later(self._stuck[slot], self._retry, slot)
@@ -173,8 +168,8 @@ class Notifier:
             self._send(slot)
 
 
-def notify(data_dir: Path | str, notice: str = ALL, slot: int | None = None) -> int:
-    """Tell one worker or all, from a process that doesn't stay. Returns how many have it; nobody there is no error."""
+def notify(data_dir: Path | str, notice: Notice = _EVERYTHING, slot: int | None = None) -> int:
+    """Notify one worker or all, from a process that exits soon. Returns how many have it; no listener is no error."""
     run = Path(data_dir) / "run"
     paths = _listening(run) if slot is None else [_path(run, slot)]
     told = 0
@@ -182,9 +177,9 @@ def notify(data_dir: Path | str, notice: str = ALL, slot: int | None = None) -> 
         # A socket for each: what one worker leaves unread must not count against the next.
         with _sender() as sender:
             try:
-                told += _send(sender, path, notice.encode())
+                told += _send(sender, path, _encoder.encode(notice))
             except BlockingIOError:
-                told += 1  # its queue is full: it will tell itself `all`
+                told += 1  # its buffer is full, which it treats as `Everything`
     return told
 
 
@@ -233,12 +228,12 @@ def _short(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def _encode(notices: Iterable[str]) -> Iterable[bytes]:
-    """Notices as datagrams, one a line."""
+def _encode(notices: Iterable[Notice]) -> Iterable[bytes]:
+    """Notices as datagrams, one on each line."""
     lines: list[bytes] = []
     size = 0
     for notice in notices:
-        line = notice.encode()
+        line = _encoder.encode(notice)
         if size + len(line) + 1 > _DATAGRAM and lines:
             yield b"\n".join(lines)
             lines, size = [], 0
@@ -248,12 +243,14 @@ def _encode(notices: Iterable[str]) -> Iterable[bytes]:
         yield b"\n".join(lines)
 
 
-def _decode(datagram: bytes) -> list[str]:
-    """The notices; whatever is not understood (a newer sender's, one cut off) is an `all`."""
+def _decode(datagram: bytes) -> list[Notice]:
+    """The notices. What is not understood (from a newer sender, or cut off) counts as `Everything`."""
     if len(datagram) > _DATAGRAM:
-        return [ALL]
-    lines = datagram.decode("utf-8", "replace").split("\n")
-    return [line if line.partition(" ")[0] in _WORDS else ALL for line in lines]
+        return [_EVERYTHING]
+    try:
+        return [_decoder.decode(line) for line in datagram.split(b"\n")]
+    except msgspec.DecodeError:
+        return [_EVERYTHING]
 
 
 def _queue_length() -> int:

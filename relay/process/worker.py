@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from relay.delivery.routing import Router
-from relay.delivery.service import Delivery
+from relay.delivery.service import DeliveryService
 from relay.events import diagnostics
 from relay.events.log import EventLog
 from relay.message.dsn import DsnFactory
+from relay.model.notices import Due, Everything, Notice, PendingActions, SuspensionsChanged
 from relay.process import processors, reports, wake
 from relay.process.failures import StartError, explain
 from relay.process.housekeeping import Housekeeping
@@ -29,6 +30,8 @@ from relay.submission.networks import Networks
 from relay.submission.users import UserFileError
 from relay_config.problems import SettingsError
 from relay_config.schema import Listener
+from relay_queue.model import LOCAL_NODE, Owner
+from relay_queue.protocol import Queue
 from relay_queue.sqlite import open_queue
 
 _ORPHAN_GRACE = 0.3
@@ -55,7 +58,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], lifeline: int) -> int:
     with _starting():
-        worker = Worker(setup, slot)
+        queue = open_queue(Path(setup.settings.data_dir))
+        owner = await queue.lease(LOCAL_NODE, slot)
+        worker = Worker(setup, queue, owner)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
 
@@ -98,26 +103,27 @@ def _starting() -> Iterator[None]:
 class Worker:
     """All parts of one worker, started and stopped in the right order."""
 
-    def __init__(self, setup: Setup, slot: int) -> None:
+    def __init__(self, setup: Setup, queue: Queue, owner: Owner) -> None:
         self._setup = setup
-        self._slot = slot
+        self._owner = owner
+        slot = owner.worker
         settings, materials = setup.settings, setup.materials
         self._data_dir = Path(settings.data_dir)
         self._loop = asyncio.get_running_loop()
         # A log that cannot be opened any more stops no worker that takes the place of another.
         self.log = EventLog(settings, slot=str(slot), must_open=False)
         self._uninstall = diagnostics.install(self.log)
-        self.queue = open_queue(self._data_dir, slot=slot)
+        self.queue = queue
         self._router = Router(settings)
         self._dsn = DsnFactory(settings, materials.keys)
         self._notifier = wake.Notifier(self._data_dir, self._loop)
-        self.delivery = Delivery(
+        self.delivery = DeliveryService(
             settings,
             self.queue,
             self.log,
             self._router,
             self._dsn.build,
-            slot=slot,
+            owner=owner,
             workers=setup.workers,
             notify=self._notifier.notify,
         )
@@ -132,12 +138,12 @@ class Worker:
         self._reloader = Reloader(setup.prepare, self._take, self._refuse)
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ears: wake.Listener | None = None
+        self._notices: wake.Listener | None = None
 
     async def start(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
-        """Give back what a predecessor had in hand, then deliver, then listen."""
-        await self.queue.recover(self._slot)
-        self._ears = wake.listen(self._data_dir, self._slot, self._loop, self._notice)
+        """Give back what a predecessor had claimed, then deliver, then listen."""
+        await self.queue.recover(self._owner)
+        self._notices = wake.listen(self._data_dir, self._owner.worker, self._loop, self._notice)
         await self.delivery.start()
         self._housekeeping.start()
         self._reporter.start()
@@ -158,8 +164,8 @@ class Worker:
         for server in self._servers:
             await server.stopped()
         await self.delivery.stop(max(0.1, grace - (self._loop.time() - began)))
-        if self._ears is not None:
-            await self._ears.aclose()
+        if self._notices is not None:
+            await self._notices.aclose()
         self._notifier.close()
         await self._reporter.stop()
         await self._housekeeping.stop()
@@ -208,21 +214,21 @@ class Worker:
         else:
             self.log.problem("reload", error)
 
-    def _notice(self, notice: str) -> None:
-        kind, _, argument = notice.partition(" ")
-        if kind == "due":
-            self.delivery.due(argument or None)
-        elif kind == "withdraw":
-            self._spawn(self.delivery.withdraw())
-        elif kind == "suspensions":
-            self._spawn(self.delivery.reload_suspensions())
-        else:
-            self._spawn(self._everything())
+    def _notice(self, notice: Notice) -> None:
+        match notice:
+            case Due(destination):
+                self.delivery.due(destination)
+            case PendingActions():
+                self._spawn(self.delivery.steering.carry_out())
+            case SuspensionsChanged():
+                self._spawn(self.delivery.steering.reload_suspensions())
+            case Everything():
+                self._spawn(self._everything())
 
     async def _everything(self) -> None:
-        """Notices were lost on the way: look at all there is."""
-        await self.delivery.reload_suspensions()
-        await self.delivery.withdraw()
+        """Notices were lost on the way: look at everything."""
+        await self.delivery.steering.reload_suspensions()
+        await self.delivery.steering.carry_out()
         self.delivery.due(None)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from relay.message.incoming import Incoming
+from relay.model.peer import Identity, Peer, TlsFailure
+from relay.model.transaction import RecipientPath, Transaction
 from relay.sandbox.magic import AT_RECIPIENT, POLICY, SLOW_SECONDS, Greylist, magic
 from relay.sandbox.store import Envelope, SandboxStore
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 from relay_queue.ids import is_id, new_id
 
 _NO_AUTH = Reply(503, "5.5.1", "The sandbox's receiver takes mail without AUTH")

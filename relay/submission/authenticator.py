@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final, NamedTuple
 
-from relay.smtp.server.handler import Identity
+from relay.model.peer import Identity
 from relay.submission.passwords import Credential, PasswordError, is_password, is_secret, prepare
 from relay.submission.users import User, Users
 

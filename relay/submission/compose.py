@@ -16,7 +16,8 @@ from relay.message.incoming import Incoming
 from relay.message.long_lines import plan, repair_header, repaired
 from relay.message.message_id import message_id as header_id
 from relay.message.received import Hop, received
-from relay.smtp.server.handler import Peer, Transaction
+from relay.model.peer import Peer
+from relay.model.transaction import Transaction
 from relay_queue.model import Body, Entry, Message, Put, Recipient
 
 _QUICK = 1 << 15

@@ -17,8 +17,9 @@ from relay.events.recorder import Recorder
 from relay.message.dkim.sign import KeyRing
 from relay.message.fix import Facts, Fixed, fix
 from relay.message.incoming import Incoming, NoRoomError
+from relay.model.peer import Identity, Peer, TlsFailure
+from relay.model.transaction import RecipientPath, Transaction
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 from relay.submission import texts
 from relay.submission.authenticator import Authenticator, password_pool
 from relay.submission.compose import Draft, draft

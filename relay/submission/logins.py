@@ -8,8 +8,8 @@ password is looked at, so that a guess is not confirmed while the guesser has to
 from collections.abc import Callable
 
 from relay.events.recorder import Recorder
+from relay.model.peer import Identity, Peer
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer
 from relay.submission import texts
 from relay.submission.authenticator import BusyError
 from relay.submission.failures import AuthFailures

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from relay.smtp.server.handler import Identity
+from relay.model.peer import Identity
 from relay_queue.model import Put
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from relay.events.log import EventLog
+from relay.model.peer import Peer
 from relay.sandbox.store import Envelope, SandboxStore
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer
 from relay_config.load import load
 from relay_queue.ids import new_id
 from relay_queue.model import Selection

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from relay.events.log import EventLog
+from relay.model.peer import Peer
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer
 from relay_config.load import load
 from relay_queue.sqlite import open_admin
 from tests.support.mail import message_put
@@ -165,7 +165,7 @@ import sys, time
 from pathlib import Path
 from relay.events.log import EventLog
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer
+from relay.model.peer import Peer
 from relay_config.load import load
 log = EventLog(load(Path(sys.argv[1]), {}), "1", echo=False)
 while True:

@@ -54,7 +54,7 @@ def test_the_example_uncommented_holds_every_setting():
         for part in path[:-1]:
             here = here[part]
             here = here[0] if isinstance(here, list) else here
-            if part in {"site", "domain", "dkim"}:
+            if part in {"site", "domain", "dkim", "stream"}:
                 (here,) = here.values()
         assert path[-1] in here, path
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from relay.delivery import gathering, marker
+from relay_queue.model import SuspensionKind
 from relay_queue.protocol import QueueError, QueueFailedError
 from relay_queue.states import State
 from tests.support.answers import Delay
@@ -54,8 +55,8 @@ async def test_one_recipient_a_transaction_and_all_refused_is_one_dsn(pair, monk
 
 async def test_nothing_is_remembered_of_a_message_that_is_not_in_hand(pair):
     async with delivering(pair) as (bench, _):
-        pair.admin.suspend("domain", "example.test", "maintenance", None, time.time())
-        await bench.delivery.reload_suspensions()
+        pair.admin.suspend(SuspensionKind.DOMAIN, "example.test", "maintenance", None, time.time())
+        await bench.delivery.steering.reload_suspensions()
         await bench.router.route("example.test")
         await bench.accept(*FIVE)
         assert bench.states() == ["queued"] * 5

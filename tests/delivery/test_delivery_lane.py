@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relay.delivery.lane import LanePlanner, Phase, Slot
+from relay.delivery.window import Budget, Window
 from relay.delivery.work import Work
-from relay_config.schema import Lane
+from relay_config.schema import Lane, Settings
+from relay_config.streams import Streams
 from relay_config.words import Duration, Rate
-from relay_queue.model import Message
+from relay_queue.model import DEFAULT_STREAM, Message
 
 UNLIMITED = Rate(0, 1)
 
@@ -19,7 +21,13 @@ def work(n: int = 0) -> Work:
 
 def planner(**limits) -> LanePlanner:
     defaults = {"rate": UNLIMITED, "connection_rate": UNLIMITED, "backoff": Duration(30), "backoff_max": Duration(100)}
-    return LanePlanner("mx.example.org", Lane(**(defaults | limits)), idle_timeout=5.0)
+    window = Window(Streams(Settings(hostname="relay.test")), Budget(1 << 30))
+    return LanePlanner("mx.example.org", Lane(**(defaults | limits)), 5.0, window)
+
+
+def fill(lane: LanePlanner, works) -> None:
+    for each in works:
+        lane.window.add(each)
 
 
 def connect(lane: LanePlanner, now: float) -> list[Slot]:
@@ -31,7 +39,7 @@ def connect(lane: LanePlanner, now: float) -> list[Slot]:
 
 def test_an_unproven_site_is_tried_with_two_connections_at_most():
     lane = planner(max_connections=5)
-    lane.ready.extend(work(n) for n in range(5))
+    fill(lane, (work(n) for n in range(5)))
     opened = lane.plan(0).open
     assert len(opened) == 2
     assert lane.plan(0).open == []
@@ -44,17 +52,17 @@ def test_an_unproven_site_is_tried_with_two_connections_at_most():
 def test_opens_one_connection_per_waiting_work_up_to_the_limit():
     lane = planner(max_connections=3)
     lane.proven = True
-    lane.ready.extend(work(n) for n in range(2))
+    fill(lane, (work(n) for n in range(2)))
     assert len(lane.plan(0).open) == 2
     assert lane.plan(0).open == []
-    lane.ready.extend(work(n) for n in range(5))
+    fill(lane, (work(n) for n in range(5)))
     assert len(lane.plan(0).open) == 1
 
 
 def test_starts_work_on_idle_connections_first_in_first_out():
     lane = planner(max_connections=2)
     works = [work(n) for n in range(3)]
-    lane.ready.extend(works)
+    fill(lane, works)
     connect(lane, 0)
     plan = lane.plan(0)
     assert [w for _, w in plan.start] == works[:2]
@@ -65,7 +73,7 @@ def test_starts_work_on_idle_connections_first_in_first_out():
 
 def test_a_connection_is_replaced_after_its_messages():
     lane = planner(max_connections=1, messages_per_connection=2)
-    lane.ready.extend(work(n) for n in range(3))
+    fill(lane, (work(n) for n in range(3)))
     (slot,) = connect(lane, 0)
     lane.plan(0)
     assert lane.finished(slot, 0, reusable=True)
@@ -78,7 +86,7 @@ def test_a_connection_is_replaced_after_its_messages():
 
 def test_an_idle_connection_closes_in_time_and_wakes_for_it():
     lane = planner()
-    lane.ready.append(work())
+    lane.window.add(work())
     (slot,) = connect(lane, 0)
     lane.plan(0)
     lane.finished(slot, 10, reusable=True)
@@ -91,7 +99,7 @@ def test_an_idle_connection_closes_in_time_and_wakes_for_it():
 
 def test_the_rate_holds_starts_back_and_says_when():
     lane = planner(rate=Rate(1, 10))
-    lane.ready.extend([work(0), work(1)])
+    fill(lane, [work(0), work(1)])
     (slot,) = connect(lane, 100)
     assert len(lane.plan(100).start) == 1
     lane.finished(slot, 101, reusable=True)
@@ -104,7 +112,7 @@ def test_the_rate_holds_starts_back_and_says_when():
 def test_failures_pause_the_lane_longer_each_time_and_then_probe_with_one():
     lane = planner(max_connections=5)
     lane.proven = True
-    lane.ready.extend(work(n) for n in range(5))
+    fill(lane, (work(n) for n in range(5)))
     first = lane.plan(0).open
     assert len(first) == 5
     for slot in first:
@@ -114,7 +122,7 @@ def test_failures_pause_the_lane_longer_each_time_and_then_probe_with_one():
     plan = lane.plan(1)
     assert plan.open == []
     assert plan.wake_at == 30
-    assert lane.room(1) == 0
+    assert lane.room(DEFAULT_STREAM, 1) == 0
     (probe,) = lane.plan(30).open
     lane.closed(probe)
     assert lane.failed("again", 30, random=0.5) == 30 + 60
@@ -130,18 +138,18 @@ def test_the_settings_may_prescribe_a_pause():
 
 def test_a_suspended_lane_starts_nothing_but_lets_idle_connections_go():
     lane = planner()
-    lane.ready.append(work())
+    lane.window.add(work())
     (slot,) = connect(lane, 0)
     lane.suspended = "maintenance"
     assert lane.plan(0).start == []
-    assert lane.room(0) == 0
+    assert lane.room(DEFAULT_STREAM, 0) == 0
     assert lane.plan(5).close == [slot]
 
 
 def test_a_window_holds_what_the_rate_allows_soon():
-    assert planner(rate=Rate(1, 3600)).window() == 1
-    assert planner(rate=Rate(10, 1)).window() == 100
-    assert planner().window() == 1000
+    assert planner(rate=Rate(1, 3600)).capacity == 1
+    assert planner(rate=Rate(10, 1)).capacity == 100
+    assert planner().capacity == 1000
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -158,7 +166,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 5))
     def add(self, count: int) -> None:
         for _ in range(count):
-            self.lane.ready.append(work(self.given))
+            self.lane.window.add(work(self.given))
             self.given += 1
 
     @rule(seconds=st.floats(0, 3))
@@ -171,7 +179,7 @@ class LaneMachine(RuleBasedStateMachine):
         for slot in plan.close:
             self.lane.closed(slot)
         assert plan.wake_at is None or plan.wake_at > self.now
-        stalled = self.lane.ready and not self.lane.slots
+        stalled = self.lane.window and not self.lane.slots
         assert not stalled or plan.wake_at is not None, "waiting work must always have a next wake-up"
 
     @precondition(lambda self: any(s.phase is Phase.CONNECTING for s in self.lane.slots))
@@ -197,7 +205,7 @@ class LaneMachine(RuleBasedStateMachine):
     def limits_hold(self) -> None:
         assert len(self.lane.slots) <= 3
         assert all(slot.sent <= 2 for slot in self.lane.slots)
-        assert len(self.lane.ready) + len(self.busy) + len(self.done) == self.given
+        assert len(self.lane.window) + len(self.busy) + len(self.done) == self.given
 
 
 TestLaneMachine = LaneMachine.TestCase

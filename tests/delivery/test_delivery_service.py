@@ -6,9 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from relay.delivery import intake, service
-from relay_queue.model import Body, Put, Selection
+from relay.delivery import scanner, steering
+from relay.model.notices import Due, Notice
+from relay_config.words import Rate
+from relay_queue.model import Body, Destination, Put, Selection, SuspensionKind
 from relay_queue.protocol import Action, QueueError
 from relay_queue.states import State
 from tests.support.answers import Close, Delay, Hang
@@ -28,7 +31,7 @@ async def test_mail_goes_from_memory_and_ends_in_the_history(pair):
 async def test_mail_that_waits_in_the_queue_is_found(pair):
     async with delivering(pair) as (bench, receiver):
         await pair.queue.put(a_put("a@example.test", body=BODY, received_at=time.time(), recipient={"due_at": 0.0}))
-        bench.delivery.due("example.test")
+        bench.delivery.due(Destination("example.test"))
         await receiver.wait(1)
 
 
@@ -40,7 +43,7 @@ async def test_the_scanner_finds_it_without_being_told(pair):
 
 
 async def test_a_scan_during_which_the_machine_stood_still_is_not_followed_by_a_long_pause(pair, monkeypatch):
-    monkeypatch.setattr(intake, "_SCAN_REST_MOST", 0.1)
+    monkeypatch.setattr(scanner, "_REST_MOST", 0.1)
     due, scans = pair.queue.due, 0
 
     async def slow(*arguments):
@@ -70,24 +73,24 @@ async def test_more_than_a_window_overflows_into_the_queue_and_still_arrives(pai
         assert sorted(receiver.recipients()) == sorted(f"user{n}@example.test" for n in range(20))
 
 
-async def test_bodies_in_memory_are_bounded(pair, monkeypatch):
-    monkeypatch.setattr(intake, "_OCTETS_MOST", 3 * len(BODY))
+async def test_bodies_in_memory_are_bounded(pair):
     async with delivering(pair, content=Delay(0.01)) as (bench, receiver):
+        bench.delivery.budget.most = 3 * len(BODY)
         await bench.router.route("example.test")
         for n in range(20):
             await bench.accept(f"user{n}@example.test")
-            assert bench.delivery._intake._octets <= 3 * len(BODY)
+            assert bench.delivery.budget.used <= 3 * len(BODY)
         await receiver.wait(20)
 
 
-async def test_bodies_that_wait_for_a_route_are_bounded_too(pair, monkeypatch):
-    monkeypatch.setattr(intake, "_OCTETS_MOST", 3 * len(BODY))
+async def test_bodies_that_wait_for_a_route_are_bounded_too(pair):
     async with delivering(pair) as (bench, receiver):
+        bench.delivery.budget.most = 3 * len(BODY)
         for n in range(20):
             await bench.accept(f"user{n}@example.test")
-            assert bench.delivery._intake._octets <= 3 * len(BODY)
+            assert bench.delivery.budget.used <= 3 * len(BODY)
         await receiver.wait(20)
-        assert bench.delivery._intake._octets == 0
+        assert bench.delivery.budget.used == 0
 
 
 def _at_content(receiver):
@@ -104,7 +107,7 @@ async def test_a_wish_is_carried_out_on_mail_that_waits_in_a_lane(pair):
         for action in (Action.HOLD, Action.DROP, Action.FAIL):
             chosen = Selection(ids=(puts[action.value].entry.message.id,))
             assert pair.admin.steer(action, chosen, now=time.time(), reason=f"to {action.value}").requested == 1
-        await bench.delivery.withdraw()
+        await bench.delivery.steering.carry_out()
         await bench.until(lambda: bench.states().count("held") == 1)
         gate.set()
         await receiver.wait(2)
@@ -127,7 +130,7 @@ async def test_a_wish_to_fail_takes_over_when_the_attempt_on_the_wire_is_deferre
         put = await bench.accept("a@example.test")
         await bench.until(lambda: _at_content(receiver))
         pair.admin.steer(Action.FAIL, Selection(ids=(put.entry.message.id,)), now=time.time(), reason="mistyped")
-        await bench.delivery.withdraw()
+        await bench.delivery.steering.carry_out()
         gate.set()
         await bench.until(lambda: pair.admin.ended(put.entry.message.id))
         (ended,) = pair.admin.ended(put.entry.message.id)
@@ -153,15 +156,15 @@ async def test_a_suspension_gives_waiting_mail_back_and_its_end_resumes(pair):
         await bench.accept("first@example.test")
         await bench.until(lambda: _at_content(receiver))
         await bench.accept("second@example.test")
-        suspension = pair.admin.suspend("domain", "example.test", "maintenance", None, time.time())
-        await bench.delivery.reload_suspensions()
+        suspension = pair.admin.suspend(SuspensionKind.DOMAIN, "example.test", "maintenance", None, time.time())
+        await bench.delivery.steering.reload_suspensions()
         await bench.until(lambda: "queued" in bench.states())
-        assert bench.delivery._intake._octets == 0, "what was given back takes no memory"
+        assert bench.delivery.budget.used == 0, "what was given back takes no memory"
         gate.set()
         await receiver.wait(1)
         await bench.until(lambda: bench.states() == ["queued"])
         pair.admin.resume([suspension.id])
-        await bench.delivery.reload_suspensions()
+        await bench.delivery.steering.reload_suspensions()
         await receiver.wait(2)
 
 
@@ -173,14 +176,14 @@ async def _fail(failures: list[Exception]):
 async def test_a_suspension_ends_in_time(pair, kind, value, monkeypatch):
     suspensions = pair.queue.suspensions
     async with delivering(pair) as (bench, receiver):
-        pair.admin.suspend(kind, value, "gone already", time.time() - 1, time.time())
-        await bench.delivery.reload_suspensions()
+        pair.admin.suspend(SuspensionKind(kind), value, "gone already", time.time() - 1, time.time())
+        await bench.delivery.steering.reload_suspensions()
         await bench.accept("a@example.test", user="app")
         await receiver.wait(1)
-        pair.admin.suspend(kind, value, "for a moment", time.time() + 0.5, time.time())
-        await bench.delivery.reload_suspensions()
+        pair.admin.suspend(SuspensionKind(kind), value, "for a moment", time.time() + 0.5, time.time())
+        await bench.delivery.steering.reload_suspensions()
         failures = [QueueError("no descriptor is left")]
-        monkeypatch.setattr(service, "_AGAIN", 0.1)
+        monkeypatch.setattr(steering, "_AGAIN", 0.1)
         monkeypatch.setattr(pair.queue, "suspensions", lambda: _fail(failures) if failures else suspensions())
         await bench.accept("b@example.test", user="app")
         await bench.until(lambda: bench.states() == ["queued"])
@@ -189,7 +192,7 @@ async def test_a_suspension_ends_in_time(pair, kind, value, monkeypatch):
 
 
 async def test_mail_of_a_suspended_user_waits(pair):
-    pair.admin.suspend("user", "spammer", "compromised", None, time.time())
+    pair.admin.suspend(SuspensionKind.USER, "spammer", "compromised", None, time.time())
     async with delivering(pair) as (bench, receiver):
         await bench.accept("a@example.test", user="spammer")
         await bench.accept("b@example.test", user="honest")
@@ -230,19 +233,19 @@ async def test_a_stop_does_not_wait_for_a_site_that_never_greets(pair):
 
 
 async def test_a_worker_leaves_to_others_what_is_theirs(pair):
-    notices: list[tuple[str, int]] = []
+    notices: list[tuple[Notice, int]] = []
     async with delivering(pair) as (bench, receiver):
         await bench.delivery.stop(0.1)
         from relay.delivery.ownership import ranking
 
         owner = ranking("mx.test", 2)[0]
-        other = bench.delivery = bench.make(slot=1 - owner, workers=2, notify=lambda *told: notices.append(told))
+        other = bench.delivery = bench.make(1 - owner, workers=2, notify=lambda *told: notices.append(told))
         await bench.router.route("example.test")
         await bench.accept("a@example.test")
-        assert notices == [("due example.test", owner)]
+        assert notices == [(Due(Destination("example.test")), owner)]
         assert bench.states() == ["queued"]
-        mine = bench.make(slot=owner, workers=2)
-        mine.due("example.test")
+        mine = bench.make(owner, workers=2)
+        mine.due(Destination("example.test"))
         await receiver.wait(1)
         await mine.stop(0.1)
         await other.stop(0.1)
@@ -281,7 +284,7 @@ async def test_a_large_body_damaged_on_disk_is_quarantined_and_never_delivered(p
         with stored.open("r+b") as kept:
             kept.seek(300_000)
             kept.write(b"\x00")
-        bench.delivery.due("example.test")
+        bench.delivery.due(Destination("example.test"))
         await bench.until(lambda: bench.states() == ["quarantined"])
         assert receiver.messages == []
         assert "damaged" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
@@ -290,9 +293,9 @@ async def test_a_large_body_damaged_on_disk_is_quarantined_and_never_delivered(p
 async def all_gone(bench: Bench) -> None:
     """Everything ended well, at the first attempt, and the memory for it was given back."""
     await bench.until(lambda: not bench.states())
-    outcomes = [recipient for _, recipient, *_ in bench.recorder.named("outcome")]
-    assert all((r.state, r.attempts) == (State.DELIVERED, 1) for r in outcomes), outcomes
-    assert bench.delivery._intake._octets == 0
+    marks = [mark for _, _, mark in bench.recorder.named("outcome")]
+    assert all((mark.state, mark.attempts) == (State.DELIVERED, 1) for mark in marks), marks
+    assert bench.delivery.budget.used == 0
 
 
 async def test_a_peers_limit_of_messages_for_a_session_is_kept(pair):
@@ -348,10 +351,10 @@ async def test_a_reused_connection_that_turns_out_dead_costs_no_attempt(pair):
 async def test_a_large_body_of_another_size_than_its_message_says_is_quarantined(pair, wrong_by):
     async with delivering(pair) as (bench, receiver):
         await large(pair, len(BODY) + 720_000 + wrong_by)
-        bench.delivery.due("example.test")
+        bench.delivery.due(Destination("example.test"))
         await bench.until(lambda: bench.states() == ["quarantined"])
         assert receiver.messages == []
-        assert "octets, not" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
+        assert "bytes, not" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
 
 
 async def test_mail_that_cannot_be_read_for_want_of_a_thread_waits_and_does_not_stay_in_hand(pair):
@@ -360,8 +363,54 @@ async def test_mail_that_cannot_be_read_for_want_of_a_thread_waits_and_does_not_
         exhausted.shutdown()
         asyncio.get_running_loop().set_default_executor(exhausted)  # refuses as one that can't start a thread does
         await large(pair, len(BODY) + 720_000)
-        bench.delivery.due("example.test")
+        bench.delivery.due(Destination("example.test"))
         await bench.until(lambda: bench.states() == ["queued"] and bench.recorder.named("problem"))
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         assert "can't be read" in (next(pair.admin.select(Selection(), None)).recipients[0].reply or "")
         assert receiver.messages == []
+
+
+BULK = "bulk"
+
+
+async def test_a_transactional_message_leaves_within_two_slots_of_a_site_that_bulk_mail_waits_for(pair):
+    async with delivering(pair) as (bench, receiver):
+        await bench.delivery.stop(0.1)
+        throttle = replace(bench.settings.throttle, rate=Rate(10, 1))
+        bench.settings = replace(bench.settings, throttle=throttle)
+        bench.delivery = bench.make()
+        await bench.delivery.start()
+        bulk = a_put(*(f"bulk{n}@example.test" for n in range(3000)), body=BODY, received_at=time.time(), stream=BULK)
+        for recipient in bulk.entry.recipients:
+            recipient.stream, recipient.due_at = BULK, 0.0
+        bench.settings = replace(bench.settings, delivery=replace(bench.settings.delivery, recipients_per_message=1))
+        bench.delivery.reload(bench.settings)
+        await pair.queue.put(bulk)
+        bench.delivery.due(Destination("example.test", BULK))
+        await receiver.wait(5)
+        put = a_put("now@example.test", body=BODY, received_at=time.time())
+        bench.delivery.admit(put)
+        await pair.queue.put(put)
+        before = len(receiver.messages)
+        bench.delivery.offer(put)
+        await bench.until(lambda: "now@example.test" in receiver.recipients())
+        # One that was on the wire, one whose slot had come, and the message itself.
+        assert receiver.recipients().index("now@example.test") <= before + 2
+
+
+async def test_a_message_that_must_not_leave_before_a_time_waits_for_it_in_the_queue(pair):
+    async with delivering(pair) as (bench, receiver):
+        await bench.router.route("example.test")
+        at = time.time() + 0.5
+        put = await bench.accept("later@example.test", not_before=at)
+        assert bench.states() == ["queued"]
+        await receiver.wait(1, 5)
+        assert put.entry.recipients[0].due_at == at
+        assert receiver.messages[0].at >= 0
+
+
+async def test_a_message_with_an_expiry_of_its_own_is_given_up_then(pair):
+    async with delivering(pair, rcpt="450 4.2.1 busy") as (bench, _):
+        put = await bench.accept("a@example.test", expires_at=time.time() - 1, recipient={"attempts": 1})
+        await bench.until(lambda: pair.admin.ended(put.entry.message.id))
+        assert pair.admin.ended(put.entry.message.id)[0].state is State.EXPIRED

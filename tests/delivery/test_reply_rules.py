@@ -1,13 +1,17 @@
 """The built-in rules: their examples, a corpus of real replies, and what they cost."""
 
 import time
+from typing import get_args
 
 import pytest
 
 from relay.cli.explain import parse
-from relay.delivery.outcome import FAILURES, Disposition, judge_reply
+from relay.delivery.failure import FailureClass
+from relay.delivery.outcome import Disposition
 from relay.delivery.reply_rules import rules, subject_of
+from relay.delivery.smtp_outcome import judge_reply
 from relay.smtp.reply import Reply
+from relay_config.schema_replies import FailureName as Named
 from tests.support.reply_corpus import corpus, table
 from tests.support.source_tree import ROOT
 
@@ -33,7 +37,7 @@ def test_every_rule_has_a_name_a_known_class_a_source_and_an_example():
         assert rule.example, rule.name
         assert rule.text or rule.link or rule.codes or rule.status, rule.name
     used = {rule.failure for rule in FILE.rule} | set(FILE.status.values()) | set(FILE.code.values())
-    assert used <= FAILURES
+    assert used <= set(FailureClass)
 
 
 def test_exceptions_to_permanence_are_few_and_documented():
@@ -63,7 +67,7 @@ def test_the_corpus_as_a_whole():
 def test_the_page_shows_how_well_they_are_classed():
     page = (ROOT / "docs/reference/reply-classes.md").read_text()
     assert table() in page, "renew it: python -m tests.support.reply_corpus"
-    assert all(f"| `{name}` |" in page for name in FAILURES)
+    assert all(f"| `{name}` |" in page for name in set(FailureClass))
 
 
 PERMANENT = [
@@ -201,3 +205,7 @@ def test_a_hostile_reply_takes_little_time(word, size):
     began = time.thread_time()
     judge_reply(reply)
     assert time.thread_time() - began < 0.05
+
+
+def test_settings_may_name_every_class():
+    assert set(get_args(Named)) == set(FailureClass)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from relay.delivery.outcome import Disposition, judge_reply
+from relay.delivery.outcome import Disposition
 from relay.delivery.reply_settings import Origin, ReplyRules, origin_of
 from relay.delivery.routes import Route
+from relay.delivery.smtp_outcome import judge_reply
 from relay.smtp.client.model import TlsPolicy
 from relay.smtp.reply import Reply
 from relay_config.schema import Route as Smarthost

@@ -13,8 +13,8 @@ from relay.events.catalog import Accepted, Problem, Process, Refused
 from relay.events.format import json_fields, logfmt_fields
 from relay.events.log import EventLog
 from relay.events.per_client import OTHERS, ClientLimiter, Omission
+from relay.model.peer import Identity, Peer, TlsFailure
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, TlsFailure
 from relay_config.schema import Limits
 from tests.support.event_log import ID, MESSAGE, PEER, RECIPIENTS
 

@@ -94,8 +94,8 @@ async def crash_states(folder: Path, rounds: int, seed: int) -> Score:
 
 async def _states(folder: Path, rounds: int, seed: int) -> Score:
     base = folder / "base"
-    queue = open_queue(base, slot=0)
-    await queue.recover(None)
+    queue = open_queue(base)
+    await queue.recover_node("local")
     await queue.aclose()
     steps = _record(base, folder)
     chance = random.Random(seed)
@@ -118,8 +118,8 @@ async def _check(base: Path, state: Path, steps: list[Step], part: float, chance
     _crashed(base, steps, part, chance).lay(base, state)
     told = {step.path for step in steps if step.kind == "told"}
     try:
-        queue = open_queue(state, slot=0)
-        await queue.recover(None)
+        queue = open_queue(state)
+        await queue.recover_node("local")
         await queue.aclose()
         admin = open_admin(state)
     except QueueError as error:

@@ -48,7 +48,7 @@ def _address(n: int) -> str:
 
 async def _write(target: Path) -> None:
     """A folder as a killed server leaves it: recipients that wait, some in hand, some at their end; one large body."""
-    queue = open_queue(target, slot=0)
+    queue = open_queue(target)
     for n in range(_WAITING + 5):
         now = time.time()
         body = Body(b"Subject: old\r\n\r\nStill to be delivered.\r\n")

@@ -17,11 +17,11 @@ from relay.process.wake import _decode as parse_notices
 from relay.smtp.server.proxy import read_proxy
 from relay.submission.users import UserFileError, read_users
 from relay_config.check import check
-from relay_queue.model import Selection
+from relay_queue.model import Destination, Selection
 from relay_queue.protocol import Action, BodyDamagedError, QueueError
 from relay_queue.sqlite import open_admin, open_queue
 from tests.support.fuzzing import Target
-from tests.support.queues import NOW, a_put
+from tests.support.queues import NOW, a_put, worker
 from tests.support.remembering_handler import RememberingHandler
 from tests.support.sans_io import Dialog
 
@@ -167,18 +167,18 @@ def _spoil(path: Path, data: bytes, spoilt: str) -> None:
 
 async def _use(folder: Path) -> set[str]:
     """All that a worker and an admin do; ids of what could be claimed whole. Raises nothing but queue errors."""
-    queue = open_queue(folder, slot=1)
+    queue = open_queue(folder)
     claimed = set()
     try:
         with contextlib.suppress(QueueError):
-            await queue.recover(None)
+            await queue.recover_node("local")
         after = ""
         for _ in range(10):
             due = await queue.due(NOW + 1e9, after, 5)
             if not due:
                 break
             for domain, _ in due:
-                for entry in await queue.claim(1, domain, 50, NOW + 1e9):
+                for entry in await queue.claim(worker(1), Destination(domain), 50, NOW + 1e9):
                     try:
                         body = await queue.head(entry.message.id)
                         if body.file:
@@ -187,7 +187,7 @@ async def _use(folder: Path) -> set[str]:
                     except BodyDamagedError:
                         pass
             after = due[-1][0]
-        await queue.withdrawn(1)
+        await queue.pending_actions(worker(1))
     finally:
         await queue.aclose()
     admin = open_admin(folder)
@@ -209,7 +209,7 @@ def _filled(folder: Path) -> list[str]:
     """A queue of three messages; their ids."""
 
     async def fill() -> list[str]:
-        queue = open_queue(folder, slot=1)
+        queue = open_queue(folder)
         try:
             puts = [a_put(f"u{n}@d{n % 2}.test", body=b"Subject: x\r\n\r\n" + b"y" * 900 * n) for n in range(3)]
             for put in puts:

@@ -99,7 +99,7 @@ async def test_a_start_with_doubt_lets_nothing_wait_for_a_time_that_no_schedule_
     kept.keeping.start()
     await asyncio.sleep(0.1)
     assert waits(pair) == [pytest.approx(0, abs=1), 30_000]
-    assert kept.told == ["hastened"]
+    assert kept.told == ["brought forward"]
     await kept.keeping.stop()
 
 
@@ -109,16 +109,16 @@ async def test_a_clock_set_back_lets_mail_that_waits_be_tried_soon(pair, tmp_pat
     await asyncio.sleep(0.1)
     await pair.queue.put(a_put(recipient={"due_at": NOW + 300, "attempts": 1}))
     await pair.queue.put(a_put())
-    hasten, failures = pair.queue.hasten, [QueueError("busy")]
+    bring_forward, failures = pair.queue.bring_forward, [QueueError("busy")]
 
     async def at_the_second_time(*given):
         if failures:
             raise failures.pop()
-        return await hasten(*given)
+        return await bring_forward(*given)
 
-    monkeypatch.setattr(pair.queue, "hasten", at_the_second_time)
+    monkeypatch.setattr(pair.queue, "bring_forward", at_the_second_time)
     kept.set_back = DAY
     await asyncio.sleep(0.2)
     assert waits(pair) == [pytest.approx(-DAY, abs=1)] * 2
-    assert kept.told == ["clock set back", "hastened"]
+    assert kept.told == ["clock set back", "brought forward"]
     await kept.keeping.stop()

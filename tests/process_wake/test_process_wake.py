@@ -6,8 +6,16 @@ import socket
 import pytest
 import uvloop
 
+from relay.model.notices import Due, Everything, PendingActions, SuspensionsChanged
 from relay.process import wake
-from relay.process.wake import ALL, DUE, SUSPENSIONS, WITHDRAW, Notifier, clear, listen, notify
+from relay.process.wake import Notifier, clear, listen, notify
+from relay_queue.model import Destination
+
+ALL = Everything()
+
+
+def due(domain: str) -> Due:
+    return Due(Destination(domain))
 
 
 class Ear:
@@ -61,22 +69,22 @@ async def test_a_notice_reaches_the_worker_it_is_for(folder, open_listener):
     first, second = Ear(), Ear()
     open_listener(0, first)
     open_listener(1, second)
-    assert notify(folder, f"{DUE} example.org", 1) == 1
+    assert notify(folder, due("example.org"), 1) == 1
     await second.until(bool)
-    assert second.heard == ["due example.org"]
+    assert second.heard == [due("example.org")]
     assert first.heard == []
     assert notify(folder) == 2
     await first.until(bool)
-    assert first.heard == ["all"]
+    assert first.heard == [ALL]
 
 
 async def test_words_without_argument(folder, open_listener):
     ear = Ear()
     open_listener(0, ear)
-    for notice in (WITHDRAW, SUSPENSIONS, DUE):
+    for notice in (PendingActions(), SuspensionsChanged(), Due()):
         notify(folder, notice)
     await ear.until(lambda heard: len(heard) == 3)
-    assert ear.heard == ["withdraw", "suspensions", "due"]
+    assert ear.heard == [PendingActions(), SuspensionsChanged(), Due()]
 
 
 async def test_nobody_listens(folder, open_listener):
@@ -126,12 +134,12 @@ async def test_equal_notices_of_one_turn_are_sent_once(notifier, open_listener):
     ear = Ear()
     open_listener(0, ear)
     for _ in range(1000):
-        notifier.notify("due a.example", 0)
-        notifier.notify("due b.example", 0)
+        notifier.notify(due("a.example"), 0)
+        notifier.notify(due("b.example"), 0)
     await ear.until(lambda heard: len(heard) >= 2)
-    notifier.notify(WITHDRAW, 0)
-    await ear.until(lambda heard: heard[-1] == "withdraw")
-    assert ear.heard == ["due a.example", "due b.example", "withdraw"]
+    notifier.notify(PendingActions(), 0)
+    await ear.until(lambda heard: heard[-1] == PendingActions())
+    assert ear.heard == [due("a.example"), due("b.example"), PendingActions()]
 
 
 async def test_many_notices_take_several_datagrams(notifier, open_listener):
@@ -139,16 +147,16 @@ async def test_many_notices_take_several_datagrams(notifier, open_listener):
     open_listener(0, ear)
     domains = [f"{'x' * 60}.{n}.example" for n in range(1000)]
     for domain in domains:
-        notifier.notify(f"due {domain}", 0)
+        notifier.notify(due(domain), 0)
     await ear.until(lambda heard: len(heard) >= 1000)
-    assert ear.heard == [f"due {domain}" for domain in domains]
+    assert ear.heard == [due(domain) for domain in domains]
 
 
 async def test_too_many_notices_become_all(notifier, open_listener):
     ear = Ear()
     open_listener(0, ear)
     for n in range(5000):
-        notifier.notify(f"due {n}.example", 0)
+        notifier.notify(due(f"{n}.example"), 0)
     await ear.until(bool)
     assert ear.heard == [ALL]
 
@@ -160,13 +168,13 @@ async def test_a_worker_that_does_not_read_gets_all_in_the_end(notifier, open_li
     loop = asyncio.get_running_loop()
     loop.remove_reader(listener._socket)
     for n in range(2000):
-        notifier.notify(f"due {n}.example", 0)
+        notifier.notify(due(f"{n}.example"), 0)
         notifier._flush()
         if notifier.dropped:
             break
     assert notifier.dropped
     for n in range(2000):
-        notifier.notify(f"due later{n}.example", 0)
+        notifier.notify(due(f"later{n}.example"), 0)
     assert len(notifier._pending[0]) == 1
     loop.add_reader(listener._socket, listener._readable)
     await ear.until(lambda heard: not notifier._pending and ALL in heard)
@@ -178,7 +186,7 @@ async def test_a_full_queue_is_an_all_even_if_the_sender_left(folder, open_liste
     loop = asyncio.get_running_loop()
     loop.remove_reader(listener._socket)
     for n in range(wake._queue_length() + 50):
-        assert notify(folder, f"due {n}.example", 0) == 1
+        assert notify(folder, due(f"{n}.example"), 0) == 1
     loop.add_reader(listener._socket, listener._readable)
     await ear.until(lambda heard: ALL in heard)
 
@@ -189,11 +197,11 @@ async def test_one_stuck_worker_does_not_hold_up_another(notifier, open_listener
     open_listener(1, well)
     asyncio.get_running_loop().remove_reader(listener._socket)
     for n in range(2000):
-        notifier.notify(f"due {n}.example", 0)
+        notifier.notify(due(f"{n}.example"), 0)
         notifier._flush()
-    notifier.notify("due example.org", 1)
+    notifier.notify(due("example.org"), 1)
     await well.until(bool)
-    assert well.heard[-1] in {"due example.org", ALL}
+    assert well.heard[-1] in {due("example.org"), ALL}
 
 
 async def test_what_is_not_understood_is_an_all(folder, open_listener):
@@ -213,9 +221,9 @@ def test_it_runs_on_uvloop(folder):
         ear = Ear()
         listener = listen(folder, 0, loop, ear)
         notifier = Notifier(folder, loop)
-        notifier.notify("due example.org", 0)
+        notifier.notify(due("example.org"), 0)
         await ear.until(bool)
-        assert ear.heard == ["due example.org"]
+        assert ear.heard == [due("example.org")]
         notifier.close()
         listener.close()
 

@@ -1,11 +1,12 @@
 import pytest
 
-from tests.support.queues import open_pair
+from tests.support.queues import open_pair, register
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def pair(request, tmp_path):
     made = open_pair(request.param, tmp_path / "data")
+    await register(made.queue)
     yield made
     await made.aclose()
 
@@ -23,5 +24,6 @@ def admin(pair):
 @pytest.fixture
 async def sqlite_pair(tmp_path):
     made = open_pair("sqlite", tmp_path / "data")
+    await register(made.queue)
     yield made
     await made.aclose()

@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from relay_queue.matching import lane_matches
-from relay_queue.model import Selection
-from relay_queue.protocol import Action, Wish
+from relay_queue.model import Destination, Selection, SuspensionKind
+from relay_queue.protocol import Action, PendingAction
 from relay_queue.states import State
-from tests.support.queues import NOW, a_mark, a_put, in_hand
+from tests.support.queues import NOW, a_mark, a_put, in_hand, worker
 
 
 @pytest.fixture
@@ -137,21 +137,21 @@ async def test_hold_and_release(queue, admin, five):
     assert states == [State.HELD] * 3 + [State.ACTIVE] + [State.HELD] * 2
     assert (admin.show(five[0]).recipients[0].reason, admin.show(five[0]).recipients[0].reply) == ("by me", None)
     assert "GREYLISTED" in admin.show(five[3]).recipients[0].reply, "the server's answer stays"
-    assert [(wish.reason, wish.action) for wish in await queue.withdrawn(1)] == [("by me", Action.HOLD)]
-    assert await queue.claim(1, "a.test", 9, NOW + 9) == []
+    assert [(wish.reason, wish.action) for wish in await queue.pending_actions(worker(1))] == [("by me", Action.HOLD)]
+    assert await queue.claim(worker(1), Destination("a.test"), 9, NOW + 9) == []
     done = admin.steer(Action.RELEASE, Selection(), now=NOW + 5)
     assert (done.recipients, done.requested) == (6, 1)
     assert {r.reason for entry in admin.select(Selection()) for r in entry.recipients} == {None}
-    assert await queue.withdrawn(1) == []
-    assert len(await queue.claim(1, "a.test", 9, NOW + 4)) == 0
-    assert len(await queue.claim(1, "a.test", 9, NOW + 5)) == 2
+    assert await queue.pending_actions(worker(1)) == []
+    assert len(await queue.claim(worker(1), Destination("a.test"), 9, NOW + 4)) == 0
+    assert len(await queue.claim(worker(1), Destination("a.test"), 9, NOW + 5)) == 2
 
 
 async def test_flush_makes_due_what_waits_and_leaves_the_held(queue, admin, five):
     admin.steer(Action.HOLD, Selection(domain="b.test"), now=NOW)
     done = admin.steer(Action.FLUSH, Selection(), now=NOW - 60)
     assert (done.recipients, done.requested) == (3, 0)
-    assert await queue.due(NOW, "", 9) == [("a.test", NOW - 60), ("d.test", NOW - 60)]
+    assert await queue.due(NOW, None, 9) == [(Destination("a.test"), NOW - 60), (Destination("d.test"), NOW - 60)]
     assert admin.show(five[1]).recipients[1].state is State.HELD
 
 
@@ -163,7 +163,7 @@ async def test_drop_ends_and_asks(queue, admin, five):
     assert [entry.message.id for entry in admin.select(Selection())] == [five[2]]
     assert {(ended.state, ended.reason, ended.ended_at) for ended in admin.ended()} == {(State.DROPPED, "spam", NOW)}
     assert {ended.reply for ended in admin.ended()} == {None, "held", "451 4.7.1 GREYLISTED, come [back] 100% later"}
-    assert await queue.withdrawn(1) == [Wish(five[2], 0, Action.DROP, "spam")]
+    assert await queue.pending_actions(worker(1)) == [PendingAction(five[2], 0, Action.DROP, "spam")]
 
 
 async def test_fail_builds_one_notice_for_a_message_with_what_failed(admin, five):
@@ -208,7 +208,7 @@ async def test_a_later_wish_takes_the_place_of_the_earlier(queue, admin, five):
         (Action.FAIL, 1),
     ]:
         assert admin.steer(action, chosen, now=NOW).requested == expected, action
-    assert await queue.withdrawn(1) == [Wish(five[2], 0, Action.FAIL, None)]
+    assert await queue.pending_actions(worker(1)) == [PendingAction(five[2], 0, Action.FAIL, None)]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ async def test_the_reason_outlives_a_worker_that_died(queue, admin):
     put = in_hand()
     await queue.put(put)
     admin.steer(Action.FAIL, Selection(), now=NOW, reason="a mistake")
-    await queue.recover(1)
+    await queue.recover(await queue.lease("local", 1))
     (recipient,) = admin.show(put.entry.message.id).recipients
     assert (recipient.state, recipient.reason) == (State.HELD, "a mistake")
 
@@ -248,7 +248,7 @@ async def test_who_answered_last_is_remembered(queue, admin):
     await queue.put(put)
     assert await queue.mark([a_mark(put, State.QUEUED, due_at=NOW, remote="mx1[192.0.2.1]:25")]) == []
     for _ in range(2):
-        ((entry,),) = [await queue.claim(1, "example.test", 9, NOW)]
+        ((entry,),) = [await queue.claim(worker(1), Destination("example.test"), 9, NOW)]
         assert entry.recipients[0].remote == "mx1[192.0.2.1]:25"
         assert await queue.mark([a_mark(put, State.QUEUED, due_at=NOW, remote=None)]) == []
     assert admin.show(put.entry.message.id).recipients[0].remote == "mx1[192.0.2.1]:25"
@@ -286,16 +286,16 @@ async def test_the_shell_puts_and_reads_bodies(queue, admin):
         assert b"".join(admin.body(put.entry.message.id)) == put.body.head
     with pytest.raises(KeyError):
         admin.body(a_put().entry.message.id)
-    assert len(await queue.claim(1, "example.test", 9, NOW)) == 2
+    assert len(await queue.claim(worker(1), Destination("example.test"), 9, NOW)) == 2
 
 
 async def test_suspensions_come_and_go(queue, admin):
-    first = admin.suspend("domain", "x.test", "they asked", None, NOW)
-    second = admin.suspend("site", "*.google.com", "tempfail", NOW + 60, NOW)
+    first = admin.suspend(SuspensionKind.DOMAIN, "x.test", "they asked", None, NOW)
+    second = admin.suspend(SuspensionKind.SITE, "*.google.com", "tempfail", NOW + 60, NOW)
     assert await queue.suspensions() == [first, second] == list(admin.suspensions())
     assert admin.resume([first.id, 999]) == 1
     assert await queue.suspensions() == [second]
-    assert admin.suspend("user", "app", "", None, NOW).id not in {first.id, second.id}
+    assert admin.suspend(SuspensionKind.USER, "app", "", None, NOW).id not in {first.id, second.id}
 
 
 async def test_what_is_shown_is_a_copy(queue, admin):
@@ -313,7 +313,7 @@ async def test_the_message_id_stays_known(queue, admin):
     entry = admin.show(put.entry.message.id)
     assert entry.message.header_id == "<id@x.test>"
     await queue.mark([a_mark(put, State.QUEUED, due_at=NOW)])
-    [claimed] = await queue.claim(1, "x.test", 9, NOW)
+    [claimed] = await queue.claim(worker(1), Destination("x.test"), 9, NOW)
     assert claimed.message.header_id == "<id@x.test>"
     await queue.mark([a_mark(put, State.DELIVERED)])
     [ended] = admin.ended(put.entry.message.id)

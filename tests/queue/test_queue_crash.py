@@ -32,8 +32,8 @@ def lines_until(process, wanted):
 
 
 async def after(folder):
-    queue = open_queue(folder, slot=9)
-    await queue.recover(None)
+    queue = open_queue(folder)
+    await queue.recover_node("local")
     admin = open_admin(folder)
     return queue, admin
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay_queue.model import Integrity, Selection
+from relay_queue.model import Destination, Integrity, Selection
 from relay_queue.protocol import QueueDamagedError, QueueFailedError
 from relay_queue.sqlite import admin as sqlite_admin
 from relay_queue.sqlite import open_admin, open_queue, salvage_queue, unrecorded
@@ -15,7 +15,7 @@ from relay_queue.sqlite.faults import damaging
 from relay_queue.sqlite.salvage.records import PAGE
 from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
-from tests.support.queues import NOW, a_mark, a_put, in_hand
+from tests.support.queues import NOW, a_mark, a_put, in_hand, worker
 
 DAMAGED = queries("damaged")
 DOMAINS = [f"d{n}.test" for n in range(8)]
@@ -23,7 +23,7 @@ DOMAINS = [f"d{n}.test" for n in range(8)]
 
 async def stored(folder: Path, count: int = 400) -> list[str]:
     """The ids of messages to some domains: tables and indexes have several pages, and nothing is in the log."""
-    queue = open_queue(folder, slot=1)
+    queue = open_queue(folder)
     puts = [a_put(f"{'x' * 60}{n}@{DOMAINS[n % 8]}", body=b"\r\n") for n in range(count)]
     await asyncio.gather(*(queue.put(put) for put in puts))
     await queue.aclose()
@@ -53,8 +53,8 @@ def spoil(folder: Path, page: int) -> None:
 async def claimed(queue, now: float = NOW + 1) -> list[str]:
     """What the server would deliver: due domains, then claims."""
     found = []
-    for domain, _ in await queue.due(now, "", 100):
-        while entries := await queue.claim(1, domain, 7, now):
+    for destination, _ in await queue.due(now, None, 100):
+        while entries := await queue.claim(worker(1), destination, 7, now):
             found += [entry.message.id for entry in entries]
     return found
 
@@ -62,7 +62,7 @@ async def claimed(queue, now: float = NOW + 1) -> list[str]:
 async def test_a_damaged_page_of_the_table_costs_its_own_rows_alone(tmp_path: Path):
     ids = await stored(tmp_path)
     spoil(tmp_path, leaves(tmp_path, "recipient")[1])
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     try:
         assert queue.damaged() is None
         found = await claimed(queue)
@@ -82,7 +82,7 @@ async def test_a_damaged_page_of_the_table_costs_its_own_rows_alone(tmp_path: Pa
 async def test_a_damaged_page_of_the_index_costs_its_own_entries_alone(tmp_path: Path, place: int):
     ids = await stored(tmp_path)
     spoil(tmp_path, leaves(tmp_path, "recipient_queued")[place])
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     try:
         found = await claimed(queue)
         assert len(found) == len(set(found))
@@ -95,7 +95,7 @@ async def test_a_damaged_page_of_the_index_costs_its_own_entries_alone(tmp_path:
 
 async def test_an_outcome_that_meets_damage_stops_the_writer(tmp_path: Path):
     await stored(tmp_path)
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     put, later, deferred = in_hand(), in_hand(), in_hand()
     for each in (put, later, deferred):
         await queue.put(each)
@@ -104,7 +104,7 @@ async def test_an_outcome_that_meets_damage_stops_the_writer(tmp_path: Path):
     (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ended_once'").fetchone()
     connection.close()
     spoil(tmp_path, page)
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     try:
         results = await asyncio.gather(
             queue.mark([a_mark(put, State.DELIVERED)]), queue.put(a_put()), return_exceptions=True
@@ -136,7 +136,7 @@ async def test_an_outcome_that_meets_damage_stops_the_writer(tmp_path: Path):
 async def test_the_queries_around_damage_ask_what_they_should(tmp_path: Path):
     await stored(tmp_path, 10)
     connection = connect(tmp_path / FILE_NAME)
-    given = {"domain": "", "now": 0.0, "after": "", "limit": 1}
+    given = {"domain": "", "stream": "", "now": 0.0, "after_domain": "", "after_stream": "", "limit": 1}
 
     def plan(name: str) -> str:
         return " ".join(str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {DAMAGED[name]}", given))
@@ -149,15 +149,15 @@ async def test_the_queries_around_damage_ask_what_they_should(tmp_path: Path):
 
 async def test_a_claim_that_cannot_be_done_harms_nobody_who_shares_its_commit(tmp_path: Path):
     await stored(tmp_path)
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     put = in_hand("a@example.test")
     await queue.put(put)
     await queue.aclose()
     for page in leaves(tmp_path, "recipient_queued"):
         spoil(tmp_path, page)
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     try:
-        claimed = queue.claim(1, DOMAINS[0], 5, NOW + 1)
+        claimed = queue.claim(worker(1), Destination(DOMAINS[0]), 5, NOW + 1)
         assert await asyncio.gather(claimed, queue.mark([a_mark(put, State.DELIVERED)])) == [[], []]
         assert queue.failed() is None
     finally:
@@ -165,14 +165,14 @@ async def test_a_claim_that_cannot_be_done_harms_nobody_who_shares_its_commit(tm
 
 
 async def test_what_one_worker_met_counts_for_all(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=1)
+    queue = open_queue(tmp_path)
     try:
         queue.note_damage("met by another")
         queue.note_damage("again")
         assert queue.damaged() == "met by another"
         with pytest.raises(QueueDamagedError, match="met by another"):
             await queue.put(a_put())
-        assert await queue.claim(1, "x.test", 1, NOW) == []
+        assert await queue.claim(worker(1), Destination("x.test"), 1, NOW) == []
     finally:
         await queue.aclose()
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from relay_queue.durable import Disk
-from relay_queue.model import Body, Put, Selection
+from relay_queue.model import Body, Destination, Put, Selection
 from relay_queue.protocol import Action, BodyDamagedError, QueueError, QueueFailedError, QueueFullError
 from relay_queue.sqlite import open_admin, open_queue, pace
 from relay_queue.sqlite.connect import FILE_NAME
 from relay_queue.states import State
-from tests.support.queues import NOW, a_mark, a_put, exists, in_hand
+from tests.support.queues import NOW, a_mark, a_put, exists, in_hand, worker
 
 LOAD = Path(__file__).parents[1] / "support" / "queue_load.py"
 
@@ -41,7 +41,7 @@ class FaultyConnection(sqlite3.Connection):
 async def faulty(tmp_path, monkeypatch):
     real = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: real(*args, **{**more, "factory": FaultyConnection}))
-    queue = open_queue(tmp_path / "data", slot=1)
+    queue = open_queue(tmp_path / "data")
     yield queue
     FaultyConnection.code = None
     await queue.aclose()
@@ -58,7 +58,7 @@ async def test_without_room_puts_are_refused_and_marks_wait(faulty, code, expect
     with pytest.raises(expected):
         await faulty.put(a_put())
     with pytest.raises(expected):
-        await faulty.claim(1, "example.test", 1, NOW)
+        await faulty.claim(worker(1), Destination("example.test"), 1, NOW)
     assert not marked.done()
     FaultyConnection.code = None
     assert await marked == []
@@ -88,12 +88,12 @@ async def test_an_io_error_stops_the_writer_for_good(faulty):
     with pytest.raises(QueueFailedError):
         faulty.put(a_put())
     with pytest.raises(QueueFailedError):
-        await faulty.due(NOW, "", 1)
+        await faulty.due(NOW, None, 1)
 
 
 async def test_one_bad_operation_fails_alone(sqlite_pair):
     queue, admin = sqlite_pair.queue, sqlite_pair.admin
-    bad = [a_put(sender="\udcff@x.test"), a_put(size=1 << 70), a_put(received_at=NOW, user={"no": "text"})]
+    bad = [a_put(sender="\udcff@x.test"), a_put(size=1 << 70), a_put(received_at=NOW, user=object())]
     good = [a_put() for _ in range(20)]
     marked = in_hand()
     await queue.put(marked)
@@ -206,7 +206,7 @@ def large(queue):
     [(errno.ENOSPC, QueueFullError), (errno.EIO, QueueFailedError), (errno.ENOENT, QueueError)],
 )
 async def test_each_durable_step_of_a_large_body_can_fail(tmp_path, step, number, expected):
-    queue = open_queue(tmp_path / "data", slot=1, disk=FailingDisk(step, number))
+    queue = open_queue(tmp_path / "data", disk=FailingDisk(step, number))
     try:
         with pytest.raises(QueueError) as raised:
             await queue.put(large(queue))
@@ -216,14 +216,14 @@ async def test_each_durable_step_of_a_large_body_can_fail(tmp_path, step, number
             put = large(queue)
             await queue.put(put)
             queue.open_file(await queue.head(put.entry.message.id)).close()
-            await queue.recover(None)
+            await queue.recover_node("local")
             assert len([path for path in (tmp_path / "data/bodies").glob("*/*")]) == 1  # noqa: C416 -- a test
     finally:
         await queue.aclose()
 
 
 async def test_a_file_that_cannot_be_created_is_an_oserror_and_passes(tmp_path):
-    queue = open_queue(tmp_path / "data", slot=1, disk=FailingDisk("create", errno.EMFILE))
+    queue = open_queue(tmp_path / "data", disk=FailingDisk("create", errno.EMFILE))
     with pytest.raises(OSError, match="Too many open files"):
         queue.new_file()
     await queue.put(large(queue))
@@ -316,9 +316,9 @@ async def test_a_damaged_row_is_set_aside_and_harms_no_other(sqlite_pair, tmp_pa
         await queue.put(put)
     spoilt = puts[2].entry.message.id
     spoil(tmp_path / "data", statement, spoilt)
-    claimed = [entry.message.id for entry in await queue.claim(1, "example.test", 10, NOW)]
+    claimed = [entry.message.id for entry in await queue.claim(worker(1), Destination("example.test"), 10, NOW)]
     assert claimed == [put.entry.message.id for put in puts if put is not puts[2]]
-    assert await queue.due(NOW, "", 10) == []
+    assert await queue.due(NOW, None, 10) == []
     (entry,) = admin.select(Selection(states=(State.QUARANTINED,)))
     assert entry.message.id == spoilt
     assert admin.summary(Selection(states=(State.QUARANTINED,)))[0].quarantined == 1
@@ -347,7 +347,7 @@ async def test_a_full_disk_refuses_puts_keeps_marks_and_heals(small_disk):
     # Something else fills the disk; what the queue itself wrote cannot be given back while it is full.
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 1_500_000)
-    queue = open_queue(small_disk / "data", slot=1)
+    queue = open_queue(small_disk / "data")
     stored = []
     try:
         with pytest.raises(QueueFullError):  # noqa: PT012 -- which put it is depends on the pages

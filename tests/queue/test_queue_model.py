@@ -12,10 +12,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from msgspec.structs import replace
 
 from relay_queue.decide import MARKABLE
-from relay_queue.model import Entry, Put, Selection
+from relay_queue.model import LOCAL_NODE, Destination, Entry, Owner, Put, Selection
 from relay_queue.protocol import Action, QueueError
 from relay_queue.states import State
-from tests.support.queues import NOW, a_mark, a_put, open_pair
+from tests.support.queues import NOW, a_mark, a_put, open_pair, register, worker
 
 OWNERS = st.integers(1, 2)
 DOMAINS = st.sampled_from(["a.test", "b.test", "c.test"])
@@ -40,7 +40,9 @@ class Backends(RuleBasedStateMachine):
         self.clock = itertools.count()
 
     async def opened(self, kind):
-        return open_pair(kind, self.folder / kind)
+        pair = open_pair(kind, self.folder / kind)
+        await register(pair.queue)
+        return pair
 
     def teardown(self):
         for pair in self.pairs:
@@ -84,7 +86,7 @@ class Backends(RuleBasedStateMachine):
     @rule(owner=OWNERS, domain=DOMAINS, now=TIMES)
     def claim(self, owner, domain, now):
         async def ask(pair):
-            entries = await pair.queue.claim(owner, domain, 100, now)
+            entries = await pair.queue.claim(worker(owner), Destination(domain), 100, now)
             return sorted(
                 ((entry.message, sorted(entry.recipients, key=lambda r: r.n)) for entry in entries),
                 key=lambda entry: entry[0].id,
@@ -115,10 +117,19 @@ class Backends(RuleBasedStateMachine):
 
         self.both(ask)
 
-    @rule(owner=st.none() | OWNERS)
-    def recover(self, owner):
+    @rule(node=st.booleans(), number=OWNERS)
+    def recover(self, node, number):
         async def ask(pair):
-            return await pair.queue.recover(owner)
+            if node:
+                return await pair.queue.recover_node(LOCAL_NODE)
+            return await pair.queue.recover(Owner(LOCAL_NODE, number, 0))
+
+        self.both(ask)
+
+    @rule(number=OWNERS)
+    def register_again(self, number):
+        async def ask(pair):
+            return await pair.queue.recover(await pair.queue.lease(LOCAL_NODE, number))
 
         self.both(ask)
 
@@ -157,8 +168,8 @@ class Backends(RuleBasedStateMachine):
                 list(pair.admin.select(Selection(), limit=None)),
                 pair.admin.summary(Selection()),
                 sorted((row.message_id, row.n, row) for row in pair.admin.ended(limit=10_000)),
-                await pair.queue.due(NOW, "", 10),
-                [await pair.queue.withdrawn(owner) for owner in (1, 2)],
+                await pair.queue.due(NOW, None, 10),
+                [await pair.queue.pending_actions(worker(owner)) for owner in (1, 2)],
             )
 
         self.both(ask)

@@ -37,7 +37,7 @@ def everything(folder):
 
 def refused(folder, error):
     before = everything(folder)
-    for opening in (open_admin, lambda folder: open_queue(folder, slot=1)):
+    for opening in (open_admin, open_queue):
         with pytest.raises(error) as raised:
             opening(folder)
     assert everything(folder) == before
@@ -55,7 +55,7 @@ async def test_a_folder_of_the_first_version_is_migrated(tmp_path):
     shutil.copytree(Path(__file__).parents[1] / "faults" / "releases" / "schema-0001", folder)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)
-    queue, admin = open_queue(folder, slot=0), open_admin(folder)
+    queue, admin = open_queue(folder), open_admin(folder)
     waiting = list(admin.select(Selection(), limit=None))
     assert len(waiting) == 20
     assert {entry.message.header_id for entry in waiting} == {None}
@@ -119,7 +119,7 @@ def test_a_database_killed_before_its_schema_is_ours(tmp_path):
 
 
 async def test_a_second_opening_leaves_the_first_its_locks(folder):
-    queue = open_queue(folder, slot=1)
+    queue = open_queue(folder)
     open_admin(folder).close()
     # Another process, which takes itself for the last to close when it finds no lock.
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", OPEN_AND_CLOSE, str(folder)], check=True)

@@ -1,9 +1,11 @@
 """How SQLite carries out what a running server asks: never by reading a live table from end to end."""
 
+import json
 import re
 
 import pytest
 
+from relay_queue.model import DEFAULT_STREAM
 from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.connect import FILE_NAME, connect
 from relay_queue.sqlite.sql import queries
@@ -14,10 +16,11 @@ LIVE = r"\bSCAN (r|m|b|recipient|message|body)\b(?! USING COVERING INDEX)"
 SORTED = {"claimable", "claimable_keys", "due", "prune"}
 """Queries whose order must come from an index, so that LIMIT stops them early."""
 SMALL = {
-    "owners": "the first entry of the index of what is in hand",
+    "leases_of_worker": "a row for each running worker",
+    "leases_of_node": "a row for each running worker",
     "suspensions": "a handful of rows",
-    "queued_domains": "asked only where a damaged domain was met",
-    "quarantine_octets": "as queued_domains",
+    "queued_destinations": "asked only where a damaged domain was met",
+    "quarantine_bytes": "as queued_destinations",
 }
 
 
@@ -94,11 +97,19 @@ async def test_claim_due_and_hasten_cost_the_same_however_many_wait(sqlite_pair,
         put = a_put(*(f"u{n}@d{n % 50}.test" for n in range(recipients)))
         await sqlite_pair.queue.put(put)
         claimed = work_of(
-            connection, SERVER["claimable"], {"domain": "d7.test", "tried": 0, "now": NOW + 9, "limit": 1}
+            connection,
+            SERVER["claimable"],
+            {"domain": "d7.test", "stream": DEFAULT_STREAM, "tried": 0, "now": NOW + 9, "limit": 1},
         )
-        due = work_of(connection, SERVER["due"], {"after": "", "limit": 100})
-        given = {"domains": '["d7.test", "d8.test"]', "tried": 0, "latest": NOW + 9, "due_at": NOW, "limit": 9}
-        hastened = work_of(connection, SERVER["hasten"], given)
+        due = work_of(connection, SERVER["due"], {"after_domain": "", "after_stream": "", "limit": 100})
+        given = {
+            "destinations": json.dumps([(name, DEFAULT_STREAM) for name in ("d7.test", "d8.test")]),
+            "tried": 0,
+            "latest": NOW + 9,
+            "due_at": NOW,
+            "limit": 9,
+        }
+        hastened = work_of(connection, SERVER["bring_forward"], given)
         assert (claimed[1], due[1]) == (1, 50)
         costs.append(claimed[0] + due[0] + hastened[0])
     assert costs[1] <= costs[0] * 1.2 + 2, costs
@@ -108,7 +119,7 @@ async def test_many_are_hastened_in_many_transactions(sqlite_pair):
     queue = sqlite_pair.queue
     await queue.put(a_put(*(f"u{n}@x.test" for n in range(1000)), recipient={"due_at": NOW + 9}))
     commits = queue.writer.commits
-    assert await queue.hasten(NOW, NOW, NOW) == 1000
+    assert await queue.bring_forward(NOW, NOW, NOW) == 1000
     assert queue.writer.commits - commits >= 1000 / 200
 
 

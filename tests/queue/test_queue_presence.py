@@ -13,7 +13,7 @@ from tests.support.queues import a_put
 
 @pytest.fixture
 async def opened(tmp_path):
-    queue = open_queue(tmp_path / "data", slot=1)
+    queue = open_queue(tmp_path / "data")
     yield queue
     await queue.aclose()
 
@@ -65,7 +65,7 @@ async def test_a_folder_that_is_moved_away_is_noticed_without_a_message(opened, 
     assert opened.failed() is None
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     if again:
-        await open_queue(tmp_path / "data", slot=2).aclose()
+        await open_queue(tmp_path / "data").aclose()
     deadline = time.monotonic() + 10
     while (reason := opened.failed()) is None:
         assert time.monotonic() < deadline
@@ -78,6 +78,6 @@ async def test_a_queue_in_its_place_goes_on(opened, tmp_path):
     for n in range(3):
         await opened.put(a_put(f"b{n}@x.test"))
         # Other commands open and close the same files.
-        await open_queue(tmp_path / "data", slot=2).aclose()
+        await open_queue(tmp_path / "data").aclose()
         await asyncio.sleep(0.3)
         assert opened.failed() is None

@@ -72,7 +72,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path):
 @pytest.mark.parametrize("running", [True, False])
 async def test_an_admin_acts_on_a_full_disk(disk: Path, *, running: bool):
     data = disk / "data"
-    queue = open_queue(data, slot=1)
+    queue = open_queue(data)
     puts = [a_put(f"user{n}@example.test") for n in range(1500)]
     await asyncio.gather(*(queue.put(put) for put in puts))
     if not running:
@@ -124,7 +124,7 @@ async def test_new_mail_of_the_shell_does_not_take_the_reserve(disk: Path):
 
 async def test_outcomes_are_recorded_at_the_end_whatever_it_takes(disk: Path):
     data = disk / "data"
-    queue = open_queue(data, slot=1)
+    queue = open_queue(data)
     puts = [in_hand(f"user{n}@example.test") for n in range(200)]
     await asyncio.gather(*(queue.put(put) for put in puts))
     assert reserve.fill(data, MIB)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from relay_queue.durable import Disk
-from relay_queue.model import Body, Put, Selection
+from relay_queue.model import Body, Put, Selection, SuspensionKind
 from relay_queue.protocol import Action, BodyDamagedError, QueueVersionError
 from relay_queue.sqlite import open_admin, open_queue, salvage_queue
 from relay_queue.sqlite.connect import FILE_NAME, READY, WORK, connect
@@ -40,7 +40,7 @@ class Stored:
 async def fill(folder: Path, messages: int) -> None:
     """Mail of all sorts that waits, and more that has left and whose pages are free."""
     chance = random.Random(1)
-    queue, admin = open_queue(folder, slot=1), open_admin(folder)
+    queue, admin = open_queue(folder), open_admin(folder)
     for part in range(0, messages, 50):
         puts = []
         for n in range(part, min(part + 50, messages)):
@@ -68,7 +68,7 @@ async def fill(folder: Path, messages: int) -> None:
     gone = [entry.message.id for entry in admin.select(Selection(), limit=None)][: messages // 3]
     admin.steer(Action.DROP, Selection(ids=tuple(gone)), now=NOW)
     admin.steer(Action.HOLD, Selection(domain="a3.test"), now=NOW)
-    admin.suspend("domain", "a1.test", "for a test", None, NOW)
+    admin.suspend(SuspensionKind.DOMAIN, "a1.test", "for a test", None, NOW)
     admin.close()
     await queue.aclose()
 
@@ -246,7 +246,7 @@ def test_a_whole_queue_stays_what_it_was(stored: Stored, tmp_path: Path):
 
 
 async def test_what_is_still_in_the_log_is_salvaged(tmp_path: Path):
-    queue = open_queue(tmp_path / "data", slot=1)
+    queue = open_queue(tmp_path / "data")
     puts = [a_put(f"u{n}@example.test", body=b"\r\n" + b"x" * 5000) for n in range(30)]
     await asyncio.gather(*(queue.put(put) for put in puts))
     folder = tmp_path / "copy"

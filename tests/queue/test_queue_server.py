@@ -8,10 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from relay_queue.decide import MARKABLE
-from relay_queue.model import Body, Put, Selection
-from relay_queue.protocol import Action, BodyDamagedError, QueueError, Wish
+from relay_queue.model import Body, Destination, Put, Selection
+from relay_queue.protocol import Action, BodyDamagedError, PendingAction, QueueError
 from relay_queue.states import State
-from tests.support.queues import NOW, a_mark, a_put, exists, in_hand
+from tests.support.queues import NOW, a_mark, a_put, exists, in_hand, worker
 
 
 async def test_a_put_message_comes_back_as_it_was(queue, admin):
@@ -47,18 +47,18 @@ async def test_a_claim_takes_what_is_due_once_never_tried_first(queue):
     fresh = [a_put(recipient={"due_at": NOW - n}) for n in range(3)]
     await asyncio.gather(*(queue.put(put) for put in [tried, *fresh, a_put(recipient={"due_at": NOW + 1})]))
     await queue.put(a_put("x@other.test"))
-    first = await queue.claim(1, "example.test", 2, NOW)
+    first = await queue.claim(worker(1), Destination("example.test"), 2, NOW)
     assert [entry.message.id for entry in first] == [fresh[2].entry.message.id, fresh[1].entry.message.id]
     assert [(entry.recipients[0].state, entry.recipients[0].owner) for entry in first] == [(State.ACTIVE, 1)] * 2
-    rest = await queue.claim(2, "example.test", 10, NOW)
+    rest = await queue.claim(worker(2), Destination("example.test"), 10, NOW)
     assert [entry.message.id for entry in rest] == [fresh[0].entry.message.id, tried.entry.message.id]
-    assert await queue.claim(3, "example.test", 10, NOW) == []
+    assert await queue.claim(worker(3), Destination("example.test"), 10, NOW) == []
 
 
 async def test_a_claim_of_some_recipients_of_a_message(queue):
     put = a_put("a@x.test", "b@y.test", "c@x.test")
     await queue.put(put)
-    (entry,) = await queue.claim(1, "x.test", 10, NOW)
+    (entry,) = await queue.claim(worker(1), Destination("x.test"), 10, NOW)
     assert [recipient.address for recipient in entry.recipients] == ["a@x.test", "c@x.test"]
 
 
@@ -67,9 +67,13 @@ async def test_due_tells_the_earliest_of_each_domain_in_order(queue):
     await queue.put(a_put("a@b.test", recipient={"due_at": NOW + 3, "attempts": 1}))
     await queue.put(a_put("a@c.test", "a@a.test", recipient={"due_at": NOW + 1}))
     await queue.put(in_hand("a@d.test"))
-    assert await queue.due(NOW, "", 10) == [("a.test", NOW + 1), ("b.test", NOW + 3), ("c.test", NOW + 1)]
-    assert await queue.due(NOW, "a.test", 1) == [("b.test", NOW + 3)]
-    assert await queue.due(NOW, "c.test", 10) == []
+    assert await queue.due(NOW, None, 10) == [
+        (Destination("a.test"), NOW + 1),
+        (Destination("b.test"), NOW + 3),
+        (Destination("c.test"), NOW + 1),
+    ]
+    assert await queue.due(NOW, Destination("a.test"), 1) == [(Destination("b.test"), NOW + 3)]
+    assert await queue.due(NOW, Destination("c.test"), 10) == []
 
 
 async def test_what_waits_for_too_long_is_hastened_and_nothing_else(queue, admin):
@@ -86,21 +90,21 @@ async def test_what_waits_for_too_long_is_hastened_and_nothing_else(queue, admin
     await queue.mark([a_mark(puts[5], State.QUEUED, due_at=NOW + 9000)])
     admin.steer(Action.HOLD, Selection(ids=(puts[5].entry.message.id,)), now=NOW)
     before = {r.address: r for entry in admin.select(Selection()) for r in entry.recipients}
-    assert await queue.hasten(NOW + 600, NOW + 3600, NOW - 5) == 3
+    assert await queue.bring_forward(NOW + 600, NOW + 3600, NOW - 5) == 3
     after = {r.address: r for entry in admin.select(Selection()) for r in entry.recipients}
     hastened = {"a@x.test", "b@y.test", "d@x.test"}
     assert after == {name: replace(r, due_at=NOW - 5) if name in hastened else r for name, r in before.items()}
-    assert sum(len(entry.recipients) for entry in await queue.claim(1, "x.test", 9, NOW)) == 2
-    assert await queue.hasten(NOW + 600, NOW + 3600, NOW) == 0
+    assert sum(len(entry.recipients) for entry in await queue.claim(worker(1), Destination("x.test"), 9, NOW)) == 2
+    assert await queue.bring_forward(NOW + 600, NOW + 3600, NOW) == 0
 
 
 async def test_many_are_hastened_in_many_domains(queue, monkeypatch):
-    monkeypatch.setattr("relay_queue.sqlite.store._HASTEN_PAGE", 7)
+    monkeypatch.setattr("relay_queue.sqlite.store._FORWARD_PAGE", 7)
     for attempts in (0, 1):
         far = {"due_at": NOW + 9000, "attempts": attempts}
         await queue.put(a_put(*(f"u{n}@d{n % 50:02}.test" for n in range(1000)), recipient=far))
-    assert await queue.hasten(NOW, NOW, NOW) == 2000
-    assert await queue.due(NOW, "", 99) == [(f"d{n:02}.test", NOW) for n in range(50)]
+    assert await queue.bring_forward(NOW, NOW, NOW) == 2000
+    assert await queue.due(NOW, None, 99) == [(Destination(f"d{n:02}.test"), NOW) for n in range(50)]
 
 
 async def test_a_delivered_recipient_goes_to_the_history(queue, admin):
@@ -131,8 +135,8 @@ async def test_a_deferred_recipient_waits_with_what_was_said(queue, admin):
     assert (recipient.due_at, recipient.changed_at) == (NOW + 300, NOW + 10)
     assert (recipient.reply, recipient.failure, recipient.lane) == ("451 later", "greylisted", "mx.x")
     assert recipient.delay_notified
-    assert await queue.claim(1, "example.test", 9, NOW + 299) == []
-    assert len(await queue.claim(1, "example.test", 9, NOW + 300)) == 1
+    assert await queue.claim(worker(1), Destination("example.test"), 9, NOW + 299) == []
+    assert len(await queue.claim(worker(1), Destination("example.test"), 9, NOW + 300)) == 1
     again = a_mark(put, State.QUEUED, due_at=NOW + 900, attempts=1, reply=None)
     assert await queue.mark([again]) == []
     (recipient,) = admin.show(put.entry.message.id).recipients
@@ -203,12 +207,12 @@ async def test_recovery_gives_back_one_workers_or_all(queue, admin):
     mine, others = in_hand("a@x.test", "b@x.test"), in_hand(owner=2)
     await queue.put(mine)
     await queue.put(others)
-    assert await queue.recover(1) == 2
-    assert await queue.recover(1) == 0
+    assert await queue.recover(await queue.lease("local", 1)) == 2
+    assert await queue.recover(await queue.lease("local", 1)) == 0
     assert {recipient.state for recipient in admin.show(mine.entry.message.id).recipients} == {State.QUEUED}
     assert admin.show(others.entry.message.id).recipients[0].owner == 2
-    assert await queue.recover(None) == 1
-    (entry,) = await queue.claim(1, "x.test", 9, NOW)
+    assert await queue.recover_node("local") == 1
+    (entry,) = await queue.claim(worker(1), Destination("x.test"), 9, NOW)
     assert len(entry.recipients) == 2
 
 
@@ -217,7 +221,7 @@ async def test_recovery_carries_out_wishes(queue, admin):
     for action, put in puts.items():
         await queue.put(put)
         admin.steer(action, Selection(ids=(put.entry.message.id,)), now=NOW)
-    assert await queue.recover(1) == 3
+    assert await queue.recover(await queue.lease("local", 1)) == 3
     for action in (Action.HOLD, Action.FAIL):
         assert admin.show(puts[action].entry.message.id).recipients[0].state is State.HELD
     assert [(ended.message_id, ended.state) for ended in admin.ended()] == [
@@ -242,8 +246,8 @@ async def test_wishes_meet_marks(queue, admin):
         await queue.put(put)
         done = admin.steer(action, Selection(ids=(put.entry.message.id,)), now=NOW)
         assert (done.recipients, done.requested, done.messages) == (1, 1, 1)
-        assert await queue.withdrawn(1) == [Wish(put.entry.message.id, 0, action, None)]
-        assert await queue.withdrawn(2) == []
+        assert await queue.pending_actions(worker(1)) == [PendingAction(put.entry.message.id, 0, action, None)]
+        assert await queue.pending_actions(worker(2)) == []
         mark = a_mark(put, marked)
         refused = await queue.mark([mark])
         assert refused == ([mark] if after is None else [])
@@ -253,7 +257,7 @@ async def test_wishes_meet_marks(queue, admin):
             assert await queue.mark([a_mark(put, State.FAILED)]) == []
         else:
             assert (live.recipients[0].state if live else ended[0].state) is after
-        assert await queue.withdrawn(1) == []
+        assert await queue.pending_actions(worker(1)) == []
 
 
 async def test_a_large_body_is_kept_in_a_file_until_its_message_ends(queue, admin):
@@ -275,8 +279,8 @@ async def test_a_large_body_is_kept_in_a_file_until_its_message_ends(queue, admi
     await queue.mark([a_mark(put, State.DELIVERED, 0)])
     assert exists(path)
     await queue.mark([a_mark(put, State.DELIVERED, 1)])
-    await queue.due(NOW, "", 1)
-    await queue.recover(None)
+    await queue.due(NOW, None, 1)
+    await queue.recover_node("local")
     assert not exists(path)
 
 
@@ -302,7 +306,7 @@ async def test_leftover_files_are_removed_by_recovery(queue, pair):
     kept = queue.new_file()
     kept.write(b"y")
     await queue.put(Put(put.entry, Body(b"", Path(kept.name).name, 1)))
-    await queue.recover(None)
+    await queue.recover_node("local")
     assert not exists(file.name)
     with queue.open_file(await queue.head(put.entry.message.id)) as again:
         assert again.read() == b"y"
@@ -326,7 +330,7 @@ async def test_a_closed_queue_refuses(queue):
     with pytest.raises(QueueError):
         queue.mark([])
     with pytest.raises(QueueError):
-        await queue.due(NOW, "", 1)
+        await queue.due(NOW, None, 1)
 
 
 async def test_what_was_handed_in_before_closing_is_done(queue, admin):
@@ -360,7 +364,7 @@ async def test_two_workers_never_claim_the_same(pair):
         await asyncio.gather(*(pair.queue.put(a_put()) for _ in range(100)))
         taken = await asyncio.gather(
             *(
-                queue.claim(slot, "example.test", 7, NOW)
+                queue.claim(worker(slot), Destination("example.test"), 7, NOW)
                 for _ in range(10)
                 for slot, queue in ((1, pair.queue), (2, other))
             )

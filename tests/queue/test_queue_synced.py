@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay_queue.model import Selection
+from relay_queue.model import LOCAL_NODE, Selection
 from relay_queue.protocol import Action
 from relay_queue.sqlite import open_admin, open_queue
 from relay_queue.sqlite.connect import FILE_NAME, connect
@@ -39,11 +39,11 @@ def levels(monkeypatch) -> dict[str, set[int]]:
 
 
 async def test_every_connection_to_a_queue_syncs_fully(tmp_path: Path, levels: dict[str, set[int]]):
-    queue, admin = open_queue(tmp_path, slot=0), open_admin(tmp_path)  # one creates it, one finds it
+    queue, admin = open_queue(tmp_path), open_admin(tmp_path)  # one creates it, one finds it
     await queue.put(a_put())
     admin.put(a_put())
     admin.steer(Action.HOLD, Selection(), now=NOW)
-    await queue.recover(None)
+    await queue.recover_node(LOCAL_NODE)
     admin.close()
     await queue.aclose()
     plain, reader = connect(tmp_path / FILE_NAME), connect(tmp_path / FILE_NAME, read_only=True)
@@ -53,7 +53,7 @@ async def test_every_connection_to_a_queue_syncs_fully(tmp_path: Path, levels: d
 
 
 async def test_the_level_stays_after_other_work(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     try:
         for _ in range(3):
             await queue.put(a_put())
@@ -73,7 +73,7 @@ from tests.support.queues import a_put
 from pathlib import Path
 
 async def main(folder):
-    queue = open_queue(folder, slot=0)
+    queue = open_queue(folder)
     for n in range(6):
         put = a_put()
         if n % 2:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from relay_queue.model import Body, Put, Selection
+from relay_queue.model import Body, Destination, Put, Selection
 from relay_queue.protocol import QueueError
 from relay_queue.sqlite import admin as shell
 from relay_queue.sqlite import late, open_admin, open_queue
 from relay_queue.sqlite.connect import FILE_NAME, TurnLock, connect
 from relay_queue.states import State
-from tests.support.queues import NOW, a_mark, a_put, in_hand
+from tests.support.queues import NOW, a_mark, a_put, in_hand, worker
 
 
 async def test_what_comes_while_others_have_their_turn_shares_one_commit(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     other = TurnLock(tmp_path)
     try:
         before = queue.writer.commits
@@ -35,7 +35,7 @@ async def test_what_comes_while_others_have_their_turn_shares_one_commit(tmp_pat
 
 
 async def test_a_large_body_that_comes_late_is_durable_before_its_row(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     other = TurnLock(tmp_path)
     try:
         with other:
@@ -59,7 +59,7 @@ async def test_a_large_body_that_comes_late_is_durable_before_its_row(tmp_path: 
 
 
 async def test_closing_commits_what_came_late(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     other = TurnLock(tmp_path)
     with other:
         puts = [queue.put(a_put(f"user{n}@example.test")) for n in range(5)]
@@ -77,7 +77,7 @@ def large(queue) -> Put:
 
 
 async def test_who_waits_for_a_turn_that_never_comes_is_answered_and_not_stored(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     other = TurnLock(tmp_path)
     put = in_hand("marked@example.test", owner=1)
     await queue.put(put)
@@ -88,7 +88,7 @@ async def test_who_waits_for_a_turn_that_never_comes_is_answered_and_not_stored(
             marked = queue.mark([a_mark(put, State.DELIVERED)])
             await asyncio.sleep(1)  # the writer waits with these; the next lie in its inbox
             later = [queue.put(a_put("later@example.test")), queue.put(large(queue))]
-            claimed = asyncio.ensure_future(queue.claim(0, "example.test", 9, NOW + 1))
+            claimed = asyncio.ensure_future(queue.claim(worker(0), Destination("example.test"), 9, NOW + 1))
             results = await asyncio.gather(*first, *later, claimed, return_exceptions=True)
             assert time.monotonic() - began < 5
             assert {type(result) for result in results} == {QueueError}
@@ -111,7 +111,7 @@ async def test_who_waits_for_a_turn_that_never_comes_is_answered_and_not_stored(
 
 
 async def test_a_short_wait_refuses_nobody(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     other = TurnLock(tmp_path)
     try:
         with other:
@@ -124,7 +124,7 @@ async def test_a_short_wait_refuses_nobody(tmp_path: Path):
 
 
 async def test_another_program_that_writes_for_long_is_waited_for_as_long(tmp_path: Path):
-    queue = open_queue(tmp_path, slot=0)
+    queue = open_queue(tmp_path)
     await queue.put(a_put())
     other = connect(tmp_path / FILE_NAME)
     try:

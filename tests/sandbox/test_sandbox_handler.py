@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from relay.message.incoming import Incoming
+from relay.model.peer import Peer
+from relay.model.transaction import RecipientPath, Transaction
 from relay.sandbox.handler import SandboxHandler, queue_id_of, subject_of
 from relay.sandbox.magic import MEANINGS, Greylist, magic
 from relay.sandbox.store import SandboxStore
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer, RecipientPath, Transaction
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from relay.model.peer import Identity
 from relay.smtp.reply import Reply
 from relay.smtp.server.connections import Connections
 from relay.smtp.server.context import ServerContext
-from relay.smtp.server.handler import Identity
 from relay_config.schema import Listener, Settings
 from tests.support.remembering_handler import RememberingHandler
 from tests.support.sans_io import Dialog

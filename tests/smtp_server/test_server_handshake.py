@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from relay.smtp.server.handler import Peer, TlsFailure
+from relay.model.peer import Peer, TlsFailure
 from tests.support.certificates import client_context, server_context
 from tests.support.raw_smtp import HANG, Listening, listening
 

@@ -8,8 +8,9 @@ import struct
 import pytest
 from aiosmtpd.proxy_protocol import get_proxy
 
+from relay.model.peer import client_of
 from relay.smtp.reply import Reply
-from relay.smtp.server.connections import Connections, client_of
+from relay.smtp.server.connections import Connections
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.listen import drain
 from relay.smtp.server.protocol import RelaySMTP

@@ -3,7 +3,7 @@ from concurrent.futures import Executor, Future
 
 import pytest
 
-from relay.smtp.server.handler import Identity
+from relay.model.peer import Identity
 from relay.submission import authenticator as module
 from relay.submission.authenticator import MOST_WAITING, REMEMBERED_FOR, Authenticator, BusyError, password_pool
 from relay.submission.passwords import seal_password, seal_secret

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.smtp.server.handler import RecipientPath, Transaction
+from relay.model.transaction import RecipientPath, Transaction
 from relay_queue.ids import is_id
 from relay_queue.states import State
 from tests.support.dkim_keys import key, results

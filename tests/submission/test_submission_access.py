@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from relay.message.dkim.sign import KeyRing
-from relay.smtp.server.handler import RecipientPath, Transaction
+from relay.model.transaction import RecipientPath, Transaction
 from relay.submission import texts
 from relay.submission.handler import SubmissionHandler
 from tests.support.submitting import ALICE, HEAD, Submitting, refusal

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from relay.model.peer import Peer
+from relay.model.transaction import RecipientPath, Transaction
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Peer, RecipientPath, Transaction
 from relay_queue.protocol import QueueError, QueueFailedError, QueueFullError
 from tests.support.submitting import ALICE, BODY, HEAD, refusal
 

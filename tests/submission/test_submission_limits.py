@@ -6,7 +6,7 @@ import re
 import pytest
 
 from relay.message.dkim.sign import KeyRing
-from relay.smtp.server.handler import RecipientPath, Transaction
+from relay.model.transaction import RecipientPath, Transaction
 from relay_config.words import Size
 from relay_queue.protocol import QueueFullError
 from tests.support.dkim_keys import key, results

@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator
 
 from relay.delivery.routing import Router
-from relay.delivery.service import Delivery
+from relay.delivery.service import DeliveryService
 from relay.message.dkim.sign import KeyRing
 from relay.message.dsn import DsnFactory
 from relay_config.schema import Delivery as DeliverySettings
 from relay_config.schema import Dns, Retry, Settings, Throttle
 from relay_config.words import Duration, Rate
-from relay_queue.model import Put, Selection
+from relay_queue.model import LOCAL_NODE, Owner, Put, Selection
 from tests.support.dns import MiniDns
 from tests.support.queues import Pair, a_put
 from tests.support.receiver import Receiver
@@ -37,10 +37,18 @@ class Bench:
         self.router = Router(self.settings)
         self.delivery = self.make()
 
-    def make(self, **options) -> Delivery:
-        """Another worker on the same queue, perhaps with other slots."""
+    def make(self, number: int = 0, **options) -> DeliveryService:
+        """Another worker on the same queue."""
         dsn = DsnFactory(self.settings, KeyRing({}))
-        return Delivery(self.settings, self.pair.queue, self.recorder, self.router, dsn.build, **options)
+        return DeliveryService(
+            self.settings,
+            self.pair.queue,
+            self.recorder,
+            self.router,
+            dsn.build,
+            owner=Owner(LOCAL_NODE, number, number + 1),
+            **options,
+        )
 
     async def accept(self, *addresses: str, **fields) -> Put:
         """Store a message and offer it."""

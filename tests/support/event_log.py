@@ -4,8 +4,8 @@ import json
 
 from relay.events.log import EventLog
 from relay.events.read import read
+from relay.model.peer import Identity, Peer, TlsFailure
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, TlsFailure
 from relay_config.schema import Log, Settings
 from relay_queue.model import Entry, Mark, Message, Recipient
 from relay_queue.states import State

@@ -8,7 +8,7 @@ from typing import Any
 
 from relay_queue.ids import new_id
 from relay_queue.memory import MemoryAdmin, MemoryQueue, Store
-from relay_queue.model import Body, Entry, Mark, Message, Put, Recipient
+from relay_queue.model import LOCAL_NODE, Body, Entry, Mark, Message, Owner, Put, Recipient
 from relay_queue.protocol import Admin, Queue
 from relay_queue.sqlite import open_admin, open_queue
 from relay_queue.states import State
@@ -19,12 +19,12 @@ _clock = itertools.count()
 
 @dataclass
 class Pair:
-    """Both faces of one queue."""
+    """Both interfaces of one queue."""
 
     queue: Queue
     admin: Admin
     again: Callable[[], Queue]
-    """Another server's face of the same queue."""
+    """Another server's interface to the same queue."""
 
     async def aclose(self) -> None:
         """Close both."""
@@ -37,7 +37,7 @@ def open_pair(kind: str, folder: Path) -> Pair:
     if kind == "memory":
         store = Store(folder)
         return Pair(MemoryQueue(store), MemoryAdmin(store), lambda: MemoryQueue(store))
-    return Pair(open_queue(folder, slot=1), open_admin(folder), lambda: open_queue(folder, slot=2))
+    return Pair(open_queue(folder), open_admin(folder), lambda: open_queue(folder))
 
 
 def a_put(*addresses: str, body: bytes = b"Subject: x\r\n\r\nhello\r\n", recipient: Any = None, **fields: Any) -> Put:
@@ -64,7 +64,7 @@ def a_put(*addresses: str, body: bytes = b"Subject: x\r\n\r\nhello\r\n", recipie
 
 
 def in_hand(*addresses: str, owner: int = 1, **fields: Any) -> Put:
-    """A message whose recipients are in a worker's hands from the start."""
+    """A message whose recipients a worker has claimed from the start, under a lease of the worker's number."""
     return a_put(*addresses, recipient={"state": State.ACTIVE, "owner": owner}, **fields)
 
 
@@ -72,6 +72,17 @@ def a_mark(put: Put, state: State, n: int = 0, **fields: Any) -> Mark:
     """What worker 1 says became of a recipient."""
     given = {"owner": 1, "at": NOW + 10, "attempts": 1, "reply": "250 2.0.0 ok", **fields}
     return Mark(message_id=put.entry.message.id, n=n, state=state, **given)
+
+
+def worker(number: int) -> Owner:
+    """The owner that a worker of `open_pair`'s queue is, until it registers again: its lease has the same number."""
+    return Owner(LOCAL_NODE, number, number)
+
+
+async def register(queue: Queue, workers: int = 3) -> None:
+    """Register workers 1 to `workers` with a new queue, so that `worker` names them."""
+    for number in range(1, workers + 1):
+        assert await queue.lease(LOCAL_NODE, number) == worker(number)
 
 
 def exists(path: Path | str) -> bool:

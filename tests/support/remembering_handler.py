@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from relay.message.incoming import Incoming
+from relay.model.peer import Identity, Peer, TlsFailure
+from relay.model.transaction import RecipientPath, Transaction
 from relay.smtp.reply import Reply
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, TlsFailure, Transaction
 
 
 @dataclass

@@ -8,7 +8,8 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from relay.cli.explain import parse
-from relay.delivery.outcome import Disposition, Outcome, judge_reply
+from relay.delivery.outcome import Disposition, Outcome
+from relay.delivery.smtp_outcome import judge_reply
 from tests.support.source_tree import ROOT
 
 FILE = ROOT / "tests/delivery/replies.tsv"

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from relay.model.peer import Peer
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.engine import Engine
-from relay.smtp.server.handler import Peer
 from relay.smtp.server.session import Phase, Session
 from relay_config.schema import Limits, Listener
 from tests.support.remembering_handler import RememberingHandler

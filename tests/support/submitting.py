@@ -3,9 +3,10 @@
 import asyncio
 
 from relay.message.dkim.sign import KeyRing
+from relay.model.peer import Identity, Peer
+from relay.model.transaction import RecipientPath, Transaction
 from relay.smtp.reply import Reply
 from relay.smtp.server.content import Content
-from relay.smtp.server.handler import Identity, Peer, RecipientPath, Transaction
 from relay.submission.handler import SubmissionHandler
 from relay_config.schema import Limits, Listener, Settings, Submission
 from relay_config.words import Size

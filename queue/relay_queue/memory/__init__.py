@@ -1,7 +1,7 @@
 """The queue in plain dictionaries: a small real one, for tests and for reading what the other backends must do.
 
-`Store` holds the data, `MemoryQueue` and `MemoryAdmin` are its two faces. Nothing outlives the process but the files of
-large bodies, so it must not serve where 250 means on disk.
+`Store` holds the data; `MemoryQueue` and `MemoryAdmin` are its two interfaces. Nothing outlives the process except the
+files of large bodies, so it must not be used where a 250 reply means that the message is on disk.
 """
 
 from relay_queue.memory.admin import MemoryAdmin

@@ -1,14 +1,26 @@
-"""The shell's face of a queue in memory."""
+"""The shell's interface to a queue in memory."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from relay_queue.decide import check_put, steered, wished
+from relay_queue.decide import check_put, pending_after, steered
 from relay_queue.matching import matches
 from relay_queue.memory.store import Store
-from relay_queue.model import Ended, Entry, Integrity, Put, Recipient, Selection, Steered, Summary, Suspension
+from relay_queue.model import (
+    Destination,
+    Ended,
+    Entry,
+    Integrity,
+    Put,
+    Recipient,
+    Selection,
+    Steered,
+    Summary,
+    Suspension,
+    SuspensionKind,
+)
 from relay_queue.protocol import Action
 from relay_queue.states import State
 
@@ -50,12 +62,14 @@ class MemoryAdmin:
             domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
         )
 
-    def due_times(self, domain: str, now: float, limit: int, *, tried: bool) -> list[float]:
+    def due_times(self, destination: Destination, now: float, limit: int, *, tried: bool) -> list[float]:
         """See `Admin.due_times`."""
         found = [
             recipient.due_at
             for recipient in self._store.live()
-            if recipient.state is State.QUEUED and recipient.domain == domain and (recipient.attempts > 0) is tried
+            if recipient.state is State.QUEUED
+            and recipient.destination == destination
+            and (recipient.attempts > 0) is tried
         ]
         return sorted(due_at for due_at in found if due_at <= now)[:limit]
 
@@ -117,8 +131,8 @@ class MemoryAdmin:
 
     def _touched(self, action: Action, recipient: Recipient) -> bool:
         if recipient.state is State.ACTIVE:
-            wish = self._store.wishes.get((recipient.message_id, recipient.n))
-            return wished(action, wish) is not wish
+            pending = self._store.pending.get((recipient.message_id, recipient.n))
+            return pending_after(action, pending) is not pending
         return steered(action, recipient.state) is not None
 
     def _steer_one(self, action: Action, found: Recipient, now: float, reason: str | None) -> None:
@@ -127,9 +141,9 @@ class MemoryAdmin:
         if action is not Action.FLUSH:
             recipient.reason = reason
         if recipient.state is State.ACTIVE:
-            wish = wished(action, self._store.wishes.pop(key, None))
-            if wish is not None:
-                self._store.wishes[key] = wish
+            pending = pending_after(action, self._store.pending.pop(key, None))
+            if pending is not None:
+                self._store.pending[key] = pending
             return
         state = steered(action, recipient.state)
         assert state is not None, "only recipients that the action touches are steered"
@@ -140,7 +154,7 @@ class MemoryAdmin:
         check_put(put)
         self._store.put(put)
 
-    def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
+    def suspend(self, kind: SuspensionKind, value: str, reason: str, until: float | None, now: float) -> Suspension:
         """See `Admin.suspend`."""
         suspension = Suspension(
             id=next(self._store.numbers), kind=kind, value=value, reason=reason, created_at=now, until=until

@@ -1,7 +1,7 @@
-"""The server's face of a queue in memory."""
+"""The server's interface to a queue in memory."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from relay_queue.decide import check_mark, check_put, given_back
 from relay_queue.memory.store import Store
-from relay_queue.model import Body, Entry, Mark, Put, Suspension
-from relay_queue.protocol import QueueError, Wish
+from relay_queue.model import Body, Destination, Entry, Mark, Owner, Put, Suspension
+from relay_queue.protocol import PendingAction, QueueError
 from relay_queue.states import State
 
 
@@ -56,18 +56,25 @@ class MemoryQueue:
         future.set_result(refused)
         return future
 
-    async def claim(self, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
+    async def lease(self, node: str, worker: int) -> Owner:
+        """See `Queue.lease`."""
+        self._ready()
+        owner = Owner(node, worker, next(self._store.numbers))
+        self._store.leases[owner.lease] = owner
+        return owner
+
+    async def claim(self, owner: Owner, destination: Destination, limit: int, now: float) -> list[Entry]:
         """See `Queue.claim`."""
         self._ready()
         found = [
             recipient
             for recipient in self._store.live()
-            if recipient.state is State.QUEUED and recipient.domain == domain and recipient.due_at <= now
+            if recipient.state is State.QUEUED and recipient.destination == destination and recipient.due_at <= now
         ]
         found.sort(key=lambda recipient: (recipient.attempts > 0, recipient.due_at))
         entries: dict[str, Entry] = {}
         for recipient in found[:limit]:
-            recipient.state, recipient.owner = State.ACTIVE, owner
+            recipient.state, recipient.owner = State.ACTIVE, owner.lease
             message = self._store.messages[recipient.message_id]
             entry = entries.setdefault(message.id, Entry(replace(message), []))
             entry.recipients.append(replace(recipient))
@@ -76,55 +83,72 @@ class MemoryQueue:
     async def due(
         self,
         now: float,  # noqa: ARG002 -- of the protocol: a backend may use it to skip what is far off
-        after: str,
+        after: Destination | None,
         limit: int,
-    ) -> list[tuple[str, float]]:
+    ) -> list[tuple[Destination, float]]:
         """See `Queue.due`."""
         self._ready()
-        earliest: dict[str, float] = {}
+        earliest: dict[Destination, float] = {}
         for recipient in self._store.live():
-            if recipient.state is State.QUEUED and recipient.domain > after:
-                known = earliest.get(recipient.domain, recipient.due_at)
-                earliest[recipient.domain] = min(known, recipient.due_at)
+            key = recipient.destination
+            if recipient.state is State.QUEUED and (after is None or key > after):
+                earliest[key] = min(earliest.get(key, recipient.due_at), recipient.due_at)
         return sorted(earliest.items())[:limit]
 
-    async def hasten(self, untried: float, tried: float, due_at: float) -> int:
-        """See `Queue.hasten`."""
+    async def bring_forward(self, untried: float, tried: float, due_at: float) -> int:
+        """See `Queue.bring_forward`."""
         self._ready()
         found = [
             recipient
             for recipient in self._store.live()
-            if recipient.state is State.QUEUED and recipient.due_at > (tried if recipient.attempts else untried)
+            if recipient.state is State.QUEUED
+            and recipient.due_at > (tried if recipient.attempts else untried)
+            and recipient.due_at > (self._store.messages[recipient.message_id].not_before or 0)
         ]
         for recipient in found:
             recipient.due_at = due_at
         return len(found)
 
-    async def recover(self, owner: int | None) -> int:
+    async def recover(self, owner: Owner) -> int:
         """See `Queue.recover`."""
         self._ready()
-        found = [
-            recipient
-            for recipient in self._store.live()
-            if recipient.state is State.ACTIVE and (owner is None or recipient.owner == owner)
-        ]
-        for recipient in found:
-            state = given_back(self._store.wishes.get((recipient.message_id, recipient.n)))
-            self._store.move(recipient, state, recipient.changed_at, due_at=recipient.due_at)
-        if owner is None:
-            self._store.bodies.sweep({body.file for body, _ in self._store.heads.values() if body.file is not None})
-        return len(found)
+        return self._give_back(
+            each
+            for each in list(self._store.leases.values())
+            if (each.node, each.worker) == (owner.node, owner.worker) and each != owner
+        )
 
-    async def withdrawn(self, owner: int) -> list[Wish]:
-        """See `Queue.withdrawn`."""
+    async def recover_node(self, node: str) -> int:
+        """See `Queue.recover_node`."""
+        self._ready()
+        ended = [each for each in self._store.leases.values() if each.node == node]
+        # What was claimed under a lease that is not known any more belongs to nobody else.
+        unknown = {found.owner for found in self._store.live() if found.owner is not None} - self._store.leases.keys()
+        count = self._give_back([*ended, *(Owner(node, 0, lease) for lease in unknown)])
+        self._store.bodies.sweep({body.file for body, _ in self._store.heads.values() if body.file is not None})
+        return count
+
+    def _give_back(self, owners: Iterable[Owner]) -> int:
+        count = 0
+        for owner in owners:
+            self._store.leases.pop(owner.lease, None)
+            for recipient in list(self._store.live()):
+                if recipient.owner == owner.lease:
+                    state = given_back(self._store.pending.get((recipient.message_id, recipient.n)))
+                    self._store.move(recipient, state, recipient.changed_at, due_at=recipient.due_at)
+                    count += 1
+        return count
+
+    async def pending_actions(self, owner: Owner) -> list[PendingAction]:
+        """See `Queue.pending_actions`."""
         self._ready()
         return sorted(
             (
-                Wish(message_id, n, wish, self._store.recipients[message_id][n].reason)
-                for (message_id, n), wish in self._store.wishes.items()
-                if self._store.recipients[message_id][n].owner == owner
+                PendingAction(message_id, n, action, self._store.recipients[message_id][n].reason)
+                for (message_id, n), action in self._store.pending.items()
+                if self._store.recipients[message_id][n].owner == owner.lease
             ),
-            key=lambda wish: (wish.message_id, wish.n),
+            key=lambda pending: (pending.message_id, pending.n),
         )
 
     async def head(self, message_id: str) -> Body:
@@ -160,6 +184,10 @@ class MemoryQueue:
         self._store.ended = kept + rest
         return len(oldest) - len(kept)
 
+    def failed(self) -> str | None:
+        """See `Queue.failed`: memory does not fail."""
+        return None
+
     def damaged(self) -> str | None:
         """See `Queue.damaged`. Memory is not damaged by itself; a test may say so."""
         return self._damage
@@ -167,10 +195,6 @@ class MemoryQueue:
     def note_damage(self, what: str) -> None:
         """See `Queue.note_damage`."""
         self._damage = self._damage or what
-
-    def failed(self) -> str | None:
-        """See `Queue.failed`: memory does not fail."""
-        return None
 
     async def aclose(self) -> None:
         """See `Queue.aclose`."""

@@ -6,28 +6,32 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from relay_queue.bodies import Bodies, SpoolFile
 from relay_queue.decide import is_by_admin, settle
-from relay_queue.model import Body, Ended, Mark, Message, Put, Recipient, Suspension
+from relay_queue.model import Body, Ended, Mark, Message, Owner, Put, Recipient, Suspension
 from relay_queue.protocol import Action, BodyDamagedError, QueueError
 from relay_queue.states import FINAL, State
 
+_KEPT = {field.name for field in fields(Message)} & {field.name for field in fields(Ended)}
+"""What the history copies from the message."""
+
 
 class Store:
-    """The data of one queue in memory, shared by its faces."""
+    """The data of one queue in memory, shared by its interfaces."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._bodies: Bodies | None = None
         self.messages: dict[str, Message] = {}
         self.recipients: dict[str, dict[int, Recipient]] = {}
-        self.wishes: dict[tuple[str, int], Action] = {}
+        self.pending: dict[tuple[str, int], Action] = {}
         self.heads: dict[str, tuple[Body, int]] = {}
         self.arriving: dict[str, SpoolFile] = {}
         self.ended: list[Ended] = []
         self.suspensions: dict[int, Suspension] = {}
+        self.leases: dict[int, Owner] = {}
         self.numbers = itertools.count(1)
 
     @property
@@ -47,7 +51,7 @@ class Store:
         if body.file is not None:
             file = self.arriving.pop(body.file, None)
             if file is None or file.size != body.file_size:
-                raise QueueError(f"{body.file} is no file of {body.file_size} octets that just arrived")
+                raise QueueError(f"{body.file} is no file of {body.file_size} bytes that just arrived")
             self.bodies.keep(file)
             body = replace(body, file_crc=file.crc)
         self.messages[message.id] = replace(message)
@@ -64,8 +68,8 @@ class Store:
         recipient = self.recipients.get(mark.message_id, {}).get(mark.n)
         if recipient is None:
             return False
-        wish = self.wishes.get((mark.message_id, mark.n))
-        state = settle(recipient.state, recipient.owner, wish, mark)
+        pending = self.pending.get((mark.message_id, mark.n))
+        state = settle(recipient.state, recipient.owner, pending, mark)
         if state is None:
             return False
         recipient.attempts = mark.attempts
@@ -82,8 +86,8 @@ class Store:
         return True
 
     def move(self, recipient: Recipient, state: State, at: float, *, due_at: float, remote: str | None = None) -> None:
-        """Bring a recipient into a state, or to its end."""
-        self.wishes.pop((recipient.message_id, recipient.n), None)
+        """Bring a recipient into a state; one that ends goes to the history."""
+        self.pending.pop((recipient.message_id, recipient.n), None)
         recipient.state, recipient.owner, recipient.changed_at = state, None, at
         if state is State.QUEUED:
             recipient.due_at = due_at
@@ -92,16 +96,13 @@ class Store:
 
     def _end(self, recipient: Recipient, remote: str | None) -> None:
         message = self.messages[recipient.message_id]
+        kept = {name: getattr(message, name) for name in _KEPT}
         self.ended.append(
             Ended(
                 message_id=message.id,
                 n=recipient.n,
                 address=recipient.address,
                 domain=recipient.domain,
-                sender=message.sender,
-                user=message.user,
-                size=message.size,
-                received_at=message.received_at,
                 ended_at=recipient.changed_at,
                 state=recipient.state,
                 attempts=recipient.attempts,
@@ -109,8 +110,8 @@ class Store:
                 failure=recipient.failure,
                 lane=recipient.lane,
                 remote=remote,
-                header_id=message.header_id,
                 reason=recipient.reason,
+                **kept,
             )
         )
         live = self.recipients[message.id]

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from relay_queue.sqlite.salvage.exchange import Ready
 
 
-def open_queue(data_dir: Path, *, slot: int, disk: Disk | None = None) -> Queue:
-    """Open (creating or migrating) the queue of a data folder for the worker `slot`. Raises `QueueError`."""
+def open_queue(data_dir: Path, *, disk: Disk | None = None) -> Queue:
+    """Open (creating or migrating) the queue of a data folder. Raises `QueueError`."""
     from relay_queue.sqlite.store import SqliteQueue
 
-    return SqliteQueue(data_dir, slot=slot, disk=disk)
+    return SqliteQueue(data_dir, disk=disk)
 
 
 def open_admin(data_dir: Path) -> Admin:

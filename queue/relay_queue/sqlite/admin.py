@@ -13,7 +13,19 @@ from typing import Any
 from relay_queue.bodies import Bodies
 from relay_queue.decide import check_put
 from relay_queue.matching import lane_matches
-from relay_queue.model import Body, Ended, Entry, Integrity, Put, Selection, Steered, Summary, Suspension
+from relay_queue.model import (
+    Body,
+    Destination,
+    Ended,
+    Entry,
+    Integrity,
+    Put,
+    Selection,
+    Steered,
+    Summary,
+    Suspension,
+    SuspensionKind,
+)
 from relay_queue.protocol import Action, BodyDamagedError
 from relay_queue.sqlite.apply import Changes
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
@@ -85,9 +97,15 @@ class SqliteAdmin:
                 domains.values(), key=lambda row: (-(row.queued + row.active + row.held + row.quarantined), row.domain)
             )
 
-    def due_times(self, domain: str, now: float, limit: int, *, tried: bool) -> list[float]:
+    def due_times(self, destination: Destination, now: float, limit: int, *, tried: bool) -> list[float]:
         """See `Admin.due_times`."""
-        given = {"domain": domain, "now": now, "limit": limit, "tried": int(tried)}
+        given = {
+            "domain": destination.domain,
+            "stream": destination.stream,
+            "now": now,
+            "limit": limit,
+            "tried": int(tried),
+        }
         return [row[0] for row in self._rows("due_times", given)]
 
     def show(self, message_id: str) -> Entry | None:
@@ -164,7 +182,7 @@ class SqliteAdmin:
             raise
         return Body(head=body.head[: end + 4], file=file.path.name, file_size=file.size), file.crc
 
-    def suspend(self, kind: str, value: str, reason: str, until: float | None, now: float) -> Suspension:
+    def suspend(self, kind: SuspensionKind, value: str, reason: str, until: float | None, now: float) -> Suspension:
         """See `Admin.suspend`."""
         row = self._change("suspend", (kind, value, reason, now, until)).lastrowid
         assert row is not None, "a row was inserted"

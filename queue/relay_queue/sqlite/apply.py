@@ -1,8 +1,9 @@
 """A connection's way to change messages and recipients: a batch of puts and marks as one statement.
 
-Few statements matter more than cheap ones: sqlite3 releases the GIL at each step of one, and beside a busy event loop
-taking it back costs more than the step (measured: a fifth of the relay's CPU). So `queries/changes.sql` has a view
-whose triggers do the work, and a batch is one INSERT into it. Must not commit, retry or resolve anything.
+A small number of statements matters more than cheap ones: sqlite3 releases the GIL at each step of a statement, and
+next to a busy event loop, taking it back costs more than the step (measured: a fifth of the relay's CPU). Therefore
+`queries/changes.sql` has a view whose triggers do the work, and a batch is one INSERT into it. This module must not
+commit, retry or resolve anything.
 """
 
 import sqlite3
@@ -21,14 +22,15 @@ from relay_queue.sqlite.sql import queries, repeated
 from relay_queue.states import State
 
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Rows a statement, the last ones empty: few, so that all stay in the connection's cache of prepared statements."""
+"""Rows of a statement, the last ones empty. There are few sizes, so that all stay in the connection's cache of prepared
+statements."""
 MOST_ROWS: Final = _SIZES[-1]
 _SQL = queries("changes")
 _MET = queries("server")["met"]
 
 
 class Changes:
-    """The view on one connection. `gone` gathers the body files that statements made superfluous, until cleared."""
+    """The view on one connection. `gone` collects the body files that statements made superfluous, until cleared."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -38,7 +40,7 @@ class Changes:
             connection.execute(_SQL[name])
 
     def store(self, rows: Sequence[Row]) -> None:
-        """Carry changes out in order, up to `MOST_ROWS` in one statement. Raises sqlite3.Error; see `unplain`."""
+        """Carry out changes in order, up to `MOST_ROWS` in one statement. Raises sqlite3.Error; see `unplain`."""
         for start in range(0, len(rows), MOST_ROWS):
             some = rows[start : start + MOST_ROWS]
             size = next(size for size in _SIZES if size >= len(some))
@@ -50,16 +52,16 @@ class Changes:
         self.store(put_rows(put, file_crc))
 
     def carry_out(self, marks: Sequence[Mark]) -> None:
-        """Do what marks say, already decided."""
+        """Do what marks say, without a check: they are decided already."""
         self.store([mark_row(mark, checked=False) for mark in marks])
 
     def settle(self, marks: Sequence[Mark]) -> list[Mark]:
-        """Record outcomes, each by what it meets. Returns the marks refused."""
+        """Record outcomes, each by the state that it meets. Returns the marks that were refused."""
         accepted, refused = [], []
         for mark in marks:
             met = self.connection.execute(_MET, (mark.message_id, mark.n)).fetchone()
-            state, owner, wish = met or (State.QUEUED, None, None)
-            after = settle(State(state), owner, None if wish is None else Action(wish), mark)
+            state, owner, pending = met or (State.QUEUED, None, None)
+            after = settle(State(state), owner, None if pending is None else Action(pending), mark)
             if after is None:
                 refused.append(mark)
             else:
@@ -72,7 +74,7 @@ class Changes:
 
 
 def unplain(error: Exception) -> bool:
-    """Whether a statement failed because of a mark that must be settled by what it meets; then it changed nothing."""
+    """Whether a statement failed because a mark is not plain and must be settled by itself; it then changed nothing."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
 
 

@@ -7,7 +7,7 @@ rows are looked for on the connection that only reads, each by itself, and taken
 import sqlite3
 from collections.abc import Iterator
 
-from relay_queue.model import Entry
+from relay_queue.model import Destination, Entry, Owner
 from relay_queue.sqlite.rows import Row, message_of, recipient_of
 from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
@@ -16,10 +16,10 @@ _SQL = queries("server")
 _DAMAGED = queries("damaged")
 
 
-def readable(connection: sqlite3.Connection, domain: str, limit: int, now: float) -> list[Row]:
-    """Rows of due recipients of a domain that can be read and decoded, up to `limit`; never-tried ones first."""
+def readable(connection: sqlite3.Connection, destination: Destination, limit: int, now: float) -> list[Row]:
+    """Rows of due recipients of a destination that can be read and decoded, up to `limit`; never-tried ones first."""
     rows: dict[Row, Row] = {}
-    asked: dict[str, object] = {"domain": domain, "now": now}
+    asked: dict[str, object] = {"domain": destination.domain, "stream": destination.stream, "now": now}
     # The index alone says which recipients there are, so a damaged page of the table costs the rows on it and no
     # others. Where the index is damaged the table is asked.
     for name in ("keys_by_index", "keys_by_table"):
@@ -31,22 +31,21 @@ def readable(connection: sqlite3.Connection, domain: str, limit: int, now: float
     return list(rows.values())
 
 
-def due(connection: sqlite3.Connection, after: str, limit: int) -> list[Row]:
+def due(connection: sqlite3.Connection, asked: dict[str, object]) -> list[Row]:
     """As `Queue.due`, from whichever of index and table can be read. Raises sqlite3.Error where neither can."""
-    asked = {"after": after, "limit": limit}
     try:
         return connection.execute(_DAMAGED["due_by_index"], asked).fetchall()
     except sqlite3.DatabaseError:
         return connection.execute(_DAMAGED["due_by_table"], asked).fetchall()
 
 
-def take(connection: sqlite3.Connection, rows: list[Row], owner: int) -> list[Entry]:
-    """Take recipients that are still queued into a worker's hands. Raises sqlite3.Error where one cannot be changed."""
+def take(connection: sqlite3.Connection, rows: list[Row], owner: Owner) -> list[Entry]:
+    """Claim recipients that are still queued. Raises sqlite3.Error where one cannot be changed."""
     entries: dict[str, Entry] = {}
     for row in rows:
         message, recipient = message_of(row), recipient_of(row)
-        if connection.execute(_DAMAGED["take"], (owner, message.id, recipient.n)).rowcount:
-            recipient.state, recipient.owner = State.ACTIVE, owner
+        if connection.execute(_DAMAGED["take"], (owner.lease, message.id, recipient.n)).rowcount:
+            recipient.state, recipient.owner = State.ACTIVE, owner.lease
             entries.setdefault(message.id, Entry(message, [])).recipients.append(recipient)
     return list(entries.values())
 

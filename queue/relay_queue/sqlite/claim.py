@@ -1,10 +1,10 @@
-"""Taking recipients into a worker's hands and giving them back: functions run inside the writer's transaction."""
+"""Leases, claiming recipients and giving them back: functions that run inside the writer's transaction."""
 
 import logging
 import sqlite3
 
 from relay_queue.decide import given_back
-from relay_queue.model import Entry, Mark
+from relay_queue.model import Destination, Entry, Mark, Owner
 from relay_queue.protocol import Action
 from relay_queue.sqlite.apply import Changes, insert
 from relay_queue.sqlite.rows import Row, message_of, recipient_of
@@ -16,25 +16,40 @@ _SQL = queries("server")
 _RECOVER_STEP = 500
 
 
-def claim(connection: sqlite3.Connection, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
+def lease(connection: sqlite3.Connection, node: str, worker: int, now: float) -> Owner:
+    """See `Queue.lease`."""
+    number = connection.execute(_SQL["new_lease"], (node, worker, now)).lastrowid
+    assert number is not None, "an INSERT has a row id"
+    return Owner(node, worker, number)
+
+
+def claim(
+    connection: sqlite3.Connection, owner: Owner, destination: Destination, limit: int, now: float
+) -> list[Entry]:
     """See `Queue.claim`. Damaged rows are quarantined on the way and do not count."""
     entries: dict[str, Entry] = {}
     keys: list[Row] = []
     for tried in (0, 1):
-        asked: dict[str, object] = {"domain": domain, "tried": tried, "now": now, "limit": limit - len(keys)}
+        asked: dict[str, object] = {
+            "domain": destination.domain,
+            "stream": destination.stream,
+            "tried": tried,
+            "now": now,
+            "limit": limit - len(keys),
+        }
         for row in _rows(connection, asked, now):
             try:
                 message, recipient = message_of(row), recipient_of(row)
             except ValueError as error:
                 _quarantine(connection, row[0], row[1], str(error), now)
                 continue
-            recipient.state, recipient.owner = State.ACTIVE, owner
+            recipient.state, recipient.owner = State.ACTIVE, owner.lease
             entries.setdefault(message.id, Entry(message, [])).recipients.append(recipient)
             keys.append((message.id, recipient.n))
     if keys:
         connection.execute(_SQL["keys_clear"])
         insert(connection, "put_keys", keys)
-        connection.execute(_SQL["take"], (owner,))
+        connection.execute(_SQL["take"], (owner.lease,))
     return list(entries.values())
 
 
@@ -44,7 +59,7 @@ def _rows(connection: sqlite3.Connection, asked: dict[str, object], now: float) 
     except sqlite3.OperationalError as error:
         if "UTF-8" not in str(error):
             raise
-    # A text that is none spoils the whole answer: ask row by row, and set the spoilt ones aside.
+    # One text that is not UTF-8 makes the whole answer fail: ask row by row, and set the damaged ones aside.
     rows = []
     for message_id, n in connection.execute(_SQL["claimable_keys"], asked).fetchall():
         try:
@@ -59,33 +74,43 @@ def _quarantine(connection: sqlite3.Connection, message_id: str, n: int, why: st
     connection.execute(_SQL["quarantine"], (f"damaged row: {ascii(why)[:900]}", now, message_id, n))
 
 
-def quarantine_domains(connection: sqlite3.Connection, now: float) -> None:
-    """Set aside every queued recipient whose domain is no text: else none could be listed for it."""
-    spoilt = []
-    for message_id, n, domain in connection.execute(_SQL["queued_domains"]):
-        try:
-            domain.decode()
-        except UnicodeDecodeError:
-            spoilt.append((message_id, n, domain))
-    for message_id, n, domain in spoilt:
-        _log.error("recipient %s/%d is quarantined: its domain is %s", ascii(message_id), n, ascii(domain[:300]))
-        why = f"damaged row: its domain is {domain[:300]!a}"
-        connection.execute(_SQL["quarantine_octets"], (why, now, message_id, n))
+def quarantine_destinations(connection: sqlite3.Connection, now: float) -> None:
+    """Set aside every queued recipient whose domain or stream is not text: otherwise no destination could be listed."""
+    damaged = []
+    for message_id, n, *destination in connection.execute(_SQL["queued_destinations"]):
+        for value in destination:
+            try:
+                value.decode()
+            except UnicodeDecodeError:
+                damaged.append((message_id, n, value))
+                break
+    for message_id, n, value in damaged:
+        why = f"damaged row: its destination is {value[:300]!a}"
+        _log.error("recipient %s/%d is quarantined: %s", ascii(message_id), n, why)
+        connection.execute(_SQL["quarantine_bytes"], (why, now, message_id, n))
 
 
-def owners(connection: sqlite3.Connection) -> list[int]:
-    """The workers that have something in hand."""
-    return [row[0] for row in connection.execute(_SQL["owners"]).fetchall()]
+def leases_of_worker(connection: sqlite3.Connection, owner: Owner) -> list[int]:
+    """Earlier leases of the owner's node and worker number."""
+    rows = connection.execute(_SQL["leases_of_worker"], (owner.node, owner.worker, owner.lease))
+    return [row[0] for row in rows.fetchall()]
 
 
-def give_back(changes: Changes, owner: int) -> int:
-    """Give back some of what `owner` had in hand; returns how many, 0 when nothing is left."""
-    rows = changes.connection.execute(_SQL["owned"], (owner, _RECOVER_STEP)).fetchall()
+def leases_of_node(connection: sqlite3.Connection, node: str) -> list[int]:
+    """All leases of a node."""
+    return [row[0] for row in connection.execute(_SQL["leases_of_node"], (node,)).fetchall()]
+
+
+def give_back(changes: Changes, lease: int) -> int:
+    """Give back some of what was claimed under a lease; returns how many. At 0 nothing is left: the lease is gone."""
+    rows = changes.connection.execute(_SQL["owned"], (lease, _RECOVER_STEP)).fetchall()
     changes.carry_out([_returned(row) for row in rows])
+    if not rows:
+        changes.connection.execute(_SQL["end_lease"], (lease,))
     return len(rows)
 
 
 def _returned(row: Row) -> Mark:
-    message_id, n, owner, wish, attempts, due_at, changed_at = row
-    state = given_back(None if wish is None else Action(wish))
+    message_id, n, owner, pending, attempts, due_at, changed_at = row
+    state = given_back(None if pending is None else Action(pending))
     return Mark(message_id=message_id, n=n, owner=owner, state=state, at=changed_at, attempts=attempts, due_at=due_at)

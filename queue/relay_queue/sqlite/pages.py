@@ -10,12 +10,12 @@ from operator import itemgetter
 
 from relay_queue.model import Entry, Message, Recipient, Selection
 from relay_queue.sqlite.filters import filtered, parameters
-from relay_queue.sqlite.rows import Row, message_of, recipient_of
+from relay_queue.sqlite.rows import ADDRESS, DOMAIN, Row, message_of, recipient_of
 from relay_queue.states import State
 
 PAGE = 500
-WISH = -1
-"""The column of a page's row that holds the wish."""
+PENDING = -1
+"""The column of a page's row that holds the pending action."""
 
 
 def page_after(connection: sqlite3.Connection, selection: Selection, key: tuple[str, int], size: int) -> list[Row]:
@@ -47,15 +47,15 @@ def entries_of(rows: Sequence[Row]) -> Iterator[Entry]:
 
 
 def recipient(row: Row) -> Recipient:
-    """The recipient of a row; one that does not decode is shown as the quarantined one that it will be when claimed."""
+    """The recipient of a row. One that does not decode is shown as quarantined, which it will be when it is claimed."""
     try:
         return recipient_of(row)
     except ValueError as error:
         return Recipient(
             message_id=row[0],
             n=row[1],
-            address=str(row[2]),
-            domain=str(row[3]),
+            address=str(row[ADDRESS]),
+            domain=str(row[DOMAIN]),
             state=State.QUARANTINED,
             reply=str(error),
         )

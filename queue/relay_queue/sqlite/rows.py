@@ -1,146 +1,133 @@
-"""Records to rows and back. The order of columns is that of `queries/changes.sql` and `queries/server.sql`.
+"""Records to rows and back. Which columns there are, and in which order, is generated from the model (`columns`).
 
-Decoding checks what STRICT tables cannot (an unknown state); a row that does not decode raises ValueError.
+Decoding checks what STRICT tables cannot (an unknown state, a list that is not JSON); a row that does not decode raises
+ValueError.
 """
 
+import json
 import sqlite3
 import zlib
+from collections.abc import Sequence
+from operator import attrgetter
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from relay_queue.model import Body, Ended, Mark, Message, Put, Recipient, Suspension
+import msgspec
+from msgspec.structs import fields
+
+from relay_queue.model import Body, Ended, Mark, Message, Put, Recipient, Suspension, SuspensionKind
+from relay_queue.sqlite.columns import (
+    BODY,
+    CHANGE,
+    MESSAGE,
+    NEW_ONLY,
+    SHARED,
+    SHARED_OF_MARK,
+    json_columns,
+)
 from relay_queue.states import State
 
 Row = tuple[Any, ...]
+_Record = TypeVar("_Record", bound=msgspec.Struct)
 
-# Any value but plain ints, floats and texts is first asked whether it adapts itself to sqlite3, and that it doesn't is
-# found out by an exception: for a None, that costs five times the binding. An adapter answers at once.
+
+def _json(value: Any) -> str | None:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else None
+
+
+# For any value but plain integers, floats and texts, sqlite3 first asks whether the value adapts itself, and finds out
+# by an exception that it does not: for a None, that costs five times the binding. A registered adapter answers at once.
 _nones: dict[None, None] = {}
 sqlite3.register_adapter(NoneType, _nones.get)
 sqlite3.register_adapter(bool, int)
 sqlite3.register_adapter(bytes, bytes)
 sqlite3.register_adapter(State, int)
+sqlite3.register_adapter(SuspensionKind, str.__str__)
+sqlite3.register_adapter(tuple, _json)
+sqlite3.register_adapter(dict, _json)
+
+# attrgetter with many names makes the tuple in C.
+_new: Final = attrgetter(*SHARED, *NEW_ONLY)
+_message: Final = attrgetter(*MESSAGE)
+_shared: Final = attrgetter(*SHARED_OF_MARK)
+_OWNER: Final = 1 + SHARED_OF_MARK.index("owner")
+"""Position of the owner in a mark's row."""
+
+# Columns that a change does not use are 0: the cheapest value to bind.
+_NO_NEW: Final = (0,) * len(NEW_ONLY)
+_NO_MESSAGE: Final = (0,) * (len(MESSAGE) + len(BODY))
+NO_CHANGE: Final = (4,) + (0,) * (len(CHANGE) - 1)
+"""Pads a statement to its length."""
 
 
 def put_rows(put: Put, file_crc: int | None) -> list[Row]:
-    """The changes that store a message: one for each recipient, the message itself with the first."""
-    message, body = put.entry.message, put.body
-    first = (
-        message.received_at,
-        message.sender,
-        message.size,
-        message.user,
-        message.origin,
-        message.envid,
-        message.ret,
-        message.eightbit,
-        message.smtputf8,
-        message.header_id,
-        body.head,
-        zlib.crc32(body.head),
-        body.file,
-        body.file_size,
-        file_crc,
-    )
+    """The changes that store a message: one for each recipient, with the message itself in the first."""
+    body = put.body
+    of_body = (body.head, zlib.crc32(body.head), body.file, body.file_size, file_crc)
     recipients = put.entry.recipients
-    rows = [(0, *_recipient_columns(recipients[0]), *first)]
+    rows = [(0, *_new(recipients[0]), *_message(put.entry.message), *of_body)]
     if len(recipients) > 1:
-        rows += [(1, *_recipient_columns(recipient), *_NO_MESSAGE) for recipient in recipients[1:]]
+        rows += [(1, *_new(recipient), *_NO_MESSAGE) for recipient in recipients[1:]]
     return rows
 
 
-def _recipient_columns(recipient: Recipient) -> Row:
-    return (
-        recipient.message_id,
-        recipient.n,
-        recipient.state,
-        recipient.owner,
-        recipient.attempts,
-        recipient.due_at,
-        recipient.lane,
-        recipient.reply,
-        recipient.failure,
-        recipient.delay_notified,
-        recipient.changed_at,
-        None,
-        recipient.address,
-        recipient.domain,
-        recipient.notify,
-        recipient.orcpt,
-    )
-
-
 def mark_row(mark: Mark, *, checked: bool = True) -> Row:
-    """The change of a mark. `checked`: it fails unless the recipient is plainly in its owner's hands."""
-    return (
+    """The change of a mark. `checked`: it fails unless the recipient is plainly claimed under the mark's lease."""
+    row = (
         2 if mark.state > State.QUARANTINED else 3,
-        mark.message_id,
-        mark.n,
-        mark.state,
-        mark.owner if checked else None,
-        mark.attempts,
-        mark.due_at,
-        mark.lane,
-        mark.reply,
-        mark.failure,
-        mark.delay_notified,
-        mark.at,
-        mark.remote,
-        *_NO_ADDRESS,
+        *_shared(mark),
+        *_NO_NEW,
+        *_NO_MESSAGE,
     )
+    return row if checked else (*row[:_OWNER], None, *row[_OWNER + 1 :])
 
 
-# What a change does not use is 0: the cheapest value to bind.
-_NO_MESSAGE: Final = (0,) * 15
-_NO_ADDRESS: Final = (0,) * 19
-NO_CHANGE: Final = (4,) + (0,) * 31
-"""Fills a statement up to its length."""
-RECIPIENT_COLUMNS: Final = 17
+class Decoder:
+    """Makes records of one kind from the columns that its fields are stored in, in the fields' order."""
+
+    def __init__(self, kind: type[_Record]) -> None:
+        self._kind = kind
+        self.names = tuple(field.name for field in fields(kind))
+        self._json = json_columns(kind)
+        self._required = frozenset(field.name for field in fields(kind) if field.required)
+
+    def decode(self, columns: Sequence[Any]) -> Any:
+        """The record. NULL stands for the default of a field that has one. Raises ValueError."""
+        given = {
+            name: value
+            for name, value in zip(self.names, columns, strict=True)
+            if value is not None or name in self._required
+        }
+        for name in self._json & given.keys():
+            given[name] = json.loads(given[name])
+        return msgspec.convert(given, self._kind, strict=False)
+
+
+_RECIPIENT: Final = Decoder(Recipient)
+_MESSAGE: Final = Decoder(Message)
+_ENDED: Final = Decoder(Ended)
+_SUSPENSION: Final = Decoder(Suspension)
+RECIPIENT_COLUMNS: Final = len(_RECIPIENT.names)
+MESSAGE_COLUMNS: Final = len(_MESSAGE.names)
+STATE: Final = _RECIPIENT.names.index("state")
+"""Position of the state in a row that begins with a recipient."""
+ADDRESS: Final = _RECIPIENT.names.index("address")
+DOMAIN: Final = _RECIPIENT.names.index("domain")
 
 
 def recipient_of(row: Row) -> Recipient:
     """The recipient in the first columns of a row. Raises ValueError."""
-    if type(row[2]) is not str or type(row[9]) is not float:
-        raise ValueError("its columns are of other types")
-    return Recipient(
-        message_id=row[0],
-        n=row[1],
-        address=row[2],
-        domain=row[3],
-        notify=row[4],
-        orcpt=row[5],
-        state=State(row[6]),
-        owner=row[7],
-        attempts=row[8],
-        due_at=row[9],
-        lane=row[10],
-        remote=row[11],
-        reason=row[12],
-        reply=row[13],
-        failure=row[14],
-        delay_notified=bool(row[15]),
-        changed_at=row[16],
-    )
+    found: Recipient = _RECIPIENT.decode(row[:RECIPIENT_COLUMNS])
+    return found
 
 
 def message_of(row: Row) -> Message:
     """The message in the columns after the recipient's. Raises ValueError."""
-    columns = row[RECIPIENT_COLUMNS:]
+    columns = row[RECIPIENT_COLUMNS : RECIPIENT_COLUMNS + MESSAGE_COLUMNS]
     if columns[0] is None:
         raise ValueError("its message is missing")
-    return Message(
-        id=columns[0],
-        received_at=columns[1],
-        sender=columns[2],
-        size=columns[3],
-        user=columns[4],
-        origin=columns[5],
-        envid=columns[6],
-        ret=columns[7],
-        eightbit=bool(columns[8]),
-        smtputf8=bool(columns[9]),
-        header_id=columns[10],
-    )
+    found: Message = _MESSAGE.decode(columns)
+    return found
 
 
 def body_of(row: Row) -> Body:
@@ -152,28 +139,12 @@ def body_of(row: Row) -> Body:
 
 
 def ended_of(row: Row) -> Ended:
-    """A row of the history."""
-    return Ended(
-        message_id=row[0],
-        n=row[1],
-        address=row[2],
-        domain=row[3],
-        sender=row[4],
-        user=row[5],
-        size=row[6],
-        received_at=row[7],
-        ended_at=row[8],
-        state=State(row[9]),
-        attempts=row[10],
-        reply=row[11],
-        failure=row[12],
-        lane=row[13],
-        remote=row[14],
-        header_id=row[15],
-        reason=row[16],
-    )
+    """A row of the history. Raises ValueError."""
+    found: Ended = _ENDED.decode(row)
+    return found
 
 
 def suspension_of(row: Row) -> Suspension:
-    """A row of `suspension`."""
-    return Suspension(id=row[0], kind=row[1], value=row[2], reason=row[3], created_at=row[4], until=row[5])
+    """A row of `suspension`. Raises ValueError."""
+    found: Suspension = _SUSPENSION.decode(row)
+    return found

@@ -1,10 +1,13 @@
 """Loads the named queries of `queries/*.sql` and the numbered migrations of `schema/`.
 
-A query begins with `-- name: word`; comment lines below it are for people and for the plan in the documentation.
+A query begins with `-- name: word`; comment lines below it are for people. Groups of columns in braces are written out
+by `columns.expanded`.
 """
 
 from functools import cache
 from importlib.resources import files
+
+from relay_queue.sqlite.columns import expanded
 
 _NAME = "-- name: "
 
@@ -18,7 +21,7 @@ def queries(group: str) -> dict[str, str]:
         name, _, body = part.partition("\n")
         lines = [line for line in body.splitlines() if line.strip() and not line.startswith("--")]
         assert name not in found, f"two queries named {name}"
-        found[name.strip()] = "\n".join(lines)
+        found[name.strip()] = expanded("\n".join(lines))
     return found
 
 
@@ -33,6 +36,6 @@ def migrations() -> tuple[str, ...]:
 
 
 def repeated(query: str, times: int) -> str:
-    """An INSERT with its group of VALUES `times` times: one statement, so one release of the GIL, for many rows."""
+    """An INSERT with its group of VALUES `times` times: one statement, and so one release of the GIL, for many rows."""
     head, values = query.split("VALUES ")
     return f"{head}VALUES {', '.join([values.strip()] * times)}"

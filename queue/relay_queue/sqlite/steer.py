@@ -1,6 +1,7 @@
 """An admin's action on selected recipients, in small transactions with pauses between them.
 
-What is not in a worker's hands is changed at once; what is gets a wish that its worker carries out.
+Recipients that no worker has claimed are changed at once. On claimed ones the action becomes pending, and the worker
+carries it out.
 """
 
 import functools
@@ -10,14 +11,14 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from relay_queue.bodies import Bodies
-from relay_queue.decide import steered, wished
+from relay_queue.decide import pending_after, steered
 from relay_queue.model import Entry, Mark, Put, Recipient, Selection, Steered
 from relay_queue.protocol import Action
 from relay_queue.sqlite.apply import Changes, insert
 from relay_queue.sqlite.connect import TurnLock
-from relay_queue.sqlite.pages import PAGE, WISH, entries_of, page_after, recipient
+from relay_queue.sqlite.pages import PAGE, PENDING, entries_of, page_after, recipient
 from relay_queue.sqlite.room import Room
-from relay_queue.sqlite.rows import Row
+from relay_queue.sqlite.rows import STATE, Row
 from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
 
@@ -67,7 +68,7 @@ class Steering:
                 break
             key = (rows[-1][0], rows[-1][1])
             if not dry_run:
-                # Whoever takes the turn again at once is ahead of those whom the kernel must wake first.
+                # Without a pause, this process would always take the next turn before those that the kernel must wake.
                 time.sleep(min(_LONGEST_PAUSE, time.monotonic() - began))
         return self._done
 
@@ -83,13 +84,13 @@ class Steering:
             connection.execute("BEGIN IMMEDIATE")
             rows = page_after(connection, selection, key, PAGE)
             touched = self._touched(rows, room)
-            idle = [row for row in touched if row[6] != State.ACTIVE]
+            idle = [row for row in touched if row[STATE] != State.ACTIVE]
             # Built before the change: the body goes with a message's last recipient.
             notices = self._notices(idle)
             self._changes.gone.clear()
             self._explain(touched)
             self._changes.carry_out([self._mark(recipient(row)) for row in idle])
-            self._wish([row for row in touched if row[6] == State.ACTIVE])
+            self._set_pending([row for row in touched if row[STATE] == State.ACTIVE])
             for put in notices:
                 self._changes.put(put)
         for name in self._changes.gone:
@@ -103,8 +104,8 @@ class Steering:
     def _touches(self, row: Row) -> bool:
         state = recipient(row).state
         if state is State.ACTIVE:
-            wish = None if row[WISH] is None else Action(row[WISH])
-            return wished(self._action, wish) is not wish
+            pending = None if row[PENDING] is None else Action(row[PENDING])
+            return pending_after(self._action, pending) is not pending
         return steered(self._action, state) is not None
 
     def _mark(self, found: Recipient) -> Mark:
@@ -131,12 +132,12 @@ class Steering:
         self._connection.execute(queries("server")["keys_clear"])
         insert(self._connection, "put_keys", [(row[0], row[1]) for row in rows])
 
-    def _wish(self, rows: Sequence[Row]) -> None:
+    def _set_pending(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        wish = wished(self._action, None)
+        pending = pending_after(self._action, None)
         self._take(rows)
-        self._connection.execute(queries("admin")["wish"], (None if wish is None else wish.value,))
+        self._connection.execute(queries("admin")["set_pending"], (None if pending is None else pending.value,))
 
     def _notices(self, rows: Sequence[Row]) -> list[Put]:
         if self._notice is None:
@@ -154,7 +155,7 @@ class Steering:
     def _count(self, touched: Sequence[Row], shown: Sequence[Row]) -> None:
         done = self._done
         done.recipients += len(touched)
-        done.requested += sum(row[6] == State.ACTIVE for row in touched)
+        done.requested += sum(row[STATE] == State.ACTIVE for row in touched)
         done.messages += len({row[0] for row in touched})
         for entry in entries_of(shown):
             if len(done.entries) >= SHOWN:

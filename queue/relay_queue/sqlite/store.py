@@ -16,11 +16,25 @@ from typing import Any, BinaryIO, TypeVar
 from relay_queue.bodies import Bodies, SpoolFile
 from relay_queue.decide import check_mark, check_put
 from relay_queue.durable import Disk
-from relay_queue.model import Body, Entry, Mark, Put, Suspension
-from relay_queue.protocol import Action, BodyDamagedError, QueueDamagedError, QueueError, QueueFailedError, Wish
+from relay_queue.model import Body, Destination, Entry, Mark, Owner, Put, Suspension
+from relay_queue.protocol import (
+    Action,
+    BodyDamagedError,
+    PendingAction,
+    QueueDamagedError,
+    QueueError,
+    QueueFailedError,
+)
 from relay_queue.sqlite import around, unrecorded
 from relay_queue.sqlite.apply import Changes
-from relay_queue.sqlite.claim import claim, give_back, owners, quarantine_domains
+from relay_queue.sqlite.claim import (
+    claim,
+    give_back,
+    lease,
+    leases_of_node,
+    leases_of_worker,
+    quarantine_destinations,
+)
 from relay_queue.sqlite.connect import TurnLock, connect, folder_lock, prepare
 from relay_queue.sqlite.faults import FOREIGN, Fault, as_queue_error, fault_of, undecodable
 from relay_queue.sqlite.late import LOOK_EVERY
@@ -31,25 +45,24 @@ from relay_queue.sqlite.writer import Writer
 
 _T = TypeVar("_T")
 _SQL = queries("server")
-_WISHES = frozenset(action.value for action in Action)
-"""Any other is damage, and no wish."""
+_ACTIONS = frozenset(action.value for action in Action)
+"""Any other value is damage."""
 _SPARE_PAGES = 16384
 """Free pages (64 MiB of them) that the next messages will need; only what is beyond goes back to the file system."""
 
-_HASTEN_PAGE = 500
-"""Domains that one step of `hasten` goes through."""
-_HASTEN_STEP = 200
+_FORWARD_PAGE = 500
+"""Domains that one step of `bring_forward` goes through."""
+_FORWARD_STEP = 200
 """Recipients of one step: a few milliseconds in the writer."""
-_HASTEN_PAUSE_MOST = 0.1
+_FORWARD_PAUSE_MOST = 0.1
 """Seconds between two steps, at most: after each as long as it took."""
 
 
 class SqliteQueue:
     """One worker's way to the queue of a data folder. Made on, and used from, one event loop."""
 
-    def __init__(self, data_dir: Path, *, slot: int, disk: Disk | None = None) -> None:
+    def __init__(self, data_dir: Path, *, disk: Disk | None = None) -> None:
         path = prepare(data_dir)
-        self.slot = slot
         self._data_dir = data_dir
         self._bodies = Bodies(data_dir, disk)
         self._arriving: dict[str, SpoolFile] = {}
@@ -93,19 +106,24 @@ class SqliteQueue:
         self.writer.submit(MarkOperation(marks, notices, future))
         return future
 
-    async def claim(self, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
+    async def lease(self, node: str, worker: int) -> Owner:
+        """See `Queue.lease`."""
+        owner: Owner = await self._write(lambda changes: lease(changes.connection, node, worker, time.time()))
+        return owner
+
+    async def claim(self, owner: Owner, destination: Destination, limit: int, now: float) -> list[Entry]:
         """See `Queue.claim`."""
         try:
             entries: list[Entry] = await self._write(
-                lambda changes: claim(changes.connection, owner, domain, limit, now)
+                lambda changes: claim(changes.connection, owner, destination, limit, now)
             )
         except QueueDamagedError:
-            return await self._claim_around(owner, domain, limit, now)
+            return await self._claim_around(owner, destination, limit, now)
         return entries
 
-    async def _claim_around(self, owner: int, domain: str, limit: int, now: float) -> list[Entry]:
+    async def _claim_around(self, owner: Owner, destination: Destination, limit: int, now: float) -> list[Entry]:
         """Claim what damage has left. Takes its time: it is done only in a queue that waits to be salvaged."""
-        rows = await self._run_reading(lambda: around.readable(self._read_connection, domain, limit, now))
+        rows = await self._run_reading(lambda: around.readable(self._read_connection, destination, limit, now))
         with contextlib.suppress(QueueDamagedError):
             entries: list[Entry] = await self._write(lambda changes: around.take(changes.connection, rows, owner))
             return entries
@@ -120,69 +138,90 @@ class SqliteQueue:
     async def due(
         self,
         now: float,
-        after: str,
+        after: Destination | None,
         limit: int,
-    ) -> list[tuple[str, float]]:
+    ) -> list[tuple[Destination, float]]:
         """See `Queue.due`."""
+        given: dict[str, object] = {
+            "after_domain": "" if after is None else after.domain,
+            "after_stream": "" if after is None else after.stream,
+            "limit": limit,
+        }
         try:
-            rows = await self._read("due", {"after": after, "limit": limit})
+            rows = await self._read("due", given)
         except QueueDamagedError:
-            rows = await self._run_reading(lambda: around.due(self._read_connection, after, limit))
+            rows = await self._run_reading(lambda: around.due(self._read_connection, given))
         except QueueError as error:
             if not undecodable(error.__cause__):
                 raise
-            # One damaged domain must not keep all that wait behind it from being delivered.
-            await self._write(lambda changes: quarantine_domains(changes.connection, now))
-            rows = await self._read("due", {"after": after, "limit": limit})
-        return [(domain, min((due for due in dues if due is not None), default=now)) for domain, *dues in rows]
+            # One damaged destination must not keep everything that sorts behind it from being delivered.
+            await self._write(lambda changes: quarantine_destinations(changes.connection, now))
+            rows = await self._read("due", given)
+        return [
+            (Destination(domain, stream), min((due for due in dues if due is not None), default=now))
+            for domain, stream, *dues in rows
+        ]
 
-    async def hasten(self, untried: float, tried: float, due_at: float) -> int:
-        """See `Queue.hasten`. In steps, each its own transaction, with a pause after it."""
-        assert due_at <= min(untried, tried), "what was hastened would be found again"
-        count, after = 0, ""
-        while page := await self.due(due_at, after, _HASTEN_PAGE):
+    async def bring_forward(self, untried: float, tried: float, due_at: float) -> int:
+        """See `Queue.bring_forward`. In steps, each its own transaction, with a pause after it."""
+        assert due_at <= min(untried, tried), "recipients that were brought forward would be found again"
+        count, after = 0, None
+        while page := await self.due(due_at, after, _FORWARD_PAGE):
             after = page[-1][0]
-            domains = json.dumps([domain for domain, _ in page])
+            destinations = json.dumps([(destination.domain, destination.stream) for destination, _ in page])
             for was_tried, latest in enumerate((untried, tried)):
                 given = {
-                    "domains": domains,
+                    "destinations": destinations,
                     "tried": was_tried,
                     "latest": latest,
                     "due_at": due_at,
-                    "limit": _HASTEN_STEP,
+                    "limit": _FORWARD_STEP,
                 }
-                while step := await self._hasten_some(given):
+                while step := await self._bring_some_forward(given):
                     count += step
         return count
 
-    async def _hasten_some(self, given: dict[str, object]) -> int:
+    async def _bring_some_forward(self, given: dict[str, object]) -> int:
         began = time.monotonic()
-        count: int = await self._write(lambda changes: changes.connection.execute(_SQL["hasten"], given).rowcount)
-        await asyncio.sleep(min(_HASTEN_PAUSE_MOST, time.monotonic() - began))
+        count: int = await self._write(
+            lambda changes: changes.connection.execute(_SQL["bring_forward"], given).rowcount
+        )
+        await asyncio.sleep(min(_FORWARD_PAUSE_MOST, time.monotonic() - began))
         return count
 
-    async def recover(self, owner: int | None) -> int:
+    async def recover(self, owner: Owner) -> int:
         """See `Queue.recover`. In steps, each its own transaction."""
+        return await self._give_back(await self._write(lambda changes: leases_of_worker(changes.connection, owner)))
+
+    async def recover_node(self, node: str) -> int:
+        """See `Queue.recover_node`."""
+        count = await self._give_back(await self._write(lambda changes: leases_of_node(changes.connection, node)))
+        await self._run_reading(self._clean_up)
+        return count
+
+    async def _give_back(self, leases: list[int]) -> int:
         count = 0
-        for each in [owner] if owner is not None else await self._write(lambda changes: owners(changes.connection)):
-            while step := await self._give_back(each):
+        for each in leases:
+            while step := await self._give_some_back(each):
                 count += step
-        if owner is None:
-            await self._run_reading(self._sweep)
         return count
 
-    async def _give_back(self, owner: int) -> int:
-        count: int = await self._write(lambda changes: give_back(changes, owner))
+    async def _give_some_back(self, lease: int) -> int:
+        count: int = await self._write(lambda changes: give_back(changes, lease))
         return count
 
-    def _sweep(self) -> int:
+    def _clean_up(self) -> int:
         with folder_lock(self._data_dir):
             return self._bodies.sweep({row[0] for row in self._read_connection.execute(_SQL["files"])})
 
-    async def withdrawn(self, owner: int) -> list[Wish]:
-        """See `Queue.withdrawn`."""
-        rows = await self._read("withdrawn", (owner,))
-        return [Wish(message_id, n, Action(wish), reason) for message_id, n, wish, reason in rows if wish in _WISHES]
+    async def pending_actions(self, owner: Owner) -> list[PendingAction]:
+        """See `Queue.pending_actions`."""
+        rows = await self._read("pending_actions", (owner.lease,))
+        return [
+            PendingAction(message_id, n, Action(action), reason)
+            for message_id, n, action, reason in rows
+            if action in _ACTIONS
+        ]
 
     async def head(self, message_id: str) -> Body:
         """See `Queue.head`."""
@@ -297,5 +336,5 @@ class SqliteQueue:
             raise as_queue_error(error, "reading the queue") from error
 
 
-def _take_one(row: Row, owner: int, changes: Changes) -> list[Entry]:
+def _take_one(row: Row, owner: Owner, changes: Changes) -> list[Entry]:
     return around.take(changes.connection, [row], owner)

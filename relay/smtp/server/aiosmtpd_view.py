@@ -6,7 +6,8 @@ from typing import Any
 from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import Envelope, Session
 
-from relay.smtp.server.handler import Peer, Transaction
+from relay.model.peer import Peer
+from relay.model.transaction import Transaction
 
 
 def session_view(loop: asyncio.AbstractEventLoop, peer: Peer, proxy: ProxyData | None) -> Session:

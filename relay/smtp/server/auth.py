@@ -6,9 +6,9 @@ Must not log, keep or echo credentials: `Session.line` is just the verb while th
 import binascii
 from collections.abc import Callable
 
+from relay.model.peer import Identity
 from relay.smtp.reply import Reply
 from relay.smtp.server import texts
-from relay.smtp.server.handler import Identity
 from relay.smtp.server.session import Phase, Session, failed_identity
 from relay.smtp.server.texts import Canned
 

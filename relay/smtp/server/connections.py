@@ -5,7 +5,6 @@ over all workers, where they share that (`ByClient`). A client is an IPv4 addres
 subscriber gets. Must not touch sockets.
 """
 
-import ipaddress
 from collections.abc import Callable
 from typing import Protocol
 
@@ -113,16 +112,3 @@ class Connections:
             self._hurried_at = now
             for connection in list(self.open):
                 connection.hurry()
-
-
-def client_of(address: str) -> str:
-    """Whom an address is counted for."""
-    if ":" not in address:
-        return address
-    try:
-        ip = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from relay.smtp.server.connections import Connections, client_of
+from relay.model.peer import client_of
+from relay.smtp.server.connections import Connections
 from relay.smtp.server.handler import Handler
 from relay.smtp.server.rounds import Rounds
 from relay_config.schema import Limits, Listener, Settings

@@ -2,11 +2,11 @@
 
 import re
 
+from relay.model.transaction import RecipientPath, Transaction
 from relay.smtp.address import DOMAIN_MISSING, Path, parse_path
 from relay.smtp.parameters import MailParameters, RcptParameters, mail_parameters, rcpt_parameters
 from relay.smtp.reply import Reply
 from relay.smtp.server import texts
-from relay.smtp.server.handler import RecipientPath, Transaction
 from relay.smtp.server.session import Session
 from relay.smtp.server.texts import Canned
 

@@ -12,8 +12,8 @@ import ssl
 from contextvars import ContextVar
 from typing import Any, Final
 
+from relay.model.peer import TlsFailure
 from relay.smtp.server import client_hello
-from relay.smtp.server.handler import TlsFailure
 from relay.smtp.server.session import Phase, Session
 
 _MOST: Final = 16 * 1024

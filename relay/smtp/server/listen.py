@@ -10,10 +10,10 @@ import logging
 import socket
 from typing import Any
 
+from relay.model.peer import Peer
 from relay.smtp.server import handshake, texts
 from relay.smtp.server.connections import Connections
 from relay.smtp.server.context import ServerContext
-from relay.smtp.server.handler import Peer
 from relay.smtp.server.protocol import RelaySMTP
 from relay.smtp.server.proxy import client_address, read_proxy
 

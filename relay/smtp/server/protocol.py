@@ -12,12 +12,11 @@ from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as AiosmtpdSession
 
+from relay.model.peer import Peer, TlsFailure, client_of
 from relay.smtp.server import handshake, texts
 from relay.smtp.server.aiosmtpd_view import envelope_view, session_view
-from relay.smtp.server.connections import client_of
 from relay.smtp.server.context import ServerContext
 from relay.smtp.server.engine import Engine
-from relay.smtp.server.handler import Peer, TlsFailure
 from relay.smtp.server.proxy import claims_loopback, client_address
 from relay.smtp.server.session import Phase, Session
 from relay.smtp.server.texts import Canned, encode

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from relay.model.peer import Identity, Peer
+from relay.model.transaction import Transaction
 from relay.smtp.reply import Reply
 from relay.smtp.server import texts
 from relay.smtp.server.content import Content
 from relay.smtp.server.context import ServerContext, is_loopback
-from relay.smtp.server.handler import Identity, Peer, Transaction
 from relay.smtp.server.texts import Canned
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,8 @@
 -- name: page
 -- One page of selected live recipients with their messages, oldest first, after a key. A recipient whose message is
 -- missing is shown as well, so that it can be dropped.
-SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
-       r.remote, r.reason,
-       r.reply, r.failure, r.delay_notified, r.changed_at,
-       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id, r.wish
+SELECT r.message_id, r.n, {recipient:r.},
+       m.id, {message:m.}, r.pending
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE (r.message_id, r.n) > (:after_id, :after_n) /*where*/
 ORDER BY r.message_id, r.n
@@ -15,10 +13,8 @@ LIMIT :page
 
 -- name: rest_of_message
 -- What a page has cut off: the selected recipients of its last message.
-SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
-       r.remote, r.reason,
-       r.reply, r.failure, r.delay_notified, r.changed_at,
-       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id, r.wish
+SELECT r.message_id, r.n, {recipient:r.},
+       m.id, {message:m.}, r.pending
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE r.message_id = :after_id AND r.n > :after_n /*where*/
 ORDER BY r.n
@@ -47,13 +43,13 @@ GROUP BY r.domain, r.state
 -- name: due_times
 -- From the index alone.
 SELECT r.due_at FROM recipient AS r INDEXED BY recipient_queued
-WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
+WHERE r.state = 0 AND r.domain = :domain AND r.stream = :stream AND (r.attempts > 0) = :tried AND r.due_at <= :now
 ORDER BY r.due_at
 LIMIT :limit
 
--- name: wish
--- What an admin wants of recipients in hand, for their workers to carry out.
-UPDATE recipient SET wish = ?
+-- name: set_pending
+-- What an admin wants done to claimed recipients, for their workers to carry out.
+UPDATE recipient SET pending = ?
 WHERE state = 1 AND (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 
 -- name: reason
@@ -62,15 +58,13 @@ UPDATE recipient SET reason = ?
 WHERE (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 
 -- name: ended_all
-SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
-       e.reply, e.failure, e.lane, e.remote, e.header_id, e.reason
+SELECT {ended:e.}
 FROM ended AS e
 ORDER BY e.rowid DESC
 LIMIT :limit
 
 -- name: ended_of_message
-SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
-       e.reply, e.failure, e.lane, e.remote, e.header_id, e.reason
+SELECT {ended:e.}
 FROM ended AS e
 WHERE e.message_id = :message_id AND (:address IS NULL OR lower(e.address) = :address OR lower(e.sender) = :address)
 ORDER BY e.rowid DESC
@@ -78,8 +72,7 @@ LIMIT :limit
 
 -- name: ended_of_address
 -- Scanned from the newest end until enough is found; see the schema for why there is no index.
-SELECT e.message_id, e.n, e.address, e.domain, e.sender, e.user, e.size, e.received_at, e.ended_at, e.state, e.attempts,
-       e.reply, e.failure, e.lane, e.remote, e.header_id, e.reason
+SELECT {ended:e.}
 FROM ended AS e
 WHERE lower(e.address) = :address OR lower(e.sender) = :address
 ORDER BY e.rowid DESC

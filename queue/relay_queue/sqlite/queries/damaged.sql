@@ -3,31 +3,31 @@
 
 -- name: due_by_index
 -- From the index alone, which does not say which of them were tried.
-SELECT r.domain, min(r.due_at)
+SELECT r.domain, r.stream, min(r.due_at)
 FROM recipient AS r INDEXED BY recipient_queued
-WHERE r.state = 0 AND r.domain > :after
-GROUP BY r.domain
-ORDER BY r.domain
+WHERE r.state = 0 AND (r.domain, r.stream) > (:after_domain, :after_stream)
+GROUP BY r.domain, r.stream
+ORDER BY r.domain, r.stream
 LIMIT :limit
 
 -- name: due_by_table
-SELECT r.domain, min(r.due_at)
+SELECT r.domain, r.stream, min(r.due_at)
 FROM recipient AS r
-WHERE +r.state = 0 AND +r.domain > :after
-GROUP BY +r.domain
-ORDER BY +r.domain
+WHERE +r.state = 0 AND (+r.domain, +r.stream) > (:after_domain, :after_stream)
+GROUP BY +r.domain, +r.stream
+ORDER BY +r.domain, +r.stream
 LIMIT :limit
 
 -- name: keys_by_index
--- Due recipients of a domain, from the index alone; in its order, so never-tried ones come first.
+-- Due recipients of a destination, from the index alone; in its order, so never-tried ones come first.
 SELECT r.message_id, r.n
 FROM recipient AS r INDEXED BY recipient_queued
-WHERE r.state = 0 AND r.domain = :domain AND r.due_at <= :now
+WHERE r.state = 0 AND r.domain = :domain AND r.stream = :stream AND r.due_at <= :now
 
 -- name: keys_by_table
 SELECT r.message_id, r.n
 FROM recipient AS r
-WHERE +r.state = 0 AND +r.domain = :domain AND +r.due_at <= :now
+WHERE +r.state = 0 AND +r.domain = :domain AND +r.stream = :stream AND +r.due_at <= :now
 
 -- name: take
 -- Another worker may have taken it since it was read.

@@ -69,7 +69,7 @@ SELECT r.n, r.address, r.domain FROM recipient AS r WHERE r.message_id = ? ORDER
 SELECT m.id, b.head, b.head_crc, b.file FROM message AS m LEFT JOIN body AS b ON b.message_id = m.id ORDER BY m.id
 
 -- name: quarantine
-UPDATE recipient SET state = 3, owner = NULL, wish = NULL, reply = ?, failure = 'damaged', changed_at = ?
+UPDATE recipient SET state = 3, owner = NULL, pending = NULL, reply = ?, failure = 'damaged', changed_at = ?
 WHERE message_id = ?
 
 -- name: messages

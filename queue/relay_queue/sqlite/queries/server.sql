@@ -3,16 +3,14 @@
 
 -- name: met
 -- What a mark meets, for the case that it is not plain.
-SELECT r.state, r.owner, r.wish FROM recipient AS r WHERE r.message_id = ? AND r.n = ?
+SELECT r.state, r.owner, r.pending FROM recipient AS r WHERE r.message_id = ? AND r.n = ?
 
 -- name: claimable
--- Due recipients of a domain, tried or never tried, by due time. A recipient whose message is missing is found as well.
-SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
-       r.remote, r.reason,
-       r.reply, r.failure, r.delay_notified, r.changed_at,
-       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id
+-- Due recipients of a destination, tried or never tried, by due time. A recipient whose message is missing is found as well.
+SELECT r.message_id, r.n, {recipient:r.},
+       m.id, {message:m.}
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
-WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
+WHERE r.state = 0 AND r.domain = :domain AND r.stream = :stream AND (r.attempts > 0) = :tried AND r.due_at <= :now
 ORDER BY r.due_at
 LIMIT :limit
 
@@ -20,15 +18,13 @@ LIMIT :limit
 -- As `claimable`, but only what cannot be damaged text: for finding the damaged one.
 SELECT r.message_id, r.n
 FROM recipient AS r
-WHERE r.state = 0 AND r.domain = :domain AND (r.attempts > 0) = :tried AND r.due_at <= :now
+WHERE r.state = 0 AND r.domain = :domain AND r.stream = :stream AND (r.attempts > 0) = :tried AND r.due_at <= :now
 ORDER BY r.due_at
 LIMIT :limit
 
 -- name: one_row
-SELECT r.message_id, r.n, r.address, r.domain, r.notify, r.orcpt, r.state, r.owner, r.attempts, r.due_at, r.lane,
-       r.remote, r.reason,
-       r.reply, r.failure, r.delay_notified, r.changed_at,
-       m.id, m.received_at, m.sender, m.size, m.user, m.origin, m.envid, m.ret, m.eightbit, m.smtputf8, m.header_id
+SELECT r.message_id, r.n, {recipient:r.},
+       m.id, {message:m.}
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE r.message_id = ? AND r.n = ?
 
@@ -49,58 +45,79 @@ WHERE (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 
 -- name: quarantine
 -- A row that cannot be read is set aside with the reason.
-UPDATE recipient SET state = 3, owner = NULL, wish = NULL, reply = ?, failure = 'damaged', changed_at = ?
+UPDATE recipient SET state = 3, owner = NULL, pending = NULL, reply = ?, failure = 'damaged', changed_at = ?
 WHERE message_id = ? AND n = ?
 
--- name: queued_domains
--- Every queued recipient with its domain as octets: for finding the one whose domain is damaged text.
-SELECT CAST(r.message_id AS BLOB), r.n, CAST(r.domain AS BLOB)
+-- name: queued_destinations
+-- Every queued recipient with its destination as bytes: for finding the one whose destination is damaged text.
+SELECT CAST(r.message_id AS BLOB), r.n, CAST(r.domain AS BLOB), CAST(r.stream AS BLOB)
 FROM recipient AS r
 WHERE r.state = 0
 
--- name: quarantine_octets
+-- name: quarantine_bytes
 -- As `quarantine`, for a recipient whose very key may be damaged text.
-UPDATE recipient SET state = 3, owner = NULL, wish = NULL, reply = ?, failure = 'damaged', changed_at = ?
+UPDATE recipient SET state = 3, owner = NULL, pending = NULL, reply = ?, failure = 'damaged', changed_at = ?
 WHERE CAST(message_id AS BLOB) = ? AND n = ?
 
 -- name: due
--- Domains with something queued, and the earliest due time: one look-up a domain, however many recipients wait in it.
-WITH RECURSIVE domains (domain) AS (
-    SELECT (SELECT r.domain FROM recipient AS r WHERE r.state = 0 AND r.domain > :after ORDER BY r.domain LIMIT 1)
+-- Destinations with something queued, and the earliest due time: one look-up a destination, however many recipients wait.
+-- The next destination is the next stream of the same domain, or else the first of the next domain. Each is an equality or
+-- a comparison on one column of the index; SQLite would search a comparison of pairs by the domain alone and then read all
+-- of its recipients.
+WITH RECURSIVE destinations (domain, stream, step) AS (
+    SELECT :after_domain, :after_stream, 0
     UNION ALL
-    SELECT (SELECT r.domain FROM recipient AS r WHERE r.state = 0 AND r.domain > d.domain ORDER BY r.domain LIMIT 1)
-    FROM domains AS d
+    SELECT iif(
+               EXISTS (SELECT 1 FROM recipient AS r
+                       WHERE r.state = 0 AND r.domain = d.domain AND r.stream > d.stream),
+               d.domain,
+               (SELECT r.domain FROM recipient AS r
+                WHERE r.state = 0 AND r.domain > d.domain ORDER BY r.domain LIMIT 1)
+           ),
+           coalesce(
+               (SELECT r.stream FROM recipient AS r
+                WHERE r.state = 0 AND r.domain = d.domain AND r.stream > d.stream ORDER BY r.stream LIMIT 1),
+               (SELECT r.stream FROM recipient AS r
+                WHERE r.state = 0 AND r.domain > d.domain ORDER BY r.domain, r.stream LIMIT 1)
+           ),
+           d.step + 1
+    FROM destinations AS d
     WHERE d.domain IS NOT NULL
-    LIMIT :limit
+    LIMIT :limit + 1
 )
-SELECT d.domain,
+SELECT d.domain, d.stream,
        (SELECT r.due_at FROM recipient AS r
-        WHERE r.state = 0 AND r.domain = d.domain AND (r.attempts > 0) = 0 ORDER BY r.due_at LIMIT 1),
+        WHERE r.state = 0 AND r.domain = d.domain AND r.stream = d.stream AND (r.attempts > 0) = 0
+        ORDER BY r.due_at LIMIT 1),
        (SELECT r.due_at FROM recipient AS r
-        WHERE r.state = 0 AND r.domain = d.domain AND (r.attempts > 0) = 1 ORDER BY r.due_at LIMIT 1)
-FROM domains AS d
-WHERE d.domain IS NOT NULL
+        WHERE r.state = 0 AND r.domain = d.domain AND r.stream = d.stream AND (r.attempts > 0) = 1
+        ORDER BY r.due_at LIMIT 1)
+FROM destinations AS d
+WHERE d.step > 0 AND d.domain IS NOT NULL
 
--- name: hasten
--- Some of what is due too late in some domains, tried or never tried, becomes due at another time. The index is asked once a
--- domain.
+-- name: bring_forward
+-- Some of what is due too late in some destinations, tried or never tried, becomes due at another time. The index is asked
+-- once for each destination.
 UPDATE recipient SET due_at = :due_at
 WHERE (message_id, n) IN (
     SELECT r.message_id, r.n
-    FROM json_each(:domains) AS d CROSS JOIN recipient AS r
-    WHERE r.state = 0 AND r.domain = d.value AND (r.attempts > 0) = :tried AND r.due_at > :latest
+    FROM json_each(:destinations) AS d CROSS JOIN recipient AS r
+    WHERE r.state = 0 AND r.domain = json_extract(d.value, '$[0]') AND r.stream = json_extract(d.value, '$[1]')
+      AND (r.attempts > 0) = :tried AND r.due_at > :latest
+      -- A message that its sender wants to be sent later is not late.
+      AND r.due_at > coalesce((SELECT m.not_before FROM message AS m WHERE m.id = r.message_id), 0)
     LIMIT :limit
 )
 
--- name: owned
--- What a worker has in hand; `recover` gives it back in steps.
-SELECT r.message_id, r.n, r.owner, r.wish, r.attempts, r.due_at, r.changed_at
-FROM recipient AS r
-WHERE r.state = 1 AND r.owner = ?
-LIMIT ?
+-- name: new_lease
+INSERT INTO lease (node, worker, started_at) VALUES (?, ?, ?)
 
--- name: owners
--- The workers that have something in hand: a look-up an owner, as in `due`.
+-- name: leases_of_worker
+-- Earlier leases of a worker: what it claimed under them is to be given back.
+SELECT l.id FROM lease AS l WHERE l.node = ? AND l.worker = ? AND l.id <> ? ORDER BY l.id
+
+-- name: leases_of_node
+-- All leases of a node, and owners that have no lease any more (as after a salvage): a look-up for each owner, as in `due`.
 WITH RECURSIVE owners (owner) AS (
     SELECT (SELECT r.owner FROM recipient AS r WHERE r.state = 1 ORDER BY r.owner LIMIT 1)
     UNION ALL
@@ -108,12 +125,26 @@ WITH RECURSIVE owners (owner) AS (
     FROM owners AS o
     WHERE o.owner IS NOT NULL
 )
-SELECT o.owner FROM owners AS o WHERE o.owner IS NOT NULL
+SELECT l.id FROM lease AS l WHERE l.node = ?
+UNION
+SELECT o.owner FROM owners AS o
+WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lease AS l WHERE l.id = o.owner)
 
--- name: withdrawn
-SELECT r.message_id, r.n, r.wish, r.reason
+-- name: end_lease
+-- Nothing refers to it any more; AUTOINCREMENT never gives its number to another.
+DELETE FROM lease WHERE id = ?
+
+-- name: owned
+-- What was claimed under a lease; `recover` gives it back in steps.
+SELECT r.message_id, r.n, r.owner, r.pending, r.attempts, r.due_at, r.changed_at
 FROM recipient AS r
-WHERE r.owner = ? AND r.wish IS NOT NULL
+WHERE r.state = 1 AND r.owner = ?
+LIMIT ?
+
+-- name: pending_actions
+SELECT r.message_id, r.n, r.pending, r.reason
+FROM recipient AS r
+WHERE r.owner = ? AND r.pending IS NOT NULL
 ORDER BY r.message_id, r.n
 
 -- name: head
@@ -130,7 +161,7 @@ SELECT b.file FROM body AS b WHERE b.file IS NOT NULL
 SELECT s.id, s.kind, s.value, s.reason, s.created_at, s.until FROM suspension AS s ORDER BY s.id
 
 -- name: prune
--- From the old end, which is where the small rowids are.
+-- From the oldest entries, which have the smallest rowids.
 DELETE FROM ended
 WHERE rowid IN (SELECT e.rowid FROM ended AS e ORDER BY e.rowid LIMIT :limit) AND ended_at < :before
 

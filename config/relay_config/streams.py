@@ -1,0 +1,39 @@
+"""Streams, the named classes of mail: which there are, and what the settings say about each. Pure."""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from relay_config.schema import Retry, Settings, Stream
+
+BUILT_IN: Final = {"transactional": Stream(priority=10), "bulk": Stream()}
+"""Used where the settings do not define a stream of the same name."""
+_UNKNOWN: Final = Stream()
+"""For mail of a stream that the settings no longer name: the lowest priority, and no expiry of its own."""
+
+
+class Streams:
+    """Priority, weight and expiry of each stream, looked up once per setting and not once per message."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._retry = settings.retry
+        self._streams = BUILT_IN | settings.stream
+        self._retries = {
+            name: replace(settings.retry, expire_after=stream.expire_after)
+            for name, stream in self._streams.items()
+            if stream.expire_after is not None
+        }
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a message may name the stream."""
+        return name in self._streams
+
+    def __getitem__(self, name: str) -> Stream:
+        return self._streams.get(name, _UNKNOWN)
+
+    def retry(self, name: str, received_at: float = 0.0, expires_at: float | None = None) -> Retry:
+        """When mail of the stream is tried again, and at which age it expires; `expires_at` is the message's own."""
+        retry = self._retries.get(name, self._retry)
+        if expires_at is None:
+            return retry
+        return replace(retry, expire_after=max(0.0, expires_at - received_at))
