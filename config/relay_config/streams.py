@@ -24,6 +24,11 @@ class Streams:
             if stream.expire_after is not None
         }
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The streams that a message may name, in alphabetical order."""
+        return tuple(sorted(self._streams))
+
     def __contains__(self, name: str) -> bool:
         """Whether a message may name the stream."""
         return name in self._streams

@@ -180,6 +180,7 @@ def recipient_record(message: Message, recipient: Recipient, reason: str) -> dic
         "user": message.user,
         "origin": message.origin,
         "message_id": message.header_id,
+        "stream": message.stream,
         "recipient": recipient.address,
         "domain": recipient.domain,
         "state": recipient.state.word,
@@ -205,6 +206,7 @@ def ended_record(end: Ended) -> dict[str, Any]:
         "sender": end.sender,
         "user": end.user,
         "message_id": end.header_id,
+        "stream": end.stream,
         "recipient": end.address,
         "domain": end.domain,
         "state": end.state.word,
@@ -244,6 +246,7 @@ def _show_message(entry: Entry | None, ended: Sequence[Ended]) -> None:
         ("Received", clock_time(message.received_at)),
         ("Sender", message.sender or "<>"),
         ("User", message.user or "none"),
+        ("Stream", message.stream),
         ("Size", octets(message.size)),
     ]
     if entry is not None:

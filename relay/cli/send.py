@@ -8,6 +8,7 @@ import asyncio
 import ssl
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +33,7 @@ _TIMEOUT = 60.0
 @click.option("--to", "recipients", multiple=True, metavar="ADDRESS", help="Default: the message's To, Cc and Bcc.")
 @click.option("--subject", help="Compose a message with this subject.")
 @click.option("--body", help="Compose a message with this text.")
+@click.option("--stream", metavar="NAME", help="The stream of the message. Default: that of its X-Relay-Stream.")
 @click.option("--server", metavar="HOST:PORT", help="Send to this server by SMTP instead of into the queue here.")
 @click.option("--user", help="Log in at the server as this user.")
 @click.option(
@@ -49,6 +51,7 @@ def send(
     recipients: tuple[str, ...],
     subject: str | None,
     body: str | None,
+    stream: str | None,
     server: str | None,
     user: str | None,
     password_file: Path | None,
@@ -64,6 +67,8 @@ def send(
         raise click.UsageError("A composed message needs --from and --to.")
     else:
         letter = composed(sender, recipients, subject or "", body or "")
+    if stream is not None:
+        letter = replace(letter, octets=_with_stream(letter.octets, stream))
     if server is None:
         if user is not None or password_file is not None or cacert is not None:
             raise click.UsageError("--user, --password-file and --cacert go with --server.")
@@ -80,14 +85,22 @@ def send(
         click.echo(printable(answer))
 
 
+def _with_stream(octets: bytes, name: str) -> bytes:
+    """The message with a header field that names the stream, for the relay here or for another one."""
+    if not (name.isascii() and name.isprintable()) or " " in name:
+        raise click.BadParameter(f"{name!r} cannot be the name of a stream.", param_hint="--stream")
+    # At the end of the header: the first line may be the separator line of an mbox file, which is removed later.
+    head, blank, body = octets.partition(b"\r\n\r\n")
+    return b"".join([head, b"\r\nX-Relay-Stream: ", name.encode(), blank, body])
+
+
 def _enqueue(shell: Shell, letter: Letter) -> str:
     """Store the message as submission would; returns its queue id."""
     from relay.cli.signing import key_ring
-    from relay.message.fix import Facts, fix
     from relay.message.incoming import Incoming
     from relay.smtp.reply import Reply
-    from relay.submission.compose import draft
-    from relay_queue.ids import new_id
+    from relay.submission.prepare import prepare
+    from relay.submission.rules import Rules
 
     settings = shell.settings
     if len(letter.octets) > settings.submission.max_message_size:
@@ -102,22 +115,11 @@ def _enqueue(shell: Shell, letter: Letter) -> str:
     content.long_lines = letter.long_lines
     if content.long_lines and settings.submission.long_lines == "refuse":
         raise FailureError("The message has a line of more than 998 bytes.", "Encode it, or fold it.")
-    assert content.header is not None, "a closed message has a header"
-    now = time.time()
-    facts = Facts(
-        id=new_id(now),
-        hostname=settings.hostname,
-        now=now,
-        fields=settings.limits.header_fields,
-        received_fields=settings.limits.received_fields,
-        default_domain=settings.submission.default_domain,
-    )
-    fixed = fix(content.header, facts)
-    if isinstance(fixed, Reply):
-        raise FailureError(f"{fixed.text}.", "Nothing was sent.")
+    rules = Rules.of(settings, key_ring(settings), time.time)
     here = Peer(address="127.0.0.1", port=0, listener="", helo=settings.hostname, extended=False)
-    signer = key_ring(settings).find(fixed.authors[0].domain)
-    drafted = draft(here, transaction, content, fixed, facts, signer)
+    drafted = prepare(rules, here, transaction, content, time.time())
+    if isinstance(drafted, Reply):
+        raise FailureError(f"{drafted.text}.", "Nothing was sent.")
     drafted.sign()
     put = drafted.put()
     put.entry.message.origin = "cli"

@@ -100,6 +100,7 @@ def draft(
     fixed: Fixed,
     facts: Facts,
     signer: DomainSigner | None,
+    stream: str,
 ) -> Draft:
     """Join envelope, fixed header and trace."""
     now, message_id = facts.now, facts.id
@@ -129,6 +130,7 @@ def draft(
         eightbit=transaction.eightbit,
         smtputf8=transaction.smtputf8 and _needs_smtputf8(transaction, fixed.header),
         header_id=header_id(fixed.header),
+        stream=stream,
     )
     recipients = [
         Recipient(
@@ -136,6 +138,7 @@ def draft(
             n=n,
             address=path.address,
             domain=path.domain,
+            stream=stream,
             notify=path.notify,
             orcpt=path.orcpt,
             due_at=now,

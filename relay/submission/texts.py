@@ -15,10 +15,14 @@ NO_RELAY: Final = Reply(550, "5.7.1", "Relaying denied; your address is not in a
 WRONG_PASSWORD: Final = Reply(535, "5.7.8", "User name or password is wrong")
 AUTH_BUSY: Final = Reply(454, "4.7.0", "The server cannot check passwords at the moment; try again in a minute")
 
+STREAM_TWICE: Final = Reply(550, "5.6.0", "The message has more than one X-Relay-Stream field; send at most one")
+
 _ADDRESS_SHOWN = 100
 """Characters of an address in a reply, whose line has 512 bytes in all (RFC 5321 §4.5.3.1.5)."""
 _SENDERS_SHOWN = 3
 _SENDER_SHOWN = 64
+_STREAM_SHOWN = 40
+_STREAMS_SHOWN = 5
 
 
 def sender_denied(address: str, senders: tuple[str, ...]) -> Reply:
@@ -45,6 +49,15 @@ def _shown(text: str, most: int) -> str:
     """What a client or an administrator wrote, made safe for a reply and for the log: printable ASCII, cut short."""
     safe = "".join(c if " " <= c <= "~" and c not in "<>" else "?" for c in text[: most + 1])
     return safe if len(safe) <= most else f"{safe[: most - 3]}..."
+
+
+def stream_unknown(name: str, known: tuple[str, ...]) -> Reply:
+    """X-Relay-Stream names a stream that the settings do not define."""
+    listed = ", ".join(known[:_STREAMS_SHOWN])
+    more = f" and {len(known) - _STREAMS_SHOWN} more" if len(known) > _STREAMS_SHOWN else ""
+    return Reply(
+        550, "5.6.0", f"There is no stream '{_shown(name, _STREAM_SHOWN)}' (X-Relay-Stream); there are {listed}{more}"
+    )
 
 
 def auth_blocked(seconds: float) -> Reply:

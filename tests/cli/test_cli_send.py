@@ -267,3 +267,38 @@ def test_a_composed_message_names_each_recipient_once():
     head = letter.octets.replace(b"\r\n ", b" ")
     assert b'From: "a..b"@x.test\r\n' in head
     assert b'To: you@x.test, You@x.test, "a..b"@y_1.test\r\n' in head
+
+
+def test_a_message_names_its_stream(shell):
+    assert shell.run("send", "--stream", "bulk", stdin=MESSAGE).code == 0
+    entry, content = queued(shell)
+    assert entry.message.stream == "bulk"
+    assert b"X-Relay-Stream" not in content
+    shown = shell.run("queue", "show", entry.message.id)
+    assert "Stream:     bulk" in shown.out
+    assert '"stream":"bulk"' in shell.run("queue", "show", "--json", entry.message.id).out
+
+
+@pytest.mark.parametrize("name", ["newsletter", ""])
+def test_a_stream_that_is_not_in_the_settings_is_refused(shell, name):
+    ran = shell.run("send", "--stream", name, *COMPOSE)
+    assert ran.code == 1
+    assert f"There is no stream '{name}'" in ran.err
+    assert "bulk, transactional" in ran.err
+
+
+@pytest.mark.parametrize("name", ["a b", "a\r\nBcc: c@x.test", "bülk"])
+def test_a_name_that_no_stream_can_have(shell, name):
+    ran = shell.run("send", "--stream", name, *COMPOSE)
+    assert ran.code == 2
+    assert "cannot be the name of a stream" in ran.err
+
+
+def test_an_mbox_message_with_a_stream(tmp_path):
+    shell = Shell(tmp_path, SETTINGS + '[submission]\ndefault_domain = "example.test"\n')
+    mbox = b"From ann Sat Nov 28 07:37:12 2026\n" + MESSAGE
+    ran = shell.run("send", "--stream", "bulk", stdin=mbox)
+    assert ran.code == 0, ran.err
+    entry, content = queued(shell)
+    assert entry.message.stream == "bulk"
+    assert b"From ann Sat" not in content
