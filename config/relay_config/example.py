@@ -82,7 +82,7 @@ def describe(setting: Setting) -> str:
     parts = [setting.help, range_text(setting)]
     if setting.required:
         parts.append("Required.")
-    elif setting.default is None and "default:" not in setting.help:
+    elif setting.default is None and "default:" not in setting.help.lower():
         parts.append("Default: not set.")
     elif setting.default == ():
         parts.append("Default: none.")

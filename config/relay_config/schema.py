@@ -210,10 +210,13 @@ class Stream(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A named class of mail. Messages name their stream; `transactional` is the default."""
 
     priority: Annotated[
-        int,
-        _doc("Mail of a stream with a higher priority never waits for mail of a lower one to the same site."),
-        msgspec.Meta(ge=0, le=100),
-    ] = 0
+        Annotated[int, msgspec.Meta(ge=0, le=100)] | None,
+        _doc(
+            "Mail of a stream with a higher priority never waits for mail of a lower one to the same site (default: 10 "
+            "for `transactional`, 0 for others).",
+            example=0,
+        ),
+    ] = None
     weight: Annotated[
         int,
         _doc("Share of a site's limits among streams of the same priority."),

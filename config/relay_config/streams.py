@@ -2,13 +2,25 @@
 
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from relay_config.schema import Retry, Settings, Stream
 
-BUILT_IN: Final = {"transactional": Stream(priority=10), "bulk": Stream()}
-"""Used where the settings do not define a stream of the same name."""
-_UNKNOWN: Final = Stream()
+BUILT_IN: Final = ("transactional", "bulk")
+"""Streams that exist without being defined in the settings."""
+_PRIORITIES: Final = {"transactional": 10}
+"""Priorities where the settings do not give one; all other streams have 0."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """How a stream shares a site's limits with the others."""
+
+    priority: int = 0
+    weight: int = 1
+
+
+_UNKNOWN: Final = Share()
 """For mail of a stream that the settings no longer name: the lowest priority, and no expiry of its own."""
 
 
@@ -17,24 +29,25 @@ class Streams:
 
     def __init__(self, settings: Settings) -> None:
         self._retry = settings.retry
-        self._streams = BUILT_IN | settings.stream
+        streams = dict.fromkeys(BUILT_IN, Stream()) | settings.stream
+        self._shares = {name: _share(name, stream) for name, stream in streams.items()}
         self._retries = {
             name: replace(settings.retry, expire_after=stream.expire_after)
-            for name, stream in self._streams.items()
+            for name, stream in streams.items()
             if stream.expire_after is not None
         }
 
     @property
     def names(self) -> tuple[str, ...]:
         """The streams that a message may name, in alphabetical order."""
-        return tuple(sorted(self._streams))
+        return tuple(sorted(self._shares))
 
     def __contains__(self, name: str) -> bool:
         """Whether a message may name the stream."""
-        return name in self._streams
+        return name in self._shares
 
-    def __getitem__(self, name: str) -> Stream:
-        return self._streams.get(name, _UNKNOWN)
+    def __getitem__(self, name: str) -> Share:
+        return self._shares.get(name, _UNKNOWN)
 
     def retry(self, name: str, received_at: float = 0.0, expires_at: float | None = None) -> Retry:
         """When mail of the stream is tried again, and at which age it expires; `expires_at` is the message's own."""
@@ -42,3 +55,7 @@ class Streams:
         if expires_at is None:
             return retry
         return replace(retry, expire_after=max(0.0, expires_at - received_at))
+
+
+def _share(name: str, stream: Stream) -> Share:
+    return Share(_PRIORITIES.get(name, 0) if stream.priority is None else stream.priority, stream.weight)

@@ -31,7 +31,7 @@ class Gathering:
         self._record = record
         self._loop = asyncio.get_running_loop()
         self._in_hand: dict[str, int] = {}
-        """Recipients whose outcome is to come. Only hastens and joins: the timer is what everything relies on."""
+        """Recipients whose outcome is to come. It only joins and brings forward: correctness rests on the timer."""
         self._held: dict[str, _Held] = {}
 
     def expect(self, message_id: str, count: int) -> None:

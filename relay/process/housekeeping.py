@@ -42,10 +42,10 @@ class Housekeeping:
         slot: int,
         on_queue_failed: Callable[[], None],
         *,
-        hasten: bool = False,
+        bring_forward: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`hasten`: the clock may have been set back before this worker started."""
+        """`bring_forward`: the clock may have been set back before this worker started."""
         self._settings = settings
         self._queue = queue
         self._log = log
@@ -54,7 +54,7 @@ class Housekeeping:
         self._marker = self._data_dir / "run" / f"{MARKER}{slot}"
         self._damage_told = False
         self._on_queue_failed = on_queue_failed
-        self._hasten_first = hasten
+        self._bring_forward_first = bring_forward
         self._wall = wall
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -119,7 +119,7 @@ class Housekeeping:
     async def _watch_clock(self) -> None:
         """Hasten what waits for too long whenever the clock was set back."""
         clock = Clock(self._wall(), time.monotonic())
-        wanted = self._hasten_first
+        wanted = self._bring_forward_first
         while self._queue.failed() is None:
             back = clock.set_back(self._wall(), time.monotonic())
             if back and self._slot == 0:
@@ -127,13 +127,13 @@ class Housekeeping:
                 wanted = True
             if wanted:
                 try:
-                    await self._hasten()
+                    await self._bring_forward()
                     wanted = False
                 except QueueError as error:
-                    self._log.problem("hasten", error)
+                    self._log.problem("bring forward", error)
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _hasten(self) -> None:
+    async def _bring_forward(self) -> None:
         now = self._wall()
         untried, tried = latest(self._settings, now)
         if count := await self._queue.bring_forward(untried, tried, now):

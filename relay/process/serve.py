@@ -112,7 +112,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings], greet: Callable[[
         drop(settings.user)
         _check_user(settings, data_dir)
         _refuse_damage(data_dir)
-        hasten = {0} if behind(data_dir, time.time()) else set[int]()
+        bring_forward = {0} if behind(data_dir, time.time()) else set[int]()
         try:
             asyncio.run(_recover(data_dir))
         except QueueDamagedError as error:
@@ -120,7 +120,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings], greet: Callable[[
             raise DamagedError(data_dir, str(error)) from error
         # What clients did is counted for all workers, and outlives a worker that dies.
         clients = SharedClients(workers, settings.limits.connections)
-        setup = Setup(settings, materials, Shared(workers), clients, workers, reload, hasten)
+        setup = Setup(settings, materials, Shared(workers), clients, workers, reload, bring_forward)
         children = [_worker(setup, lock, slot, sockets[slot]) for slot in range(workers)]
         if receiver is not None:
             from relay.process.receiver import main as receive
@@ -164,7 +164,7 @@ def _worker(setup: Setup, lock: Lock, slot: int, sockets: list[tuple[Listener, s
 def _died(setup: Setup, slot: int) -> None:
     setup.clients.forget(slot)
     reports.forget(Path(setup.settings.data_dir), slot)
-    setup.hasten.add(slot)  # what it had in hand comes back with the due times it had
+    setup.bring_forward.add(slot)  # what it had in hand comes back with the due times it had
 
 
 def _open_log(settings: Settings) -> EventLog:

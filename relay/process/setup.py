@@ -35,7 +35,7 @@ class Setup:
     workers: int
     load: Callable[[], Settings]
     """Reads and checks the settings file anew; `SettingsError` when it is bad."""
-    hasten: set[int] = field(default_factory=set)
+    bring_forward: set[int] = field(default_factory=set)
     """Workers that begin with a look for mail that waits for a time by a clock that was set back since."""
     started: Settings = field(init=False)
     """The settings of the start, with which listeners and workers were made."""

@@ -131,7 +131,7 @@ class Worker:
             settings, self.queue, self.delivery, self.log, keys=materials.keys, shared=setup.shared, slot=slot
         )
         self._housekeeping = Housekeeping(
-            settings, self.queue, self.log, slot, self.delivery.halt, hasten=slot in setup.hasten
+            settings, self.queue, self.log, slot, self.delivery.halt, bring_forward=slot in setup.bring_forward
         )
         self._reporter = reports.Reporter(self._data_dir, slot, self.log, self.delivery.report)
         self._connections = Connections(setup.clients.column(slot))

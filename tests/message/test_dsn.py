@@ -6,7 +6,7 @@ import pytest
 from relay.message.dkim.sign import KeyRing
 from relay.message.dsn import DsnFactory, build, wanted
 from relay.message.dsn.fields import decoded, field, printable
-from relay_config.schema import Settings
+from relay_config.schema import Duration, Settings, Stream
 from relay_queue.ids import is_id
 from relay_queue.model import Entry, Message, Recipient
 from relay_queue.states import State
@@ -366,6 +366,20 @@ def test_the_factory_tells_when_mail_expires():
     put = factory.build("delay", Entry(message(), [recipient(notify="DELAY", reply="451 later")]), ORIGINAL, NOW)
     # Received two hours ago, given up after two days.
     assert b"Will-Retry-Until: Sun, 04 Jan 2026 01:04:05 +0000" in put.body.head
+
+
+@pytest.mark.parametrize(
+    ("changes", "until"),
+    [
+        ({"stream": "alerts"}, b"Fri, 02 Jan 2026 02:04:05 +0000"),
+        ({"stream": "alerts", "expires_at": NOW + 600}, b"Fri, 02 Jan 2026 03:14:05 +0000"),
+    ],
+)
+def test_a_stream_and_a_message_have_their_own_expiry(changes, until):
+    settings = Settings(hostname="mail.example.com", stream={"alerts": Stream(expire_after=Duration(3600))})
+    factory = DsnFactory(settings, KeyRing({}))
+    entry = Entry(message(**changes), [recipient(notify="DELAY", reply="451 later")])
+    assert b"Will-Retry-Until: " + until in factory.build("delay", entry, ORIGINAL, NOW).body.head
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A clock that is set back is noticed, and what waits for a time that lies too far ahead by it is hastened."""
+"""A clock that is set back is noticed, and what waits for a time that lies too far ahead by it is brought forward."""
 
 import asyncio
 import os
@@ -95,7 +95,7 @@ async def test_a_start_without_doubt_about_the_clock_looks_for_nothing(pair, tmp
 async def test_a_start_with_doubt_lets_nothing_wait_for_a_time_that_no_schedule_sets(pair, tmp_path):
     await pair.queue.put(a_put(recipient={"due_at": NOW + DAY, "attempts": 3}))
     await pair.queue.put(a_put(recipient={"due_at": NOW + 30_000, "attempts": 3}))
-    kept = Kept(pair.queue, tmp_path, slot=1, hasten=True)
+    kept = Kept(pair.queue, tmp_path, slot=1, bring_forward=True)
     kept.keeping.start()
     await asyncio.sleep(0.1)
     assert waits(pair) == [pytest.approx(0, abs=1), 30_000]

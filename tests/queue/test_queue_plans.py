@@ -91,7 +91,7 @@ def work_of(connection, query, given):
     return len(ticks), len(rows)
 
 
-async def test_claim_due_and_hasten_cost_the_same_however_many_wait(sqlite_pair, connection):
+async def test_claim_due_and_bring_forward_cost_the_same_however_many_wait(sqlite_pair, connection):
     costs = []
     for recipients in (50, 5000):
         put = a_put(*(f"u{n}@d{n % 50}.test" for n in range(recipients)))
@@ -109,13 +109,13 @@ async def test_claim_due_and_hasten_cost_the_same_however_many_wait(sqlite_pair,
             "due_at": NOW,
             "limit": 9,
         }
-        hastened = work_of(connection, SERVER["bring_forward"], given)
+        brought_forward = work_of(connection, SERVER["bring_forward"], given)
         assert (claimed[1], due[1]) == (1, 50)
-        costs.append(claimed[0] + due[0] + hastened[0])
+        costs.append(claimed[0] + due[0] + brought_forward[0])
     assert costs[1] <= costs[0] * 1.2 + 2, costs
 
 
-async def test_many_are_hastened_in_many_transactions(sqlite_pair):
+async def test_many_are_brought_forward_in_many_transactions(sqlite_pair):
     queue = sqlite_pair.queue
     await queue.put(a_put(*(f"u{n}@x.test" for n in range(1000)), recipient={"due_at": NOW + 9}))
     commits = queue.writer.commits

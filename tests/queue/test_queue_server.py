@@ -76,7 +76,7 @@ async def test_due_tells_the_earliest_of_each_domain_in_order(queue):
     assert await queue.due(NOW, Destination("c.test"), 10) == []
 
 
-async def test_what_waits_for_too_long_is_hastened_and_nothing_else(queue, admin):
+async def test_what_waits_for_too_long_is_brought_forward_and_nothing_else(queue, admin):
     tried = {"attempts": 2, "reply": "450 later"}
     puts = [
         a_put("a@x.test", "b@y.test", recipient={"due_at": NOW + 601}),
@@ -92,13 +92,13 @@ async def test_what_waits_for_too_long_is_hastened_and_nothing_else(queue, admin
     before = {r.address: r for entry in admin.select(Selection()) for r in entry.recipients}
     assert await queue.bring_forward(NOW + 600, NOW + 3600, NOW - 5) == 3
     after = {r.address: r for entry in admin.select(Selection()) for r in entry.recipients}
-    hastened = {"a@x.test", "b@y.test", "d@x.test"}
-    assert after == {name: replace(r, due_at=NOW - 5) if name in hastened else r for name, r in before.items()}
+    brought_forward = {"a@x.test", "b@y.test", "d@x.test"}
+    assert after == {name: replace(r, due_at=NOW - 5) if name in brought_forward else r for name, r in before.items()}
     assert sum(len(entry.recipients) for entry in await queue.claim(worker(1), Destination("x.test"), 9, NOW)) == 2
     assert await queue.bring_forward(NOW + 600, NOW + 3600, NOW) == 0
 
 
-async def test_many_are_hastened_in_many_domains(queue, monkeypatch):
+async def test_many_are_brought_forward_in_many_domains(queue, monkeypatch):
     monkeypatch.setattr("relay_queue.sqlite.store._FORWARD_PAGE", 7)
     for attempts in (0, 1):
         far = {"due_at": NOW + 9000, "attempts": attempts}

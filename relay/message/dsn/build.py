@@ -19,6 +19,7 @@ from relay.message.dsn.wanted import Kind, returned_whole, wanted
 from relay.message.headers import Header
 from relay.smtp.address import Path, parse_address
 from relay_config.schema import Settings
+from relay_config.streams import Streams
 from relay_queue.ids import new_id
 from relay_queue.model import Body, Entry, Message, Put, Recipient
 
@@ -46,23 +47,23 @@ class DsnFactory:
     """Builds notifications with the settings in force."""
 
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
-        self._settings = settings
-        self._keys = keys
+        self.reload(settings, keys)
 
     def reload(self, settings: Settings, keys: KeyRing) -> None:
         """Use new settings and keys from now on."""
-        self._settings, self._keys = settings, keys
+        self._settings, self._keys, self._streams = settings, keys, Streams(settings)
 
     def build(self, kind: str, entry: Entry, original: bytes, now: float) -> Put | None:
         """See `build`."""
-        hostname = self._settings.hostname
+        hostname, message = self._settings.hostname, entry.message
+        retry = self._streams.retry(message.stream, message.received_at, message.expires_at)
         return build(
             kind,
             entry,
             original,
             hostname=hostname,
             now=now,
-            expires_at=entry.message.received_at + self._settings.retry.expire_after,
+            expires_at=message.received_at + retry.expire_after,
             signer=self._keys.find(hostname.lower()),
         )
 
