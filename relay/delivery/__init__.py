@@ -1,1 +1,1 @@
-"""From the queue to the next server: routes, lanes, outcomes."""
+"""Delivers mail from the queue to the next server: routes, lanes, outcomes."""

@@ -1,7 +1,8 @@
-"""The accept path's side of delivery: mail that was just accepted goes to its lane straight from memory.
+"""Hands mail that was just accepted to its lane straight from memory, without reading it back from the queue.
 
-Two calls for each message. `admit`, before it is stored, decides which recipients this worker can keep in memory: these
-are stored as claimed. `offer`, after it is durable, brings them to their lanes and reports the others as due.
+The accept path makes two calls for each message. `admit` runs before the message is stored and decides which recipients
+this worker can keep in memory; these are stored as claimed. `offer` runs after the message is durable; it hands those
+recipients to their lanes and reports the others as due. Claiming in the same write saves a second write per recipient.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from relay_queue.model import Body, Entry, Message, Owner, Put, Recipient
 from relay_queue.states import State
 
 _ROUTING_TOGETHER = 0.5
-"""Seconds that recipients of one message wait for each other's routes."""
+"""Seconds that `offer` waits for the routes of a message's domains, so that domains of one site share a transaction."""
 
 
 class Admission:
-    """Decides what stays in memory. Both calls are quick; neither waits."""
+    """Decides which recipients stay in memory. `admit` and `offer` return at once; neither waits for I/O."""
 
     def __init__(
         self,
@@ -47,10 +48,10 @@ class Admission:
         self._owner = owner
         self._wall = wall
         self.stopping = False
-        """Keep nothing more in memory."""
+        """If true, no further recipients are kept in memory."""
 
     def admit(self, put: Put) -> None:
-        """Before `put` is stored: recipients that this worker keeps in memory become ACTIVE and its own."""
+        """Mark the recipients that this worker keeps in memory as claimed (ACTIVE). Call before `put` is stored."""
         now = self._wall()
         not_before = put.entry.message.not_before
         due_at = now if not_before is None else max(now, not_before)
@@ -62,7 +63,7 @@ class Admission:
                 recipient.owner = self._owner.lease
 
     def offer(self, put: Put) -> None:
-        """After `put` is durable: its claimed recipients go to their lanes; the owners of the others are notified."""
+        """Hand claimed recipients to their lanes and notify the owners of the others. Call after `put` is durable."""
         message, recipients = put.entry.message, put.entry.recipients
         now = self._wall()
         if message.not_before is not None and message.not_before > now:
@@ -86,7 +87,7 @@ class Admission:
         return isinstance(placement, RouteError)
 
     def _offer_groups(self, put: Put, now: float) -> None:
-        """One transaction for all recipients that share a lane."""
+        """Offer all recipients that share a lane together, so that they share a transaction."""
         groups: dict[tuple[str | int, State], tuple[Placement | None, list[Recipient]]] = {}
         for recipient in put.entry.recipients:
             placement = self._lanes.cached(recipient.domain, now)
@@ -96,7 +97,7 @@ class Admission:
             self._offer(put.entry.message, group, put.body, placement)
 
     async def _route_together(self, put: Put, domains: set[str]) -> None:
-        """Give DNS a moment, so that domains at one site share a transaction the first time too."""
+        """Wait briefly for DNS, so that domains at one site share a transaction even when no route is cached yet."""
         routing = [asyncio.ensure_future(self._lanes.learn(domain)) for domain in domains]
         try:
             await asyncio.wait(routing, timeout=_ROUTING_TOGETHER)
@@ -109,7 +110,7 @@ class Admission:
         self._offer_groups(put, self._wall())
 
     def _offer(self, message: Message, group: list[Recipient], body: Body, placement: Placement | None) -> None:
-        """A group of recipients of one message with the same placement and state."""
+        """Offer a group of recipients of one message. All have the same placement and state."""
         if group[0].state is State.ACTIVE:
             entry = Entry(message, group)
             if placement is None:

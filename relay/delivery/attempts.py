@@ -1,7 +1,7 @@
-"""One work's way, from its turn in the lane to the record of what became of it. Reads from top to bottom.
+"""Makes one delivery attempt: from the start of a work in its lane to the record of its outcome.
 
-Implements the lane's host. Whatever goes wrong here ends as an outcome or gives the recipients back: none stays
-claimed.
+Implements `LaneHost`. Every error here ends either as an outcome or in returning the recipients to the queue, because a
+recipient that stays claimed is not delivered until the next start.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Attempts:
         self._outcomes = outcomes
         self._recorder = recorder
         self.hungry: Callable[[LaneRunner], None] = _nobody
-        """See `LaneHost`. Set once everything exists: claims need lanes, and lanes need a host."""
+        """See `LaneHost`. Set after construction, because claims need lanes and lanes need a host."""
 
     async def open(self, lane: LaneRunner) -> Session | Failure:
         """See `LaneHost`."""
@@ -72,15 +72,15 @@ class Attempts:
             self._outcomes.quarantine(work, error)
             return session.usable
         except asyncio.CancelledError:
-            # Whether the peer took it is unknown, so it will be tried again: at least once, never lost.
+            # Whether the peer accepted the message is unknown. Try again: a duplicate is better than a lost message.
             self._outcomes.interrupted(work)
             raise
-        except Exception as error:  # noqa: BLE001 - no memory, no thread: it must not stay claimed
+        except Exception as error:  # noqa: BLE001 - e.g. out of memory or threads; must not stay claimed
             self._recorder.problem("delivery", error)
             text = f"the stored message can't be read: {type(error).__name__}"
             report = Report([judge_local(text)] * len(work.recipients), Progress.NOTHING, reusable=session.usable)
         if report.stale and not work.retried:
-            # The peer had given up an idle session: no attempt was made.
+            # The peer had closed the idle session, so this does not count as an attempt.
             work.retried = True
             lane.put_back(work)
             return False
@@ -88,7 +88,7 @@ class Attempts:
         return report.reusable
 
     async def _parcel(self, work: Work) -> Parcel:
-        """The work with its content. Raises `BodyDamagedError`."""
+        """Return the work with its content. Raises `BodyDamagedError`."""
         message, body = work.message, work.body
         if body is None or body.file is not None:
             body = work.body = await self._read(message, body)
@@ -97,20 +97,20 @@ class Attempts:
         return Parcel(message, work.recipients, body.head, lambda: self._queue.open_file(body))
 
     async def _read(self, message: Message, body: Body | None) -> Body:
-        """The body from the queue. Of a large one, the file is checked to be there and whole."""
+        """Read the body from the queue. For a large body, check that its file exists and is complete."""
         if body is None:
             body = await self._queue.head(message.id)
         if body.file is not None:
             size = len(body.head) + body.file_size
             if size != message.size:
-                # One of two rows is damaged. No later attempt could repair that, so it must not wait for its expiry.
+                # The message row and the body row disagree. Retrying cannot repair that, so do not wait for expiry.
                 raise BodyDamagedError(f"its body has {size} bytes, not {message.size}")
             await asyncio.to_thread(_try_file, self._queue, body)
         return body
 
 
 def _nobody(_lane: LaneRunner) -> None:
-    """Nothing is claimed yet."""
+    """Default for `hungry` until claims exist: do nothing."""
 
 
 def _try_file(queue: Queue, body: Body) -> None:

@@ -1,8 +1,9 @@
 """Claims due mail from the queue for lanes that have room.
 
-Who calls: the scanner and notices say that a destination is due; a lane says that it has room again. A claim is made
-only for a lane that has room for the destination's stream, so what does not fit stays in the queue, where it can be
-seen and steered. Two claims for one lane never run at the same time: each would count the same room.
+There are two triggers: the scanner or a notice reports that a destination is due, or a lane reports that it has room
+again. A claim is made only if the lane has room for the destination's stream. Other mail stays in the queue, where
+administrators can see it and act on it. Two claims for one lane never run at the same time, because both would count
+the same free room and together exceed it.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from relay_queue.model import Destination, Entry, Owner
 from relay_queue.protocol import Queue
 
 _MOST = 200
-"""Recipients per claim: bounds the time for which one claim holds the queue's writer."""
+"""Most recipients per claim. Limits how long one claim holds the queue's write lock."""
 
 
 class Claims:
@@ -49,10 +50,10 @@ class Claims:
         self.streams = streams
         """Replaced on reload."""
         self.stopping = False
-        """Claim nothing more."""
+        """If true, no further claims are made."""
 
     def due(self, destination: Destination) -> None:
-        """Mail for the destination may be due."""
+        """Claim for a destination that may have due mail, or look up its route first."""
         if self.stopping:
             return
         placement = self._lanes.cached(destination.domain, self._wall())
@@ -62,7 +63,7 @@ class Claims:
             self._tasks.spawn(self._look_up(destination))
 
     def refill(self, lane: LaneRunner) -> None:
-        """Claim for a lane that has due destinations, as far as it has room for their streams."""
+        """Claim mail for a lane's due destinations, up to the lane's room for each stream."""
         if lane.waiting and not lane.claiming and not self.stopping and self._next(lane) is not None:
             lane.claiming = True
             self._tasks.spawn(self._claim(lane))
@@ -83,7 +84,7 @@ class Claims:
             self._tasks.spawn(self._reject(destination, placement))
 
     def _next(self, lane: LaneRunner) -> str | None:
-        """The stream to claim for: the one of highest priority that has due destinations and room in the lane."""
+        """Return the stream to claim for: the highest priority with due destinations and room in the lane."""
         ready = [stream for stream in lane.waiting.streams() if lane.room(stream)]
         return max(ready, key=lambda stream: self.streams[stream].priority, default=None)
 
@@ -94,14 +95,15 @@ class Claims:
                 limit = min(lane.room(stream), _MOST)
                 entries = await self._take(destination, limit)
                 if sum(len(entry.recipients) for entry in entries) >= limit:
-                    lane.waiting.add(destination)  # at the end of its stream: the others come first
+                    lane.waiting.add(destination)  # more may be due: append, so that other destinations go first
                 for entry in entries:
                     self._dispatcher.dispatch(entry, None, lane)
         finally:
             lane.claiming = False
 
     async def _share_pause(self, destination: Destination, lane: LaneRunner) -> None:
-        """Mail that is due while its lane is paused is deferred with the lane's cause, so that people see it."""
+        """Defer due mail of a paused lane with the cause of the pause, so that administrators see the cause."""
+        # One claim at a time. A running claim ends soon, because a paused lane has no room; the next scan comes here.
         if lane.claiming:
             return
         lane.claiming = True
@@ -116,7 +118,7 @@ class Claims:
             self._outcomes.unroutable(entry, error, destination.domain)
 
     async def _take(self, destination: Destination, limit: int) -> list[Entry]:
-        """Claim, and let the failures of one message share a DSN."""
+        """Claim entries and announce them to the marker, so that failures of one message share a DSN."""
         entries = await self._queue.claim(self._owner, destination, limit, self._wall())
         for entry in entries:
             self._marker.expect(entry.message.id, len(entry.recipients))

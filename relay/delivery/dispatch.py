@@ -1,7 +1,7 @@
-"""Brings claimed recipients to where they belong: a lane, another worker, back to the queue, or their end.
+"""Passes on claimed recipients: to a lane, to another worker, back to the queue, or to a failure outcome.
 
-Mail whose domain has no known route waits here for DNS. What waits is bounded: by the number of domains, and by the
-bytes of their bodies, which count against the worker's budget.
+Mail whose domain has no known route waits here for DNS. The number of waiting domains is limited, and the bodies in
+memory count against the worker's budget.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from relay.model.notices import Due, Notice
 from relay_queue.model import Body, Destination, Entry
 
 _ROUTING_MOST = 500
-"""Domains being routed at once, per worker."""
+"""Most domains with a route look-up in progress, per worker."""
 _USER_SUSPENDED_FOR = 300.0
-"""Seconds after which mail of a suspended user is looked at again."""
+"""Seconds until mail of a suspended user becomes due again, at most."""
 
 
 class Dispatcher:
-    """One worker's way from claimed entries to lanes."""
+    """Dispatches one worker's claimed entries."""
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class Dispatcher:
 
     @property
     def routing_has_room(self) -> bool:
-        """Whether another domain may be routed."""
+        """Whether another route look-up may start."""
         return len(self._routing) < _ROUTING_MOST
 
     def is_routing(self, domain: str) -> bool:
-        """Whether DNS is being asked about a domain."""
+        """Whether a route look-up for the domain is in progress."""
         return domain in self._routing
 
     def dispatch(self, entry: Entry, body: Body | None, placement: Placement) -> None:
-        """Bring recipients of one domain, or of one lane, to where they belong."""
+        """Pass on recipients of one domain or of one lane according to their placement."""
         message, group = entry.message, entry.recipients
         if isinstance(placement, LaneRunner) and placement.stopping:
-            # A reload has replaced the lane while this was claimed for it.
+            # A reload replaced the lane while this mail was being claimed for it.
             self._marker.release([Work(message, group, None)], due_at=self._wall())
         elif isinstance(placement, LaneRunner):
             if placement.paused:
@@ -80,7 +80,7 @@ class Dispatcher:
                 self.notify_owner(group[0].destination, placement)
 
     def route(self, entry: Entry, body: Body) -> None:
-        """Ask DNS about the domain of the entry's recipients; more mail for the same domain joins it."""
+        """Look up the route for the entry's domain. Later entries for the same domain wait for the same look-up."""
         domain = entry.recipients[0].domain
         self._budget.used += len(body.head)
         waiting = self._routing.get(domain)
@@ -91,17 +91,17 @@ class Dispatcher:
         self._tasks.spawn(self._routed(domain))
 
     async def look_up(self, domain: str) -> Placement | None:
-        """Where a domain belongs; mail that arrives for it meanwhile is dispatched too."""
+        """Look up a domain's placement. Mail that arrives for the domain meanwhile is dispatched afterwards."""
         self._routing[domain] = []
         await self._routed(domain)
         return self._lanes.cached(domain, self._wall())
 
     def notify_owner(self, destination: Destination, placement: Elsewhere) -> None:
-        """Tell the first worker that owns a share of the lane that the destination is due."""
+        """Notify the first worker that owns a share of the lane that the destination is due."""
         self._notify(Due(destination), placement.owners[0])
 
     def release(self) -> None:
-        """Give back what waits for a route; its tasks have been cancelled."""
+        """Return mail that waits for a route to the queue. The look-up tasks must already be cancelled."""
         waiting = [entry for entries in self._routing.values() for entry, _ in entries]
         self._routing.clear()
         self._marker.release([Work(entry.message, entry.recipients, None) for entry in waiting], due_at=self._wall())

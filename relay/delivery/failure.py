@@ -1,10 +1,10 @@
-"""The kinds of failure that the relay tells apart."""
+"""The classes of delivery failure."""
 
 import enum
 
 
 class FailureClass(enum.StrEnum):
-    """Kinds of failure; `docs/reference/reply-classes.md` explains each. Never change a value: it is stored."""
+    """Failure classes, explained in `docs/reference/reply-classes.md`. Never change a value: the queue stores it."""
 
     GREYLISTED = "greylisted"
     THROTTLED = "throttled"

@@ -1,8 +1,9 @@
-"""Gathers the failures of one message, so that one DSN tells of all that fail in one run of delivery.
+"""Gathers the failures of one message, so that one DSN reports all recipients that fail in one delivery run.
 
-A peer that takes one recipient in a transaction and refuses each would else cause a DSN for each. What is gathered is
-not marked yet: it stays in hand, and after a crash the peer is asked once more. So only failures wait, where that does
-no harm; never deliveries. Must not write: what is released is recorded as any verdict is.
+Without it, a peer that accepts one recipient per transaction and refuses each would cause one DSN per recipient.
+Gathered failures are not recorded yet: their recipients stay claimed, and after a crash they are attempted again. For a
+failure that is harmless; for a delivery it would send a duplicate, so deliveries are never gathered. This module must
+not write to the queue: it passes released failures to `record`, which handles them like any other verdict.
 """
 
 import asyncio
@@ -13,45 +14,46 @@ from relay.delivery.verdict import Verdict
 from relay.delivery.work import Work
 
 _LONGEST = 10.0
-"""Seconds that a failure waits for others, should one recipient take for ever. As long as most whole runs."""
+"""Seconds that a failure waits for the message's other recipients, at most. Most delivery runs end within that time."""
 
 
 @dataclass(slots=True)
 class _Held:
     work: Work
-    """Its body is None: memory must not grow with what waits, and the queue still has it."""
+    """Its body is None, so that waiting failures use little memory; the queue still has the body."""
     verdict: Verdict
     timer: asyncio.TimerHandle
 
 
 class Gathering:
-    """What is in hand by message, and the failures that wait for the rest. `record` is called with what is complete."""
+    """Counts claimed recipients by message and holds failures until the others end, then passes them to `record`."""
 
     def __init__(self, record: Callable[[Work, Verdict], None]) -> None:
         self._record = record
         self._loop = asyncio.get_running_loop()
         self._in_hand: dict[str, int] = {}
-        """Recipients whose outcome is to come. It only joins and brings forward: correctness rests on the timer."""
+        """Recipients without an outcome, by message ID. A wrong count can only delay or split a DSN, because the
+        timer records held failures in any case."""
         self._held: dict[str, _Held] = {}
 
     def expect(self, message_id: str, count: int) -> None:
-        """So many recipients were taken in hand, or none. One that is alone need not be told."""
+        """Count newly claimed recipients of a message. A message with a single recipient needs no call."""
         if count:
             self._in_hand[message_id] = self._in_hand.get(message_id, 0) + count
 
     def ended(self, message_id: str, count: int) -> bool:
-        """So many have their outcome. Whether others of the message are in hand still."""
+        """Count recipients that got an outcome. Returns whether other recipients of the message are still claimed."""
         left = self._in_hand.pop(message_id, 0) - count
         if left > 0:
             self._in_hand[message_id] = left
         return left > 0
 
     def holds(self, message_id: str) -> bool:
-        """Whether failures of the message wait."""
+        """Whether failures of the message are held."""
         return message_id in self._held
 
     def hold(self, work: Work, verdict: Verdict) -> tuple[Work, Verdict]:
-        """Keep the failures; returns the rest of both."""
+        """Hold the failures. Returns the work and the verdict without them."""
         message = work.message
         held = self._held.get(message.id)
         if held is None:
@@ -66,13 +68,13 @@ class Gathering:
         return Work(message, rest, work.body), Verdict(marks, [], verdict.delayed, verdict.relayed)
 
     def release(self, message_id: str) -> None:
-        """Record what waits of a message, if anything does."""
+        """Record the held failures of a message, if there are any."""
         held = self._held.pop(message_id, None)
         if held is not None:
             held.timer.cancel()
             self._record(held.work, held.verdict)
 
     def release_all(self) -> None:
-        """Record everything that waits."""
+        """Record all held failures."""
         for message_id in list(self._held):
             self.release(message_id)

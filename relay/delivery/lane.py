@@ -1,12 +1,12 @@
-"""A lane's planner: a synchronous function of its state and the time to what to start, open and close.
+"""A lane's planner: computes from state and time which works to start and which connections to open and close.
 
-It uses no sockets, no clock and no sleep: `relay.delivery.runner` carries the plan out and reports back. All limits of
-one share of a lane are kept here (see `ownership`), so they are exact without any locking.
+The planner uses no sockets, no clock and no sleep; `relay.delivery.runner` carries the plan out and reports back. It
+enforces all limits of one share of a lane (see `ownership`), so the limits are exact without locking.
 
-A plan is made in three steps, in an order that matters. First, idle connections get work as far as the rate allows.
-Then connections are opened for the works that are left: one for each that may start now, minus those that are opening
-already, so that a burst does not open a connection for a work that an opening connection will take. Last, connections
-that were idle for too long are closed; they are looked at last, because a reused connection is never idle.
+A plan is made in three steps, and their order matters. First, idle connections get work as far as the rate allows.
+Second, connections are opened for the remaining works: one for each work that may start now, minus the connections that
+are already being opened, because each of those will take a work. Last, connections that were idle for too long are
+closed. This step comes last so that a connection that step one reuses is not closed.
 """
 
 import enum
@@ -19,18 +19,19 @@ from relay.delivery.work import Work
 from relay_config.schema import Lane
 
 WINDOW_SECONDS = 10.0
-"""A window holds what the rate allows in this time; the rest waits in the queue, where it can be seen and steered."""
+"""The window holds as many works as the rate allows in this time. Other mail stays in the queue, where administrators
+can see it and act on it."""
 WINDOW_MOST = 1000
-"""Transactions of one stream held in memory for a lane, at most."""
+"""Most transactions of one stream that a lane holds in memory."""
 
 PAUSE_JITTER = 0.1
-"""Part of a pause that is random."""
+"""Random variation of a pause, as a fraction of its length (0.1: ± 10 %)."""
 _UNPROVEN_MOST = 2
-"""Connections being opened at once to a site that has not yet accepted one."""
+"""Most connections being opened at the same time to a site that has not accepted one yet."""
 
 
 class Phase(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     CONNECTING = 0
     IDLE = 1
@@ -39,30 +40,30 @@ class Phase(enum.Enum):
 
 
 class Slot(msgspec.Struct, eq=False):
-    """One connection as the planner sees it; the runner keeps the real one beside it."""
+    """One connection as the planner sees it. The runner keeps the matching session."""
 
     phase: Phase = Phase.CONNECTING
     sent: int = 0
     """Transactions started on it."""
     idle_since: float = 0.0
     since: float = 0.0
-    """When it began to connect, or its present transaction was started."""
+    """When the connection attempt, or the current transaction, started (loop time)."""
     work: Work | None = None
-    """What is on it."""
+    """The work being sent; None unless BUSY."""
 
 
 class Plan(msgspec.Struct):
-    """What to do now."""
+    """Works to start, and connections to open and to close, now."""
 
     start: list[tuple[Slot, Work]] = msgspec.field(default_factory=list)
     open: list[Slot] = msgspec.field(default_factory=list)
     close: list[Slot] = msgspec.field(default_factory=list)
     wake_at: float | None = None
-    """When to plan again if nothing happens before."""
+    """When to plan again (loop time) if no event causes a plan earlier; None: only on an event."""
 
 
 class LanePlanner:
-    """State of one lane's share in one worker."""
+    """State of one worker's share of a lane. All times are in seconds of the event loop's clock."""
 
     __slots__ = (
         "_connection_pace",
@@ -90,22 +91,22 @@ class LanePlanner:
         self._connection_pace = Pace(limits.connection_rate)
         self.slots: set[Slot] = set()
         self.connecting = 0
-        """How many of the slots are connecting."""
+        """Number of slots in phase CONNECTING."""
         self.idle: list[Slot] = []
-        """Idle slots, the longest idle first. The last one is reused first, so that surplus ones grow old and close."""
+        """Idle slots, the longest idle first. The last one is reused first, so that surplus connections time out."""
         self.failures = 0
-        """Consecutive failures that are the lane's own (connect, 421 …) and not a message's."""
+        """Consecutive failures that concern the whole lane (connect, 421 …) and not a single message."""
         self.paused_until = 0.0
         self.proven = False
-        """A connection came up since the last failure. Before that only a few are tried at once: an address that never
-        answers must not cost as many sockets and time-outs as a good site has connections."""
+        """Whether a connection was established since the last failure. Until then only `_UNPROVEN_MOST` are opened at a
+        time, so that an address that never answers does not tie up `max_connections` sockets until they time out."""
         self.cause = ""
-        """Why it is paused: the last failure, as people read it."""
+        """Why the lane is paused: the last failure, as readable text."""
         self.suspended: str | None = None
-        """Reason of an admin's suspension, while there is one."""
+        """Reason of an administrator's suspension; None: not suspended."""
 
     def limit(self, limits: Lane, idle_timeout: float) -> None:
-        """Take other limits; what is open or waiting stays."""
+        """Replace the limits. Open connections and waiting works stay."""
         if limits.rate != self.limits.rate:
             self._pace = Pace(limits.rate)
         if limits.connection_rate != self.limits.connection_rate:
@@ -115,7 +116,7 @@ class LanePlanner:
 
     @property
     def capacity(self) -> int:
-        """How many transactions of one stream to hold in memory."""
+        """How many transactions of one stream the window may hold; 1 while the lane is failing."""
         if self.failures:
             return 1
         rate = self.limits.rate
@@ -125,14 +126,14 @@ class LanePlanner:
     def room(self, stream: str, now: float) -> int:
         """How many more transactions of a stream may be added; 0 while the lane is paused or suspended.
 
-        Each stream has a capacity of its own: one that fills its part never keeps another out of memory.
+        Each stream has its own capacity, so a stream that fills its part never keeps another stream out of memory.
         """
         if self.suspended is not None or now < self.paused_until:
             return 0
         return max(0, self.capacity - self.window.count(stream))
 
     def held_by(self, now: float) -> str:
-        """Which limit the next work waits for: `rate`, `connections`, `connection_rate`; empty for none."""
+        """Return which limit delays the next work: `rate`, `connections`, `connection_rate`; empty for none."""
         if not self.window.size:
             return ""
         if self._pace.ready_at(now) > now:
@@ -144,7 +145,7 @@ class LanePlanner:
         return "connection_rate" if self._connection_pace.ready_at(now) > now else ""
 
     def plan(self, now: float) -> Plan:
-        """Decide what to do now. The slots and works in the plan count as started, opening or closing from here on."""
+        """Decide what to do now. The plan's works count as started, and its slots as opening or closing, at once."""
         plan = Plan()
         if self.suspended is None and now >= self.paused_until:
             self._assign(plan, now)
@@ -155,14 +156,14 @@ class LanePlanner:
         return plan
 
     def connected(self, slot: Slot, now: float) -> None:
-        """The slot's connection is up."""
+        """Report that the slot's connection is established."""
         assert slot.phase is Phase.CONNECTING, f"{slot.phase} slot cannot become connected"
         self.proven = True
         self.connecting -= 1
         self._idle(slot, now)
 
     def finished(self, slot: Slot, now: float, *, reusable: bool) -> bool:
-        """A transaction ended. Returns whether the connection is kept; if not it is closing."""
+        """Report the end of a transaction. Returns whether the connection is kept; otherwise the slot is CLOSING."""
         assert slot.phase is Phase.BUSY, f"{slot.phase} slot cannot finish"
         slot.work = None
         if reusable and slot.sent < self.limits.messages_per_connection:
@@ -172,7 +173,7 @@ class LanePlanner:
         return False
 
     def closed(self, slot: Slot) -> None:
-        """The slot's connection is gone, or never came up."""
+        """Report that the slot's connection is closed or was never established."""
         self.slots.discard(slot)
         if slot.phase is Phase.IDLE:
             self.idle.remove(slot)
@@ -181,14 +182,16 @@ class LanePlanner:
         slot.phase = Phase.CLOSING
 
     def succeeded(self) -> None:
-        """A connection came up and carried a transaction: earlier failures no longer count."""
+        """Reset the failure count after a connection carried a transaction."""
         self.failures = 0
         self.cause = ""
 
     def failed(self, cause: str, now: float, *, random: float, seconds: float = 0.0) -> float:
-        """The lane's connections fail: pause, twice as long each time in a row (± 10 %). Returns until when.
+        """Pause after a failure of the lane. Returns when the pause ends.
 
-        `seconds`, where it is not 0, is a pause that the settings prescribe instead.
+        Each consecutive pause is twice as long (± 10 %), up to `backoff_max`. If `seconds` is not 0, it is the pause
+        that a reply rule of the settings prescribes instead. `random` lies in [0, 1). A failure during a pause changes
+        nothing, because connections that fail together count as one failure.
         """
         if now < self.paused_until:
             return self.paused_until
@@ -220,13 +223,14 @@ class LanePlanner:
 
     def _open(self, plan: Plan, now: float) -> None:
         connecting = self.connecting
+        # After a failure of the lane a single connection tests the peer; the others would most likely fail as well.
         most = 1 if self.failures else self.limits.max_connections
         count = min(self.window.size - connecting - len(self.idle), most - len(self.slots))
         if not self.proven:
             count = min(count, _UNPROVEN_MOST - connecting)
         if count <= 0:
             return
-        # A connection that comes up while the rate allows no start would only wait and grow old.
+        # While the rate allows no start, a new connection would only stay idle until it times out.
         startable = self._pace.allowed(now) - connecting - len(self.idle)
         if startable <= 0:
             if not connecting and not self.idle:

@@ -1,4 +1,4 @@
-"""Which lane serves a domain, and whether this worker has a share of it: the worker's register of lanes."""
+"""The worker's lanes: which lane serves a domain, and whether this worker owns a share of that lane."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,19 +19,19 @@ from relay_queue.matching import lane_matches
 from relay_queue.model import Suspension, SuspensionKind
 
 _REMEMBERED = 100_000
-"""Domains whose lane is remembered. When there are more, all are forgotten: looking one up again costs microseconds."""
+"""Most domains in the placement cache. A full cache is cleared as a whole: a new look-up costs only microseconds."""
 _LANE_IDLE = 600.0
-"""Seconds after which an unused lane is forgotten, unless it is paused."""
+"""Seconds after which an unused lane is removed, unless it is paused."""
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
-    """Other workers serve the domain: their numbers. The first one is to be notified."""
+    """The domain is served by other workers. `owners` are their slot numbers; notify the first one."""
 
     owners: tuple[int, ...]
 
 
 class Suspended(msgspec.Struct, frozen=True):
-    """An admin suspended it; the mail waits in the queue."""
+    """An administrator suspended the domain or its lane; the mail waits in the queue."""
 
     reason: str
 
@@ -40,7 +40,7 @@ Placement = LaneRunner | Elsewhere | Suspended | RouteError
 
 
 class Lanes:
-    """The lanes this worker owns a share of, by name, and where each domain belongs."""
+    """The lanes of which this worker owns a share, and the placement of each domain."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class Lanes:
         self._suspended_sites: list[tuple[str, str]] = []
         self.suspended_users: dict[str, Suspension] = {}
         self.suspended_sites: dict[str, str] = {}
-        """Names of suspended lanes, by the domains that were found to belong there."""
+        """Names of suspended lanes, by domain. Filled when a domain's placement is determined."""
         self.running: dict[LaneKey, LaneRunner] = {}
         self._retiring: list[LaneRunner] = []
-        """Lanes of earlier settings, until their last transaction has ended."""
+        """Lanes of earlier settings whose last transactions have not ended yet."""
 
     def cached(self, domain: str, now: float) -> Placement | None:
-        """Where the domain belongs, if its route is known without asking DNS (`now`: seconds since the epoch)."""
+        """Return the domain's placement if its route is cached, else None (`now`: seconds since the epoch)."""
         route = self._router.cached(domain, now)
         if route is None:
             return None
@@ -85,23 +85,23 @@ class Lanes:
 
     @property
     def all(self) -> list[LaneRunner]:
-        """Every lane that has, or may get, a connection."""
+        """All lanes that have or may open a connection, including retiring ones."""
         return [*self.running.values(), *self._retiring]
 
     async def place(self, domain: str) -> Placement:
-        """Where the domain belongs, asking DNS where needed."""
+        """Return the domain's placement; query DNS if the route is not cached."""
         route = await self._router.route(domain)
         while isinstance(route, Route) and not self._router.offers(route):
-            # Asked before a reload, answered after it.
+            # A reload happened during the look-up, and the new settings no longer give this route.
             route = await self._router.route(domain)
         return self._place(domain, route)
 
     async def learn(self, domain: str) -> None:
-        """Ask DNS, so that `cached` knows."""
+        """Look up the domain's route, so that `cached` finds it."""
         await self._router.route(domain)
 
     def suspend(self, suspensions: Iterable[Suspension]) -> None:
-        """Replace all suspensions. Lanes that were suspended go on if they no longer are."""
+        """Replace all suspensions. Lanes that are no longer suspended resume."""
         self._suspended_domains = {}
         self._suspended_sites = []
         self.suspended_users = {}
@@ -118,14 +118,15 @@ class Lanes:
             lane.kick()
 
     def suspended_domain(self, domain: str) -> str | None:
-        """Reason of the domain's suspension, if there is one."""
+        """Return the reason of the domain's suspension; None: not suspended."""
         return self._suspended_domains.get(domain)
 
     def reload(self, settings: Settings) -> list[Work]:
-        """Take new settings. Returns what waited in memory: it may belong to another lane now.
+        """Apply new settings. Returns the works that waited in memory, because they may now belong to another lane.
 
-        A lane whose connections the new settings would make in another way is retired: none of them is used again.
-        Other lanes keep their connections and take their new limits; those that belong elsewhere now run dry.
+        A lane is retired if the new settings would connect in another way (TLS, credentials, source address …); its
+        connections are not used again. Other lanes keep their connections and get their new limits. A lane that now
+        belongs to another worker gets no new work and becomes idle.
         """
         old, self._settings = self._settings, settings
         self._forget_domains()
@@ -136,7 +137,7 @@ class Lanes:
             waiting += lane.planner.window.drain()
             name, limits = self._limits(lane.route, lane.domain)
             host = lane.route.smarthost
-            # A password may have changed in its file.
+            # The password file may have changed even if the settings did not, so connections are never kept.
             secret = host is not None and host.user is not None
             if not alike or secret or name != lane.name or not self._router.offers(lane.route):
                 self._retire(lane)
@@ -155,7 +156,7 @@ class Lanes:
         self._retiring.append(lane)
 
     def clean_up(self) -> None:
-        """Forget lanes that have not been used for a while."""
+        """Remove lanes that have been unused for `_LANE_IDLE` seconds, and retired lanes that have ended."""
         now = self._clock()
         self._retiring = [lane for lane in self._retiring if not lane.ended]
         for key, lane in list(self.running.items()):
@@ -204,7 +205,7 @@ class Lanes:
         return lane
 
     def _key(self, route: Route, domain: str) -> LaneKey:
-        """What mail must have in common to share the lane; `domain` where it has limits of its own."""
+        """Return what mail must have in common to share a lane. `domain` is empty unless it has its own limits."""
         delivery = self._settings.delivery
         return LaneKey(
             site=f"{route.lane}/{domain}" if domain else route.lane,
@@ -221,5 +222,5 @@ class Lanes:
 
 
 def _account(smarthost: Smarthost) -> str:
-    """The account at a smarthost: the same user with another password may be another account."""
+    """Identify the account at a smarthost. It includes the password file: the same user name may exist twice."""
     return f"{smarthost.user} {smarthost.password_file}"

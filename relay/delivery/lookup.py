@@ -1,6 +1,6 @@
-"""What a DNS look-up can say, as plain values: the border between dnspython and the rules of routing.
+"""The possible results of a DNS look-up as plain values: the interface between dnspython and the routing rules.
 
-`relay.delivery.resolver` makes them, `relay.delivery.routes` judges them, tests write them down by hand.
+`relay.delivery.resolver` creates them, `relay.delivery.routes` evaluates them, and tests construct them by hand.
 """
 
 import enum
@@ -17,56 +17,56 @@ class Family(enum.Enum):
 
 @dataclass(slots=True, frozen=True)
 class Found:
-    """The records of a name; none when the name exists without that type (RFC 2308 §2.2, NODATA)."""
+    """The address records of a name; empty if the name exists without that type (NODATA, RFC 2308 §2.2)."""
 
     records: tuple[str, ...]
-    """Addresses in text."""
+    """Addresses in text form."""
     ttl: float
-    """Seconds: the least TTL of the records and of the aliases before them (of the SOA when there are none)."""
+    """Seconds: the lowest TTL of the records and of the aliases that lead to them (of the SOA if there are none)."""
 
 
 @dataclass(slots=True, frozen=True)
 class FoundMx:
-    """The MX records of a name; none when it has none."""
+    """The MX records of a name; empty if the name exists without MX records."""
 
     records: tuple[tuple[int, str], ...]
-    """(preference, host); the host in lower case without a final dot, "" for the root, and unchecked otherwise."""
+    """(preference, host). The host is in lower case without a final dot, "" for the root; its syntax is not checked."""
     ttl: float
     """As `Found.ttl`."""
 
 
 @dataclass(slots=True, frozen=True)
 class Absent:
-    """The name does not exist (NXDOMAIN), on the word of a name server that answered properly."""
+    """A name server answered that the name does not exist (NXDOMAIN)."""
 
     ttl: float
-    """Seconds this may be believed (RFC 2308 §5)."""
+    """Seconds for which this answer may be cached (RFC 2308 §5)."""
 
 
 @dataclass(slots=True, frozen=True)
 class Failed:
-    """Nothing was learned: SERVFAIL, time-out, refusal, nonsense, a chain of aliases that does not end."""
+    """The look-up gave no answer: SERVFAIL, time-out, refusal, malformed answer, or too many aliases."""
 
     text: str
     """Why, in a few printable words."""
     local: bool = False
-    """Our own machine is at fault (descriptors, memory, its network, its name server): it says nothing of the name."""
+    """This machine is at fault (descriptors, memory, network, name server); the failure is not about the name."""
 
 
 @dataclass(slots=True, frozen=True)
 class Unaskable:
-    """The text cannot be put into a query (a label over 63 octets, an empty label, a name over 255)."""
+    """The text cannot be put into a query (empty label, label over 63 octets, or name over 255 octets)."""
 
     text: str
 
 
 class Lookups(Protocol):
-    """Who can be asked. Neither method raises, except for cancellation."""
+    """Interface for DNS look-ups. The methods raise nothing except on cancellation."""
 
     async def mx(self, name: str) -> FoundMx | Absent | Failed | Unaskable:
-        """The name's MX records."""
+        """Look up the name's MX records."""
         ...
 
     async def addresses(self, name: str, family: Family) -> Found | Absent | Failed | Unaskable:
-        """The name's addresses of one family."""
+        """Look up the name's addresses of one family."""
         ...

@@ -1,6 +1,7 @@
-"""Records outcomes in the queue, with the DSNs they cause in the same transaction, and reports the events.
+"""Records outcomes in the queue, stores the resulting DSNs in the same transaction, and reports the events.
 
-This is the one place where delivery writes. Events are reported, and DSNs passed on, only after the record is durable.
+This is the only module of delivery that writes outcomes. It reports events and passes on DSNs only after the marks are
+durable.
 """
 
 import asyncio
@@ -19,19 +20,19 @@ from relay_queue.protocol import BodyDamagedError, Queue, QueueError
 from relay_queue.states import State
 
 _AGAIN = 60.0
-"""Seconds after which recipients are tried again whose outcome could not be recorded for want of the message."""
+"""Seconds until the next attempt if an outcome could not be recorded because the message could not be read."""
 
 
 class DsnBuilder(Protocol):
-    """Builds a DSN about some recipients of a message, or None where nobody wants one."""
+    """Builds a DSN about some recipients of a message; returns None if no DSN is wanted."""
 
     def __call__(self, kind: str, entry: Entry, original: bytes, now: float) -> Put | None:
-        """`kind` is failure, delay or success; `original` the message (or its header block at least)."""
+        """`kind` is failure, delay or success. `original` is the message, or at least its header."""
         ...
 
 
 class Marker:
-    """Writes marks. `admit` and `offer` hand DSNs to delivery like any accepted message."""
+    """Writes marks. `admit` and `offer` hand DSNs to delivery like any other accepted message."""
 
     def __init__(
         self,
@@ -57,14 +58,15 @@ class Marker:
         self._settled = asyncio.Event()
 
     def expect(self, message_id: str, count: int) -> None:
-        """So many recipients of a message were taken in hand: their failures share a DSN."""
+        """Announce `count` claimed recipients of a message, so that their failures share a DSN."""
         self._gathering.expect(message_id, count)
 
     def record(self, work: Work, verdict: Verdict, now: float) -> None:
-        """Record a verdict; DSNs where wanted. Failures wait a moment for those of the message's other recipients."""
+        """Record a verdict, with DSNs if wanted. Failures may be held for those of the message's other recipients."""
         message = work.message
         others = self._gathering.ended(message.id, len(work.recipients))
         failed = verdict.failed
+        # Only failures that cause a DSN are held; holding others would delay their records without any benefit.
         told = failed and message.sender and any(_may_want("failure", recipient) for recipient in failed)
         if told and (others or self._gathering.holds(message.id)):
             work, verdict = self._gathering.hold(work, verdict)
@@ -77,11 +79,11 @@ class Marker:
         try:
             self._record(work, verdict, self._wall())
         except QueueError as error:
-            # Called by a timer, or beside another message's outcome. They stay in hand until the next start.
+            # The caller is a timer or handles another message. The recipients stay claimed until the next start.
             self._recorder.problem("mark", error)
 
     def _record(self, work: Work, verdict: Verdict, now: float) -> None:
-        """Reads the original from the queue only if a DSN needs it and it is not at hand."""
+        """Write the marks. Reads the original from the queue only if a DSN needs it and it is not in memory."""
         wanted = _wanted(work.message, verdict)
         if not wanted:
             self._mark(work.message, work.recipients, verdict.marks, ())
@@ -91,7 +93,7 @@ class Marker:
             self._spawn(self._record_reading(work, verdict, wanted, now))
 
     def release(self, works: Sequence[Work], *, due_at: float) -> None:
-        """Give recipients back to the queue without an attempt."""
+        """Return recipients to the queue without an attempt; `due_at` is in seconds since the epoch."""
         now = self._wall()
         marks = []
         for work in works:
@@ -102,26 +104,26 @@ class Marker:
             self._write(marks, (), lambda _: None)
 
     def settle(self, work: Work, state: State, reply: str | None = None) -> None:
-        """Quarantine all recipients of a work, with `reply` as the cause, or do what an administrator wants of them.
+        """Quarantine all recipients of a work, with `reply` as the cause, or carry out an administrator's action.
 
-        An administrator's reason is kept beside the last reply of a server (`Recipient.reason`), never in its place.
+        An administrator's reason is kept in `Recipient.reason` and never replaces the last reply of a server.
         """
         now = self._wall()
         verdict = Verdict()
         for recipient in work.recipients:
-            # Without a reply: none was given, and by that the queue recognises an administrator's action.
+            # An administrator's action has no reply; the queue recognises it by that.
             mark = replace(mark_as(recipient, state, self._owner, now), reply=reply)
             verdict.marks.append(mark)
             if state is State.FAILED:
                 verdict.failed.append(after(recipient, mark))
-        # Without waiting for others: an admin who asked for it is looking.
+        # Do not wait for other recipients: the administrator expects the action at once.
         others = self._gathering.ended(work.message.id, len(work.recipients))
         self._record(work, verdict, now)
         if not others:
             self._gathering.release(work.message.id)
 
     async def flush(self) -> None:
-        """Wait until everything handed in is durable or has failed, and what follows from it too."""
+        """Wait until all marks, and the DSNs and marks that follow from them, are durable or have failed."""
         self._gathering.release_all()
         while self._tasks or self._unwritten:
             self._settled.clear()
@@ -137,14 +139,14 @@ class Marker:
         try:
             original = await self._original(work, whole=_returned(work.message, wanted))
         except QueueError as error:
-            # What they came to can't be told now, and they must not stay in hand: they are asked again.
+            # The DSN cannot be built now, and the recipients must not stay claimed, so they are tried again.
             self._recorder.problem("dsn", error)
             self.release([work], due_at=self._wall() + _AGAIN)
             return
         self._mark(work.message, work.recipients, verdict.marks, self._notices(work, wanted, original, now))
 
     async def _original(self, work: Work, *, whole: bool) -> bytes:
-        """The header of a message, or the whole message, as far as it can be read."""
+        """Read the message's header, or the whole message if `whole`; return as much as can be read."""
         try:
             body = work.body or await self._queue.head(work.message.id)
         except BodyDamagedError as error:
@@ -155,7 +157,7 @@ class Marker:
         try:
             return body.head + await asyncio.to_thread(_read_file, self._queue, body)
         except (BodyDamagedError, OSError, RuntimeError, MemoryError) as error:
-            # Damage, or no descriptor, thread or memory left: the sender gets the header at least.
+            # Damaged, or out of descriptors, threads or memory: the DSN contains at least the header.
             self._recorder.problem("dsn", error)
             return body.head
 
@@ -187,19 +189,19 @@ class Marker:
                     self._recorder.outcome(message, by_n[mark.n], mark)
                 elif mark.state is State.QUEUED:
                     failing.append(after(by_n[mark.n], mark))
-            # Where all marks were refused, the queue did not store the DSNs that go with them.
+            # If the queue refused all marks, it did not store their DSNs either.
             for kind, put in notices if len(refused) < len(marks) else ():
                 self._recorder.notified(kind, message, put.entry.message.id)
                 self._recorder.accepted(put.entry, None)
                 self._offer(put)
             if failing:
-                # Deferred while an administrator wanted it failed: that is carried out now, with its DSN.
+                # This deferral was refused because an administrator's fail action is pending. Carry it out now.
                 self._spawn(self._fail(message, failing))
 
         self._write(marks, [put for _, put in notices], durable)
 
     async def _fail(self, message: Message, recipients: list[Recipient]) -> None:
-        """Fail recipients as an administrator wants, with the reason that was given."""
+        """Carry out an administrator's fail action, with the administrator's reason."""
         reasons: dict[tuple[str, int], str | None] = {}
         try:
             for pending in await self._queue.pending_actions(self._owner):
@@ -236,7 +238,7 @@ class Marker:
 
 
 def _returned(message: Message, wanted: list[tuple[str, list[Recipient]]]) -> bool:
-    """Whether one of the notifications returns the whole message."""
+    """Whether one of the DSNs returns the whole message."""
     return any(returned_whole(kind, message) for kind, _ in wanted)
 
 
@@ -246,7 +248,7 @@ def _read_file(queue: Queue, body: Body) -> bytes:
 
 
 def _wanted(message: Message, verdict: Verdict) -> list[tuple[str, list[Recipient]]]:
-    """The kinds of DSN that may be wanted, each with whom it is about."""
+    """Return the kinds of DSN that may be wanted, each with its recipients."""
     if not (message.sender and (verdict.failed or verdict.delayed or verdict.relayed)):
         return []
     kinds = (("failure", verdict.failed), ("delay", verdict.delayed), ("success", verdict.relayed))
@@ -254,7 +256,7 @@ def _wanted(message: Message, verdict: Verdict) -> list[tuple[str, list[Recipien
 
 
 def _may_want(kind: str, recipient: Recipient) -> bool:
-    """Cheap first look, so that ordinary mail without DSN requests never builds or reads anything."""
+    """Cheap check, so that mail without DSN requests never reads the original or builds a DSN."""
     if kind == "failure":
         return recipient.notify is None or "FAILURE" in recipient.notify
     return recipient.notify is not None and kind.upper() in recipient.notify

@@ -1,7 +1,8 @@
-"""What an attempt means for a recipient, whatever carried it: the words that lanes, marks and reports share.
+"""The outcome of an attempt for one recipient, independent of the transport. Lanes, marks and reports share it.
 
-Two questions are kept apart. *Disposition*: was the recipient accepted, will the relay try again, or is it over?
-*Failure class*: what kind of failure was it? Classes are for people, for statistics and for the lane's back-off.
+An outcome has two separate parts. The *disposition* says whether the recipient was accepted, will be tried again, or
+was refused for good. The *failure class* says what kind of failure it was; administrators, statistics and the lane's
+back-off use it.
 """
 
 import enum
@@ -13,42 +14,42 @@ from relay.delivery.failure import FailureClass
 from relay.delivery.routes import RouteError
 
 TEXT_LIMIT: Final = 1000
-"""Characters of an outcome's text."""
+"""Most characters of an outcome's text."""
 
 
 class Disposition(enum.Enum):
-    """What is to become of a recipient."""
+    """Whether a recipient is delivered, will be tried again, or has failed."""
 
     DELIVERED = "delivered"
-    """The peer took responsibility."""
+    """The peer took responsibility for the message (RFC 5321 §6.1)."""
     TEMPORARY = "temporary"
-    """To be tried again."""
+    """Will be tried again."""
     PERMANENT = "permanent"
     """Refused for good."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What an attempt means for one recipient."""
+    """The result of an attempt for one recipient."""
 
     disposition: Disposition
     failure: FailureClass | None
     """None when delivered."""
     text: str
-    """What to record: one printable line, at most 1,000 characters."""
+    """The text to record: one printable line of at most 1,000 characters."""
     lane_fault: bool = False
-    """It concerns all mail of the lane, which should pause (back-off)."""
+    """The failure concerns all mail of the lane, so the lane should pause (back-off)."""
     enhanced: str = ""
-    """The enhanced status code where there is one (RFC 3463), for the DSN's Status field."""
+    """The enhanced status code (RFC 3463) for the DSN's Status field; empty if there is none."""
     answered: bool = False
-    """A server said it, so `Report.remote` names who answered for this recipient."""
+    """Whether the outcome is a server's reply; then `Report.remote` names that server."""
     rule: str = ""
-    """Which rule decided about a refusal."""
+    """Name of the rule that classified a refusal."""
     pause: float = 0.0
-    """Seconds that the lane should pause; 0: as its back-off has it."""
+    """Seconds that the lane should pause; 0: use its back-off."""
 
 
 def judge_route(error: RouteError) -> Outcome:
-    """The outcome when there is no route to the recipient's domain."""
+    """Return the outcome for a recipient whose domain has no route."""
     return Outcome(
         Disposition.PERMANENT if error.permanent else Disposition.TEMPORARY,
         error.failure,
@@ -58,10 +59,10 @@ def judge_route(error: RouteError) -> Outcome:
 
 
 def judge_pause(cause: str) -> Outcome:
-    """The outcome of mail that was not tried because its lane is paused for `cause`."""
+    """Return the outcome for mail that was not tried because its lane is paused for `cause`."""
     return Outcome(Disposition.TEMPORARY, FailureClass.CONNECT, f"not tried: {cause}"[:TEXT_LIMIT])
 
 
 def judge_local(text: str) -> Outcome:
-    """The outcome of mail that was not sent because of a fault of the relay's own machine."""
+    """Return the outcome for mail that was not sent because of a fault on this machine."""
     return Outcome(Disposition.TEMPORARY, FailureClass.LOCAL, text[:TEXT_LIMIT])

@@ -1,6 +1,6 @@
-"""From outcomes to records: joins what an attempt meant with the state of its lane and with the retry schedule.
+"""Combines the outcomes of an attempt with the lane's state and the retry schedule, and has them recorded.
 
-The one place that decides what a report means for the lane. It knows nothing of sessions or protocols.
+This is the only module that decides how a report affects its lane. It does not depend on sessions or protocols.
 """
 
 import random
@@ -21,7 +21,7 @@ from relay_queue.states import State
 
 
 class Outcomes:
-    """What became of works, for all lanes of a worker."""
+    """Handles the outcomes of all lanes of a worker."""
 
     def __init__(
         self, marker: Marker, recorder: Recorder, streams: Streams, *, owner: Owner, wall: Callable[[], float]
@@ -34,7 +34,7 @@ class Outcomes:
         """Replaced on reload."""
 
     def attempted(self, lane: LaneRunner, work: Work, report: Report) -> None:
-        """A transaction ended, or broke."""
+        """Handle the report of a transaction that ended or broke off."""
         if report.pause is not None:
             if lane.fail(report.pause, report.pause_for):
                 self._recorder.lane(lane.name, "paused", report.pause, self._paused_until(lane))
@@ -44,27 +44,27 @@ class Outcomes:
         self._judge(lane, work, report.outcomes, report.remote, peer_reports=report.reports_delivery)
 
     def unreachable(self, lane: LaneRunner, failure: Failure) -> None:
-        """No session came about: all works in the window share the failure."""
+        """Handle a failure to open a session: all works in the window get the same outcome."""
         self._recorder.lane(lane.name, "paused", failure.text, self._paused_until(lane))
         for work in lane.planner.window.drain():
             self._judge(lane, work, [failure.outcome] * len(work.recipients), failure.remote)
 
     def paused(self, lane: LaneRunner, entry: Entry) -> None:
-        """Mail for a paused lane is deferred with the lane's cause."""
+        """Defer mail for a paused lane with the cause of the pause."""
         outcome = judge_pause(lane.planner.cause)
         self._judge(lane, Work(entry.message, entry.recipients, None), [outcome] * len(entry.recipients), None)
 
     def unroutable(self, entry: Entry, error: RouteError, domain: str) -> None:
-        """Mail whose domain has no route fails or is deferred without a lane."""
+        """Fail or defer mail whose domain has no route. No lane is involved."""
         work = Work(entry.message, entry.recipients, None)
         self._record(work, [judge_route(error)] * len(entry.recipients), domain, None, not_before=0.0)
 
     def interrupted(self, work: Work) -> None:
-        """We cut off the session ourselves."""
+        """Return a work to the queue after this worker cut off its session."""
         self._marker.release([work], due_at=self._wall())
 
     def quarantine(self, work: Work, error: BodyDamagedError) -> None:
-        """The stored message is damaged."""
+        """Quarantine a work whose stored message is damaged."""
         self._marker.settle(work, State.QUARANTINED, f"stored message is damaged: {error}")
 
     def _judge(
@@ -102,6 +102,6 @@ class Outcomes:
         self._marker.record(work, judge(work, outcomes, around), now)
 
     def _paused_until(self, lane: LaneRunner) -> float:
-        """The end of the lane's pause in seconds since the epoch (the planner counts on the loop's clock)."""
+        """Return the end of the lane's pause in seconds since the epoch (the planner uses loop time); 0: not paused."""
         left = lane.pause_left()
         return self._wall() + left if left > 0 else 0.0

@@ -1,9 +1,9 @@
-"""Which workers serve a lane, and with which part of its limits.
+"""Determines which workers serve a lane, and which part of its limits each of them gets.
 
 Rendezvous hashing (Thaler and Ravishankar, 1998): every worker computes the same order of workers for a lane's name
-without talking to the others, and a change of their number moves as few lanes as possible. A busy lane is split in
-*shares*, one per worker, whose limits add up to the lane's: each share's connections and rate are plain state of one
-event loop, and mail accepted by a worker usually leaves through the same one.
+without communicating, and a change in the number of workers moves as few lanes as possible. A busy lane is split into
+*shares*, one per worker, whose limits add up to the lane's limits. Each share's connections and rate are plain state of
+one event loop, so no locking is needed, and most mail is delivered by the worker that accepted it.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from relay_config.schema import Lane
 from relay_config.words import Rate
 
 _CONNECTIONS_PER_SHARE = 4
-"""A lane is not split below this many connections a share: a small lane is better served by one owner."""
+"""Fewest connections per share. A lane with few connections is served better by a single owner."""
 _RATE_PER_SHARE = 10.0
-"""Nor below this many messages or connections a second, where the rounding of a share's rate would show."""
+"""Lowest rate per share, in messages per second. Below it, rounding would distort a share's rate."""
 
 
 @lru_cache(maxsize=50_000)
 def ranking(name: str, workers: int) -> tuple[int, ...]:
-    """All workers' slot numbers, the lane's first owner first."""
+    """Return all workers' slot numbers in rank order; the lane's first owner comes first."""
     digests = (
         (hashlib.blake2b(b"%d/%s" % (slot, name.encode()), digest_size=8).digest(), slot) for slot in range(workers)
     )
@@ -28,7 +28,7 @@ def ranking(name: str, workers: int) -> tuple[int, ...]:
 
 
 def shares(limits: Lane, workers: int) -> int:
-    """How many workers share a lane of these limits."""
+    """Return how many workers share a lane with these limits."""
     count = min(workers, limits.max_connections // _CONNECTIONS_PER_SHARE)
     for rate, least in ((limits.rate, _RATE_PER_SHARE), (limits.connection_rate, 1.0)):
         if rate.amount:
@@ -37,12 +37,12 @@ def shares(limits: Lane, workers: int) -> int:
 
 
 def owners(name: str, limits: Lane, workers: int) -> tuple[int, ...]:
-    """The slots that own a share of the lane, in rank order."""
+    """Return the slots that own a share of the lane, in rank order."""
     return ranking(name, workers)[: shares(limits, workers)]
 
 
 def share_of(limits: Lane, rank: int, count: int) -> Lane:
-    """The limits of the share with this rank among `count`; all shares together never exceed the whole."""
+    """Return the limits of the share with this rank among `count`. All shares together never exceed the limits."""
     if count == 1:
         return limits
     return Lane(

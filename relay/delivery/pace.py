@@ -1,17 +1,18 @@
-"""A rate as the earliest time of the next start: the generic cell rate algorithm (ITU-T I.371), two floats of state.
+"""Rate limiting with the generic cell rate algorithm (ITU-T I.371). The state is the time of the next regular start.
 
-Within any span of `rate.seconds` never more than `rate.amount` starts, bursts included: a small burst is allowed so
-that a timer that fires late does not cost throughput, and the steady interval is widened by as much.
+No span of `rate.seconds` has more than `rate.amount` starts, bursts included. Small bursts are allowed so that a timer
+that fires late does not reduce throughput. The steady interval is longer by as much; otherwise a span that begins with
+a burst would exceed the limit.
 """
 
 from relay_config.words import Rate
 
 _BURST_SECONDS = 0.05
-"""A burst holds what the rate allows in this time: the precision asked of timers."""
+"""A burst has as many starts as the rate allows in this time, which is the precision expected of timers."""
 
 
 class Pace:
-    """Spaces starts. A rate with an amount of 0 never makes anyone wait."""
+    """Spaces starts according to a rate; an amount of 0 means no limit. Times are in seconds of the caller's clock."""
 
     __slots__ = ("_free_at", "_interval", "_tolerance")
 
@@ -25,11 +26,11 @@ class Pace:
         self._free_at = 0.0
 
     def ready_at(self, now: float) -> float:
-        """When the next start is allowed; `now` or earlier means at once."""
+        """Return when the next start is allowed; `now` or earlier means at once."""
         return self._free_at - self._tolerance if self._free_at > now else now
 
     def allowed(self, now: float) -> int:
-        """How many starts are allowed at `now`; a large number without a limit."""
+        """Return how many starts are allowed at `now`; a large number if there is no limit."""
         if self._interval == 0.0:
             return 1 << 30
         waiting = max(self._free_at, now) - now

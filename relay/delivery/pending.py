@@ -1,4 +1,4 @@
-"""What administrators want done to mail that waits in a lane: pure."""
+"""Applies administrators' pending actions to works that wait in a lane. Pure functions."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ _STATES = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: Sta
 def parted(
     work: Work, pending: Mapping[tuple[str, int], PendingAction]
 ) -> tuple[list[Recipient], dict[State, list[Recipient]]]:
-    """The recipients of a work that stay, and those to be held, dropped or failed, each with its reason."""
+    """Return the recipients of a work that stay, and by new state those to hold, drop or fail, with their reasons."""
     staying: list[Recipient] = []
     taken: dict[State, list[Recipient]] = {}
     for recipient in work.recipients:

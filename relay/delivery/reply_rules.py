@@ -1,9 +1,9 @@
-"""The built-in rules that say what a refusal means: `reply_rules.toml`, read and compiled once, and the search in it.
+"""Classifies refusals by the built-in rules of `reply_rules.toml`, which are read and compiled once.
 
-The file explains its own format. Replies are written by strangers, so the text is cut before it is searched, and what
-a stranger can choose (mail addresses, IP addresses, URLs) is replaced by a placeholder: the address
-`no-such-user@example.org` in a reply about greylisting is no complaint. The same placeholders make most refusals of a
-site equal, so that the result of a search is found in a small cache.
+The file explains its own format. Replies are untrusted input, so the text is truncated before it is searched, and mail
+addresses, IP addresses and URLs are replaced by placeholders: the address `no-such-user@example.org` in a reply about
+greylisting does not mean that the user is unknown. The placeholders also make most refusals of a site equal, so a small
+cache holds the results of most searches.
 """
 
 import functools
@@ -15,11 +15,11 @@ from typing import Final, Literal
 import msgspec
 
 SEARCHED: Final = 600
-"""Characters of a reply that are searched. Longer replies say what they mean at their beginning."""
+"""Characters of a reply that are searched. Longer replies state the reason at their beginning."""
 _GAP: Final = ".{0,60}"
 
 _URL: Final = re.compile(r"(?:https?://|www\.)[^\s<>\"')\]]*")
-# Possessive repeats and a start at the beginning of a word keep these linear in the length of the text.
+# Possessive quantifiers, and a match only at the start of a word, keep these linear in the length of the text.
 _ADDRESS: Final = re.compile(r"(?<![^\s<>()\[\]:;,\"'=])[^\s<>()\[\]:;,\"'=@]++@[^\s<>()\[\]:;,\"']++")
 _IPV4: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]\d)")
 _IPV6: Final = re.compile(
@@ -37,14 +37,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: list[str]
     """Complete replies that this rule decides."""
     codes: list[str] = []
-    """Beginnings of reply codes; empty: any."""
+    """Prefixes of reply codes; empty: any code."""
     status: list[str] = []
-    """Subject and detail of enhanced status codes; empty: any, or none."""
+    """Subject and detail of enhanced status codes; empty: any code or none."""
     text: list[str] = []
     link: list[str] = []
     unless: list[str] = []
     disposition: Literal["temporary"] | None = None
-    """Set where the rule is an exception to "5xx is permanent"."""
+    """Set if the rule is an exception to "5xx is permanent"."""
     pauses: bool = False
 
 
@@ -54,34 +54,34 @@ class RuleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terms: dict[str, str]
     rule: list[Rule]
     status: dict[str, str]
-    """Class by subject and detail (or by subject alone, for 5xx), where no rule matches."""
+    """Class by subject and detail (for 5xx also by subject alone), used if no rule matches."""
     code: dict[str, str]
-    """Class by reply code, where nothing else is known."""
+    """Class by reply code, used if nothing else matches."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What the rules say of a reply."""
+    """The classification of a reply."""
 
     failure: str
     rule: str
-    """Name of the rule; `status X.Y` or `code NNN` where only a code was known."""
+    """Name of the rule; `status X.Y` or `code NNN` if only a code matched; `no rule` if nothing matched."""
     temporary: bool = False
-    """An exception to "5xx is permanent"."""
+    """The refusal is an exception to "5xx is permanent"."""
     pauses: bool = False
-    """A temporary refusal with this finding is about us, the connection or the rate."""
+    """A temporary refusal with this finding concerns this relay, the connection or the rate, not the message."""
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What is searched of a reply."""
+    """The parts of a reply that are searched."""
 
     words: str
     """Normalized text: see `reply_rules.toml`."""
     links: str
-    """The URLs of the text, separated by blanks; empty for most replies."""
+    """The URLs of the text, separated by spaces; empty for most replies."""
 
 
 class _Compiled(msgspec.Struct, frozen=True):
-    """A rule, ready to be searched for."""
+    """A rule with compiled patterns."""
 
     codes: tuple[str, ...]
     status: frozenset[str]
@@ -92,14 +92,14 @@ class _Compiled(msgspec.Struct, frozen=True):
 
 
 class Rules:
-    """The compiled file."""
+    """The compiled rule file."""
 
     def __init__(self, file: RuleFile) -> None:
         self.file = file
         self._rules = [_compile(rule, file.terms) for rule in file.rule]
 
     def find(self, code: int, detail: str, subject: Subject) -> Finding:
-        """What a reply means; `detail` is the enhanced code without its class, empty where there is none."""
+        """Classify a reply. `detail` is the enhanced code without its class, empty if there is none."""
         digits = str(code)
         for rule in self._rules:
             if rule.codes and not digits.startswith(rule.codes):
@@ -131,19 +131,19 @@ def _occurs(rule: _Compiled, subject: Subject) -> bool:
 
 @functools.cache
 def rules() -> Rules:
-    """The built-in rules. Compiling them takes a tenth of a second, so it is done once, when they are first needed."""
+    """Return the built-in rules. Compiling takes 0.1 s, so it is done once, on first use."""
     data = resources.files("relay.delivery").joinpath("reply_rules.toml").read_bytes()
     return Rules(msgspec.toml.decode(data, type=RuleFile))
 
 
 @functools.lru_cache(maxsize=2048)
 def find(code: int, detail: str, subject: Subject) -> Finding:
-    """`Rules.find` of the built-in rules, remembered."""
+    """`Rules.find` of the built-in rules, with a cache."""
     return rules().find(code, detail, subject)
 
 
 def subject_of(text: str) -> Subject:
-    """What is searched of a reply's text."""
+    """Normalize a reply's text for the search."""
     text = text[:SEARCHED].lower()
     if not text.isascii():
         text = _without_accents(text)
@@ -160,7 +160,7 @@ def subject_of(text: str) -> Subject:
 
 
 def _without_accents(text: str) -> str:
-    # Latin letters only: elsewhere a mark can make another letter, and Korean syllables would be taken apart.
+    # Latin letters only: in other scripts a mark can change the letter, and Korean syllables would be split.
     text = text.replace("\u2019", "'").replace("ß", "ss")
     return "".join(unicodedata.normalize("NFKD", c)[0] if c < "\u0250" else c for c in text)
 

@@ -1,7 +1,7 @@
-"""The rules of `[[reply_rule]]`, ready to be asked: which one decides about a reply, if any. Pure.
+"""Finds the `[[reply_rule]]` of the settings that matches a reply, if any. Pure functions.
 
-The settings were checked before (`relay_config.reply_patterns` says what a pattern may be). Nothing is compiled while
-mail is delivered; without any rule, a question costs a comparison.
+The settings were validated before; `relay_config.reply_patterns` documents the pattern syntax. All patterns are
+compiled when the settings are loaded. Without any rule, a search costs one comparison.
 """
 
 import msgspec
@@ -14,26 +14,26 @@ from relay_config.schema_replies import ReplyRule
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a reply came from, and about whom."""
+    """The server that sent a reply, and the recipient domain that the reply is about."""
 
     lane: str = ""
-    """Name of the route: of a smarthost, `host:port`."""
+    """Name of the route's lane; for a smarthost, `host:port`."""
     hosts: tuple[str, ...] = ()
     """The site's MX hosts."""
     domain: str = ""
-    """The recipient's."""
+    """The recipient's domain."""
     credentials: bool = False
-    """We authenticate there."""
+    """Whether the relay authenticates at the server."""
 
 
 def origin_of(route: Route, domain: str) -> Origin:
-    """The origin of replies on a route, about a recipient's domain."""
+    """Return the origin of replies on a route about a recipient's domain."""
     hosts = tuple(host for group in route.hosts for host in group)
     return Origin(route.lane, hosts, domain, route.smarthost is not None and route.smarthost.user is not None)
 
 
 class ReplyRules:
-    """The settings' rules in their order."""
+    """The rules of the settings, in order."""
 
     __slots__ = ("_rules",)
 
@@ -43,7 +43,7 @@ class ReplyRules:
         ]
 
     def find(self, reply: Reply, origin: Origin) -> tuple[str, ReplyRule] | None:
-        """Name and rule of the first that matches a refusal; a 2xx or 3xx reply is never matched."""
+        """Return name and rule of the first rule that matches a refusal. A 2xx or 3xx reply never matches."""
         if not self._rules or reply.positive:
             return None
         codes = f"{reply.code} {reply.enhanced}" if reply.enhanced else str(reply.code)

@@ -1,7 +1,7 @@
-"""What a worker's lanes are doing at a moment, for people who ask why mail waits: records, and how they are made.
+"""Makes a report of what a worker's lanes are doing, for administrators who want to know why mail waits.
 
-Only lanes in which something waits or is being sent are told of, and of those only so much as a person can use: a
-report stays small however much mail there is. `relay.process.reports` publishes it, `relay.cli.why` puts it in words.
+A report contains only lanes in which mail waits or is being sent, and limits the details of each, so it stays small
+however much mail there is. `relay.process.reports` publishes it, and `relay.cli.why` renders it as text.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ from relay_config.words import format_rate
 
 _LANES_MOST = 500
 _LINE_MOST = 100
-"""Works of a lane's line whose place is told."""
+"""Most waiting works listed for a lane."""
 _RECIPIENTS_MOST = 20_000
-"""Recipients named in a report, over all lanes."""
+"""Most recipients listed in a report, over all lanes."""
 _DOMAINS_MOST = 5000
 
 
 class Reporting:
-    """Makes one report; counts what is left of its size."""
+    """Makes one report and keeps track of its remaining size."""
 
     def __init__(self, wall: float, loop_time: float) -> None:
         self._wall = wall
@@ -30,7 +30,7 @@ class Reporting:
         self._domains = _DOMAINS_MOST
 
     def report(self, lanes: Iterable[LaneRunner], suspended: Mapping[str, str]) -> WorkerReport:
-        """The report on these lanes, and on domains whose lane is suspended."""
+        """Return the report on these lanes and on domains whose lane is suspended."""
         report = WorkerReport(self._wall)
         for lane in lanes:
             planner = lane.planner
@@ -83,5 +83,5 @@ class Reporting:
         return self._domains >= 0
 
     def _at(self, loop_time: float) -> float:
-        """A time of the loop's clock in seconds since the epoch."""
+        """Convert loop time to seconds since the epoch."""
         return round(self._wall + loop_time - self._now, 1)

@@ -1,4 +1,4 @@
-"""What a worker tells of its lanes: records only, so that the shell can read them without the rest of delivery."""
+"""Records of a worker's report on its lanes. They are separate so that the CLI need not import all of delivery."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ class Piece(msgspec.Struct, array_like=True):
 
 
 class OnWire(msgspec.Struct, omit_defaults=True):
-    """A transaction that has begun."""
+    """A transaction in progress."""
 
     piece: Piece
     remote: str
@@ -19,7 +19,7 @@ class OnWire(msgspec.Struct, omit_defaults=True):
     since: float
     """Seconds since the epoch."""
     stage: str = ""
-    """What the server is to answer: `MAIL`, `RCPT`, `DATA`, `end`; `message` while the message is being sent."""
+    """The command whose reply is awaited: `MAIL`, `RCPT`, `DATA`, `end`; `message` while the message is being sent."""
 
 
 class LaneReport(msgspec.Struct, omit_defaults=True):
@@ -27,31 +27,31 @@ class LaneReport(msgspec.Struct, omit_defaults=True):
 
     name: str
     paused_until: float = 0.0
-    """Seconds since the epoch; 0: it is not paused."""
+    """Seconds since the epoch; 0: not paused."""
     cause: str = ""
-    """Why it is paused."""
+    """Why the lane is paused."""
     limit: str = ""
-    """What the first in line waits for: `rate`, `connections`, `connection_rate`; empty: none of its limits."""
+    """The limit that the next work waits for: `rate`, `connections`, `connection_rate`; empty: none."""
     rate: str = ""
-    """The rate of the whole lane in words; empty: no limit."""
+    """The rate of the whole lane, formatted as in the settings; empty: no limit."""
     max_connections: int = 0
-    """Of the whole lane."""
+    """Limit of the whole lane."""
     waiting: int = 0
-    """Works in line."""
+    """Number of works in the window."""
     line: list[Piece] = []
-    """The first of them, in order."""
+    """The first of these works, in order."""
     wire: list[OnWire] = []
     connecting_since: float = 0.0
-    """When the oldest connection that is still being opened was begun; 0: none is."""
+    """When the oldest pending connection attempt began, in seconds since the epoch; 0: none is pending."""
     domains: list[str] = []
-    """Domains with more mail that is due and waits in the queue."""
+    """Domains with more due mail in the queue."""
 
 
 class WorkerReport(msgspec.Struct, omit_defaults=True):
-    """All of one worker."""
+    """The report of one worker."""
 
     at: float
     """Seconds since the epoch."""
     lanes: list[LaneReport] = []
     suspended: dict[str, str] = {}
-    """Lanes that an administrator has stopped, by the domains for which mail is due."""
+    """Names of lanes that an administrator suspended, by domain with due mail."""

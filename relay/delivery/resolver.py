@@ -1,8 +1,8 @@
-"""DNS look-ups by dnspython: every foreign exception ends here, as a value of `relay.delivery.lookup`.
+"""DNS look-ups with dnspython. Maps every exception of dnspython to a value of `relay.delivery.lookup`.
 
-Stub resolution only: it trusts the configured resolvers to follow aliases. dnspython takes a fresh socket (so a random
-port) and a random id for each query, and drops answers whose id, source or question is wrong (RFC 5452 §9). Search
-lists are never used: mail for `example` must not go to `example.corp.internal`.
+This is a stub resolver: it relies on the configured name servers to follow aliases. For each query dnspython uses a new
+socket (so a random port) and a random ID, and it drops answers whose ID, source or question does not match (RFC 5452
+§9). Search lists are never used: mail for `example` must not go to `example.corp.internal`.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from relay_config.endpoints import parse_nameserver
 from relay_config.schema import Dns
 
 _MAX_ALIASES: Final = 8
-"""CNAMEs followed for one name; more is a mistake at the domain's side (unbound allows 11, BIND 16)."""
+"""Most CNAMEs followed for one name. More are a configuration error of the domain (unbound allows 11, BIND 16)."""
 _MAX_ADDRESSES: Final = 64
-"""Addresses kept of one host and family: more than are ever tried, and 4,000 of them fit into an answer by TCP."""
+"""Most addresses kept per host and family. More are never tried, and a TCP answer can hold 4,000 of them."""
 _EDNS_PAYLOAD: Final = 1232
-"""Octets of a UDP answer that pass everywhere unfragmented (DNS flag day 2020); larger ones come by TCP."""
+"""Bytes of a UDP answer that pass everywhere unfragmented (DNS flag day 2020). Larger answers use TCP."""
 _CONCURRENT: Final = 256
-"""Queries under way per worker, each with a socket: more wait their turn, so a burst never uses up descriptors."""
+"""Most queries in progress per worker. Each uses a socket, so without a limit a burst could exhaust descriptors."""
 
 
 class DnsResolver(Lookups):
-    """Asks `settings.nameservers`, or the system's when there are none."""
+    """Queries `settings.nameservers`, or the system's name servers if there are none."""
 
     def __init__(self, settings: Dns) -> None:
         self._settings = settings
@@ -42,14 +42,14 @@ class DnsResolver(Lookups):
         self._slots = asyncio.Semaphore(_CONCURRENT)
 
     async def mx(self, name: str) -> FoundMx | Absent | Failed | Unaskable:
-        """The name's MX records."""
+        """Look up the name's MX records."""
         answer = await self._ask(name, dns.rdatatype.MX)
         if not isinstance(answer, dns.resolver.Answer):
             return answer
         return FoundMx(tuple((mx.preference, _text(mx.exchange)) for mx in answer), _ttl(answer))
 
     async def addresses(self, name: str, family: Family) -> Found | Absent | Failed | Unaskable:
-        """The name's addresses of one family."""
+        """Look up the name's addresses of one family."""
         answer = await self._ask(name, dns.rdatatype.from_text(family.value))
         if not isinstance(answer, dns.resolver.Answer):
             return answer
@@ -60,7 +60,7 @@ class DnsResolver(Lookups):
             asked = dns.name.Name([*(label.encode("ascii") for label in name.split(".")), b""])
         except (dns.exception.DNSException, UnicodeError):
             return Unaskable("not a domain name")
-        # Again each time: a machine's network, and resolv.conf with it, may come up after the relay.
+        # Retried at each look-up, because the network and resolv.conf may become available after the relay starts.
         resolver = self._resolver = self._resolver or _resolver(self._settings)
         if resolver is None:
             return Failed("no name server is configured on this machine", local=True)
@@ -77,9 +77,9 @@ class DnsResolver(Lookups):
 async def _resolved(
     resolver: dns.asyncresolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType
 ) -> dns.resolver.Answer:
-    """An answer, or an exception of dnspython's; asked twice where the clock was set meanwhile.
+    """Query once, or twice if the wall clock jumped during the first query. Raises dnspython's exceptions.
 
-    dnspython tells its time limit by the wall clock: a jump looks like a name server that did not answer.
+    dnspython measures its time limit with the wall clock, so a jump of the clock looks like a time-out.
     """
     began = time.monotonic()
     try:
@@ -91,7 +91,7 @@ async def _resolved(
 
 
 def _mapped(error: Exception) -> Absent | Failed:
-    """What an exception of dnspython or the socket means."""
+    """Map an exception of dnspython or of the socket."""
     if isinstance(error, dns.resolver.NXDOMAIN):
         return Absent(_negative_ttl(error))
     if isinstance(error, dns.resolver.NoNameservers):
@@ -102,9 +102,9 @@ def _mapped(error: Exception) -> Absent | Failed:
 
 
 def is_local(address: str) -> bool:
-    """Whether the address is one of this machine's: then the kernel would also speak from it.
+    """Whether the address is one of this machine's: then the kernel also uses it as the source address.
 
-    Connecting a UDP socket sends nothing. A routing look-up is the one way that needs no list of interfaces.
+    Connecting a UDP socket sends nothing. Asking the kernel for the route this way needs no list of interfaces.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -116,7 +116,7 @@ def is_local(address: str) -> bool:
 
 
 def _resolver(settings: Dns) -> dns.asyncresolver.Resolver | None:
-    """None where the machine names no name server: every look-up then fails for a while, and says so."""
+    """Return a resolver; None if the machine has no name server configured, and then every look-up fails."""
     try:
         resolver = dns.asyncresolver.Resolver(configure=not settings.nameservers)
     except dns.exception.DNSException:
@@ -127,7 +127,7 @@ def _resolver(settings: Dns) -> dns.asyncresolver.Resolver | None:
             for endpoint in map(parse_nameserver, settings.nameservers)
         ]
     resolver.lifetime = settings.timeout
-    # A lost datagram is asked again within the whole time: three to four tries.
+    # Leaves time to repeat a query whose datagram was lost: three to four tries within `lifetime`.
     resolver.timeout = min(5.0, settings.timeout / 3)
     resolver.search = []
     resolver.use_edns(0, 0, _EDNS_PAYLOAD)
@@ -136,7 +136,7 @@ def _resolver(settings: Dns) -> dns.asyncresolver.Resolver | None:
 
 
 def _text(name: dns.name.Name) -> str:
-    """Lower case without the final dot; odd octets come out escaped, so they can never pass for a host name."""
+    """Return the name in lower case without the final dot. Unusual bytes are escaped, so it fails `is_host`."""
     return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
 
 
@@ -150,7 +150,7 @@ def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:
 
 
 def _unanswered(error: dns.resolver.NoNameservers) -> Failed:
-    """The last name server's complaint (an rcode in text), or what kept us from asking: then no rcode is among them."""
+    """Return the last name server's error (an rcode as text), or a local failure if no query could be sent."""
     errors: list[Any] = [each[3] for each in error.kwargs.get("errors") or []]
     if not errors:
         return Failed("no name server answered")

@@ -1,6 +1,6 @@
-"""When to try again: a pure function of the attempts so far, the message's age and the time.
+"""Computes the time of the next attempt from the number of attempts, the message's age and the time.
 
-It never sleeps and reads neither a clock nor a random source; the caller passes both in.
+Pure functions: they do not sleep and read neither a clock nor a random source; the caller passes both in.
 """
 
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from relay.delivery.lane import PAUSE_JITTER
 from relay_config.schema import Retry, Settings
 
 _LEAST_LATEST = 600.0
-"""Seconds. Longer than mail waits that was never tried (that of a suspended user), and longer than the corrections that
-clocks usually get."""
+"""Seconds. This is longer than untried mail waits (mail of a suspended user becomes due again after 300 s), and longer
+than usual clock corrections."""
 
 
 @dataclass(slots=True, frozen=True)
 class Decision:
-    """What follows from a temporary failure."""
+    """The decision after a temporary failure."""
 
     due_at: float | None
-    """When to try again (seconds since the epoch); None: give up, the message has expired."""
+    """When to try again, in seconds since the epoch; None: the message has expired."""
     delay_notice: bool
-    """The message is late enough for a delay DSN (whether one is wanted is not decided here)."""
+    """The message is late enough for a delay DSN. Whether the sender wants one is decided elsewhere."""
 
 
 def decide(retry: Retry, *, attempts: int, received_at: float, now: float, random: float) -> Decision:
     """Decide after the `attempts`-th attempt (from 1) failed temporarily; `random` lies in [0, 1).
 
-    The last attempt is made at the moment of expiry, so a message is never given up because of an old failure. Expiry
-    also requires as many attempts as the schedule has until then: after a long outage of the relay itself, or a clock
-    that jumped ahead, mail is still tried several times before it is returned.
+    The last attempt is made at the time of expiry, so a message never expires because of an old failure. Expiry also
+    requires as many attempts as the schedule has until then: after a long outage of the relay, or after the clock
+    jumped ahead, mail is still tried several times before it is returned.
     """
     age = now - received_at
     if age >= retry.expire_after and attempts >= _attempts_before_expiry(retry):
@@ -43,19 +43,19 @@ def decide(retry: Retry, *, attempts: int, received_at: float, now: float, rando
 
 
 def _attempts_before_expiry(retry: Retry) -> int:
-    """The first attempt and one after each wait of the schedule that certainly fits; two at least.
+    """Return the attempts that the schedule certainly makes before expiry, at least two.
 
-    An attempt may have begun before the clock jumped, so the first one is never the last.
+    At least two, because the clock may have jumped during the first attempt.
     """
     longest = accumulate(wait * (1 + retry.jitter) for wait in retry.schedule)
     return max(2, 1 + sum(1 for age in longest if age <= retry.expire_after))
 
 
 def latest(settings: Settings, now: float) -> tuple[float, float]:
-    """The latest due times that can have been set by now: for recipients that were never tried, and for the others.
+    """Return the latest plausible due times: for recipients that were never tried, and for all others.
 
-    Later due times come from a clock that has been set back since, from settings with longer waits, or from a message's
-    own `not_before`, which the queue leaves alone.
+    Later due times were set before the clock was set back, under settings with longer waits, or by a message's own
+    `not_before`, which the queue does not change.
     """
     throttle = settings.throttle
     overrides = (*throttle.site.values(), *throttle.domain.values())

@@ -1,7 +1,7 @@
-"""What was learned from DNS, remembered for a while: bounded, with one question under way per key.
+"""A bounded cache for DNS results, with at most one look-up in progress per key.
 
-Knows nothing of DNS: it keeps values with their terms. Times are seconds since the epoch and are handed in or come
-from the clock given; a clock set back makes entries expire rather than live on.
+The cache does not depend on DNS: it stores values with their TTLs. Times are in seconds since the epoch and are passed
+in or come from the given clock. If the clock is set back, entries expire instead of living longer.
 """
 
 import asyncio
@@ -13,20 +13,20 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _SKEW = 60.0
-"""Seconds that a caller's idea of the time may lie behind the clock's."""
+"""Seconds by which a caller's time may be behind the clock."""
 
 
 @dataclass(slots=True, frozen=True)
 class Learned(Generic[T]):
-    """A value and how long it may be used."""
+    """The result of a look-up and how long it may be used."""
 
     value: T
     ttl: float
     """Seconds."""
     lasts: bool = True
-    """Worth more than a later failure to ask again."""
+    """The value stays in use when a later look-up fails."""
     failed: bool = False
-    """Nothing was learned: a value that lasts stays in its place, until it is too stale."""
+    """The look-up failed: an older value with `lasts` stays in use until it is too stale."""
 
 
 @dataclass(slots=True)
@@ -35,14 +35,15 @@ class _Entry(Generic[T]):
     since: float
     expires: float
     learned: float
-    """When the value was last confirmed."""
+    """When a look-up last confirmed the value."""
     lasts: bool
 
 
 class Memory(Generic[T]):
-    """A dict with expiry, a size, and shared questions. `stale`: seconds that a lasting value outlives failures.
+    """A size-limited cache with expiry and shared look-ups.
 
-    Failures are remembered for `failed_most` seconds at most, whatever their terms.
+    `stale` is the number of seconds for which a value with `lasts` stays in use while look-ups fail. Failures are
+    cached for at most `failed_most` seconds, whatever their TTL.
     """
 
     def __init__(self, size: int, clock: Callable[[], float], *, stale: float = 0.0) -> None:
@@ -58,7 +59,7 @@ class Memory(Generic[T]):
         return len(self._entries)
 
     def get(self, key: str, now: float) -> T | None:
-        """The value, while it lives."""
+        """Return the value; None if it is unknown or has expired."""
         entry = self._entries.get(key)
         if entry is None or not entry.since <= now < entry.expires:
             return None
@@ -66,7 +67,7 @@ class Memory(Generic[T]):
         return entry.value
 
     async def ask(self, key: str, question: Callable[[str], Awaitable[Learned[T]]]) -> T:
-        """The value, by asking where it isn't known. Whoever asks for the same meanwhile waits for the same answer."""
+        """Return the value; look it up if it is not cached. Concurrent calls for a key share one look-up."""
         known = self.get(key, self._clock())
         if known is not None:
             return known
@@ -76,16 +77,16 @@ class Memory(Generic[T]):
             self._asking[key] = task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        # Shielded: one who stops waiting must not take the answer from the others.
+        # Shielded, because a cancelled caller must not cancel the look-up for the other callers.
         return await asyncio.shield(task)
 
     def clear(self) -> None:
-        """Forget everything; questions under way are answered but not remembered."""
+        """Remove everything. Look-ups in progress still return their results, but these are not cached."""
         self._entries = OrderedDict()
         self._asking = {}
 
     async def aclose(self) -> None:
-        """Abandon the questions under way."""
+        """Cancel the look-ups in progress."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -98,7 +99,7 @@ class Memory(Generic[T]):
         entries: OrderedDict[str, _Entry[T]],
         asking: dict[str, asyncio.Task[T]],
     ) -> T:
-        """Ask and remember, in the dicts of the time the question was put: `clear` may replace them meanwhile."""
+        """Look up and cache, in the dicts from the start of the look-up: `clear` may replace them meanwhile."""
         try:
             learned = await question(key)
         finally:
@@ -110,7 +111,7 @@ class Memory(Generic[T]):
             if learned.failed and old.lasts and 0 <= now - old.learned < self._stale:
                 value, confirmed, lasts = old.value, old.learned, True
             elif value == old.value:
-                # The same object again: whoever holds on to it sees that nothing changed.
+                # Keep the same object, so that callers can detect by identity that nothing changed.
                 value = old.value
         ttl = min(learned.ttl, self.failed_most) if learned.failed else learned.ttl
         entries[key] = _Entry(value, now - _SKEW, now + ttl, confirmed, lasts)

@@ -1,13 +1,13 @@
-"""The rules of routing: from settings and DNS records to hosts in order. Pure: no look-ups, no clock, no sockets.
+"""The routing rules: from settings and DNS records to an ordered list of hosts. No look-ups, clock or sockets.
 
-Which failure is permanent follows Postfix and Exim where the RFCs leave it open; codes are RFC 3463's:
+Where the RFCs leave open which failures are permanent, the rules follow Postfix and Exim. Codes are from RFC 3463:
 
-- 5.1.10 null MX: the domain takes no mail (RFC 7505 §4.2);
-- 5.1.2 the recipient's domain does not exist or is no domain name (X.1.2, "bad destination system address");
+- 5.1.10 null MX: the domain accepts no mail (RFC 7505 §4.2);
+- 5.1.2 the recipient's domain does not exist or is not a domain name (X.1.2, "bad destination system address");
 - 5.4.4 the domain exists, but neither it nor any of its MX hosts has an address (X.4.4, "unable to route");
-- 5.4.6 the mail would come back to us, or to an address where it must not go (X.4.6, "routing loop");
-- 4.4.3 the name servers failed us (X.4.3), 4.4.4 DNS says nonsense that may be mended, or our settings exclude
-  what there is.
+- 5.4.6 the mail would return to this relay, or go to a prohibited address (X.4.6, "routing loop");
+- 4.4.3 the name servers failed (X.4.3);
+- 4.4.4 the DNS records are invalid and may be corrected, or the settings exclude all addresses.
 """
 
 import ipaddress
@@ -28,18 +28,18 @@ from relay_config.schema import Route as Smarthost
 from relay_config.schema import Settings
 
 _MAX_HOSTS: Final = 20
-"""MX hosts considered for one domain, best first (Postfix tries 5 addresses, sendmail 20 hosts)."""
+"""Most MX hosts considered for one domain, best first (Postfix tries 5 addresses, sendmail 20 hosts)."""
 _UNSPEAKABLE: Final = re.compile(r"[^A-Za-z0-9.@+_-]")
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 
 
 Manner = tuple[TlsPolicy, int, str | None, str | None]
-"""How to connect: TLS policy, port, user name, password file. Mail of two manners never shares a connection."""
+"""How to connect: TLS policy, port, user name, password file. Mail with different values never shares a connection."""
 
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """Where a domain's mail goes. Equal MX sets give equal lanes, whatever the domain."""
+    """Where a domain's mail goes. Domains with the same set of MX hosts share a lane."""
 
     lane: str
     """The site: sorted MX host names joined by ","; a smarthost's or receiver's `host:port`; an address literal."""
@@ -48,20 +48,20 @@ class Route:
     port: int
     tls: TlsPolicy
     smarthost: Smarthost | None = None
-    """The [[route]] that sends it here."""
+    """The [[route]] of the settings that gave this route; None: by DNS or sandbox."""
     checked: bool = True
-    """Addresses come from strangers: prohibited networks and loops to ourselves are looked for."""
+    """The addresses come from DNS or a sender, so they are checked for prohibited networks and mail loops."""
     variant: str = ""
-    """Tells this route from others to the same `host:port` with another TLS policy or other credentials."""
+    """Distinguishes routes to the same `host:port` that differ in TLS policy or credentials."""
 
     @property
     def name(self) -> str:
-        """The lane's name: the site, and `#variant` where several routes share it."""
+        """The lane's name: the site, followed by `#variant` if several routes lead to the site."""
         return f"{self.lane}#{self.variant}" if self.variant else self.lane
 
     @property
     def manner(self) -> Manner:
-        """What makes a connection for this route differ from others to the same host."""
+        """The properties of a connection for this route; see `Manner`."""
         if self.smarthost is None:
             return self.tls, self.port, None, None
         return self.tls, self.port, self.smarthost.user, self.smarthost.password_file
@@ -69,21 +69,21 @@ class Route:
 
 @dataclass(slots=True, frozen=True)
 class RouteError:
-    """Why there is no way."""
+    """Why there is no route."""
 
     permanent: bool
     enhanced: str
     text: str
-    """One printable line for people; says what to do where that is known."""
+    """One readable line; says what to do if that is known."""
     failure: FailureClass = FailureClass.DNS
 
     def __str__(self) -> str:
-        """As people read it: in the reply of recipients that wait because of it."""
+        """The text recorded as the reply of the affected recipients."""
         return f"{self.enhanced} {self.text}".strip()
 
 
 class Policy:
-    """What the settings say of routing, read once."""
+    """The routing settings, parsed once."""
 
     __slots__ = ("_everywhere", "_listeners", "_prohibited", "_receiver", "_smarthosts", "delivery", "hostname")
 
@@ -101,7 +101,7 @@ class Policy:
         self._everywhere = {endpoint.port for endpoint in endpoints if is_unspecified(endpoint.host)}
 
     def fixed(self, domain: str) -> Route | None:
-        """The route that the settings prescribe for the domain, if they do."""
+        """Return the route that the settings prescribe for the domain; None: route by DNS."""
         if self._receiver is not None:
             return self._receiver
         for patterns, route in self._smarthosts:
@@ -110,14 +110,14 @@ class Policy:
         return None
 
     def offers(self, route: Route) -> bool:
-        """Whether these settings may give this route: False for one of earlier settings that now differ."""
+        """Whether these settings can give this route. False if it comes from earlier settings that differ."""
         if route.checked:
             return self._receiver is None and route.manner == self.implicit("").manner
         fixed = [self._receiver] if self._receiver is not None else [route for _, route in self._smarthosts]
         return any((known.name, known.manner) == (route.name, route.manner) for known in fixed)
 
     def literal(self, domain: str) -> Route | RouteError | None:
-        """The route to an address literal (RFC 5321 §4.1.3); None when the domain is a name."""
+        """Return the route to an address literal (RFC 5321 §4.1.3); None if the domain is a name."""
         if not domain.startswith("["):
             return None
         text = domain[1:-1]
@@ -127,11 +127,11 @@ class Policy:
         return self._by_dns(domain.lower(), ((bare(address),),))
 
     def implicit(self, domain: str) -> Route:
-        """The route to a domain without MX records: its own addresses (RFC 5321 §5.1)."""
+        """Return the route to a domain without MX records: its own addresses (RFC 5321 §5.1)."""
         return self._by_dns(domain, ((domain,),))
 
     def by_mx(self, domain: str, answer: FoundMx | Absent | Failed | Unaskable) -> Route | RouteError | None:
-        """The route that the MX records give; None when there are none and the domain itself is the host."""
+        """Return the route by MX records; None if there are none, so that the domain itself is the host."""
         match answer:
             case Absent():
                 return RouteError(True, "5.1.2", f"the domain {domain} does not exist; check the spelling")
@@ -143,7 +143,7 @@ class Policy:
                 return self._by_records(domain, records) if records else None
 
     def _by_records(self, domain: str, records: Sequence[tuple[int, str]]) -> Route | RouteError:
-        # A null MX beside others breaks RFC 7505 §3; the others are what the domain lives on.
+        # A null MX beside other records violates RFC 7505 §3. Ignore it: the domain receives mail by the others.
         named = [(preference, host) for preference, host in records if host]
         if not named:
             return RouteError(True, "5.1.10", f"the domain {domain} accepts no mail (null MX)")
@@ -155,7 +155,7 @@ class Policy:
             return RouteError(False, "4.4.4", f"none of the MX records of {domain} names a host")
         own = best.get(self.hostname)
         if own is not None:
-            # RFC 5321 §5.1: whoever is as far from the goal as we are, or farther, would send it back to us.
+            # RFC 5321 §5.1: hosts with our own or a higher preference value would send the mail back to us.
             best = {host: preference for host, preference in best.items() if preference < own}
             if not best:
                 return RouteError(
@@ -171,21 +171,21 @@ class Policy:
         return Route(lane, hosts, self.delivery.port, TlsPolicy(self.delivery.tls))
 
     def prohibited(self, address: str) -> bool:
-        """Whether mail from MX look-ups must not go to the address."""
+        """Whether the address is in `delivery.prohibited_networks`."""
         ip = ipaddress.ip_address(bare(address))
         return any(ip in network for network in self._prohibited)
 
     def allows(self, address: str) -> bool:
-        """Whether an address that DNS or a sender gave may be connected to."""
+        """Whether the relay may connect to an address that comes from DNS or a sender."""
         return self.usable(address) and not self.prohibited(address)
 
     def ours(self, address: str, port: int, is_local: Callable[[str], bool]) -> bool:
-        """Whether a connection there would reach one of our own listeners."""
+        """Whether a connection to this address and port would reach one of the relay's own listeners."""
         address = bare(address)
         return (address, port) in self._listeners or (port in self._everywhere and is_local(address))
 
     def usable(self, address: str) -> bool:
-        """Whether the address's family is switched on."""
+        """Whether the address's family is enabled."""
         return self.delivery.ipv6 if ":" in address else self.delivery.ipv4
 
 
@@ -195,7 +195,7 @@ def _fixed(host_port: str, tls: TlsPolicy, smarthost: Smarthost | None) -> Route
 
 
 def _told_apart(routes: Sequence[Route]) -> list[Route]:
-    """The routes with a variant where routes to one `host:port` differ in the manner of connecting."""
+    """Return the routes; those to one `host:port` get a variant if they differ in `manner`."""
     manners: dict[str, list[Manner]] = {}
     for route in routes:
         known = manners.setdefault(route.lane, [])
@@ -205,7 +205,7 @@ def _told_apart(routes: Sequence[Route]) -> list[Route]:
 
 
 def _variant(manner: Manner, others: Sequence[Manner]) -> str:
-    """A short word for a manner among several: the TLS policy, the user where that is not enough, a number."""
+    """Return the shortest unique label: the TLS policy, if needed with the user, if needed with a number."""
     if len(others) < 2:
         return ""
     alike = [other for other in others if other[0] is manner[0]]
@@ -222,26 +222,26 @@ def _word(manner: Manner) -> str:
 
 
 def bare(address: str) -> str:
-    """The address in its one canonical form, an IPv4 address out of its IPv6 clothes: so that it can be compared."""
+    """Return the address in canonical form for comparisons; an IPv4-mapped IPv6 address becomes IPv4."""
     ip = ipaddress.ip_address(address)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip)
 
 
 def no_answer(question: str, failed: Failed) -> RouteError:
-    """Nothing was learned from DNS: the name servers' fault, or our own."""
+    """Return the error for a failed DNS look-up, whether the name servers or this machine caused it."""
     return RouteError(
         False, "4.4.3", f"{question} failed: {failed.text}", FailureClass.LOCAL if failed.local else FailureClass.DNS
     )
 
 
 def is_host(name: str) -> bool:
-    """Whether the name (lower case) can be a host: RFC 1123 §2.1 and underscores, and no IP address in disguise."""
+    """Whether the lower-case name can be a host name (RFC 1123 §2.1, also underscores) and is not an IP address."""
     return _HOST.match(name) is not None and not name.rpartition(".")[2].isdecimal()
 
 
 def order_hosts(route: Route, rng: random.Random) -> list[str]:
-    """All hosts in the order to be tried: by preference, equal ones shuffled (RFC 5321 §5.1)."""
+    """Return all hosts in the order to try: by preference, shuffled among equals (RFC 5321 §5.1)."""
     ordered: list[str] = []
     for group in route.hosts:
         ordered += rng.sample(group, len(group))
@@ -249,7 +249,7 @@ def order_hosts(route: Route, rng: random.Random) -> list[str]:
 
 
 def order_addresses(v6: Iterable[str], v4: Iterable[str], rng: random.Random) -> list[str]:
-    """One host's addresses: families in turn, IPv6 first, so that a family that is down costs one try, not all."""
+    """Return one host's addresses, alternating families, IPv6 first: a broken family must not use up all tries."""
     six, four = list(v6), list(v4)
     rng.shuffle(six)
     rng.shuffle(four)
@@ -257,7 +257,7 @@ def order_addresses(v6: Iterable[str], v4: Iterable[str], rng: random.Random) ->
 
 
 def cap_targets(hosts: Sequence[tuple[str, Sequence[str]]], port: int, limit: int) -> list[Target]:
-    """At most `limit` addresses over all hosts; no host takes more than half of them while there are others."""
+    """Return at most `limit` addresses; with several hosts, none contributes more than half of the limit."""
     share = limit if len(hosts) == 1 else max(1, limit // 2)
     targets = [Target(host, address, port) for host, addresses in hosts for address in addresses[:share]]
     return targets[:limit]

@@ -1,7 +1,7 @@
-"""Where mail for a domain goes: the rules of `relay.delivery.routes` over look-ups, remembered.
+"""Finds the route for a domain: applies the rules of `relay.delivery.routes` to DNS look-ups and caches the results.
 
-`Router.cached` is on the hot path (a dict hit); everything else asks DNS at most once per domain and TTL. Nothing here
-raises: what goes wrong is a `RouteError`.
+`Router.cached` is on the hot path and only reads a dict. All other methods query DNS at most once per domain and TTL.
+Nothing here raises; errors are returned as `RouteError`.
 """
 
 import asyncio
@@ -34,38 +34,39 @@ __all__ = ["Route", "RouteError", "Router"]
 _log = logging.getLogger(__name__)
 
 _TTL_LEAST: Final = 60.0
-"""Seconds: a TTL below costs more look-ups than any change of MX is worth."""
+"""Seconds. Shorter TTLs would cause many look-ups with little benefit, because MX records rarely change."""
 _TTL_MOST: Final = 3600.0
-"""Seconds: an MX that moved is found within the hour, whatever its old TTL."""
+"""Seconds. A changed MX is used within an hour, however long its old TTL was."""
 _TTL_ZERO: Final = 5.0
-"""Seconds for TTL 0 ("do not cache"): still one look-up for a burst of mail."""
+"""Seconds for TTL 0 ("do not cache"), so that a burst of mail still causes only one look-up."""
 _TTL_NEGATIVE_MOST: Final = 900.0
 _TTL_FAILED: Final = 60.0
-"""Seconds after a failed look-up; half the shortest wait of `retry.schedule` if that is less: a retry asks anew."""
+"""Seconds that a failed look-up is cached; `failed_most` lowers it to half the shortest wait of `retry.schedule`, so
+that each retry queries DNS again."""
 _TTL_LOCAL: Final = 1.0
-"""Seconds after a look-up that failed for a reason of our own, which may be over at any moment."""
+"""Seconds that a look-up failed by this machine's fault is cached; such faults may end at any moment."""
 _STALE: Final = 86_400.0
-"""Seconds that a route outlives its name servers' failures (RFC 8767 §5 suggests 1 to 3 days)."""
+"""Seconds that a route stays in use while its name servers fail (RFC 8767 §5 suggests 1 to 3 days)."""
 _FOREVER: Final = float("inf")
 _STRAGGLERS: Final = 1.0
-"""Seconds that hosts still being looked up are waited for once another host's address is known."""
+"""Seconds to wait for the remaining host look-ups once one host's address is known."""
 _LOCALHOST: Final = ("::1", "127.0.0.1")
 
 
 @dataclass(slots=True, frozen=True)
 class _Host:
-    """A host's addresses (those whose family is switched on), or why there are none."""
+    """A host's addresses of the enabled families, or why there are none."""
 
     v6: tuple[str, ...] = ()
     v4: tuple[str, ...] = ()
     absent: bool = False
     """The name does not exist."""
     failed: Failed | None = None
-    """A look-up failed, and none gave an address."""
+    """The failure, if a look-up failed and no other gave an address."""
 
 
 class Router:
-    """Routes and addresses, remembered. One per worker, used from one event loop."""
+    """Routes and addresses with a cache. There is one per worker, used from one event loop."""
 
     def __init__(
         self,
@@ -84,25 +85,25 @@ class Router:
         self._take(settings)
 
     def reload(self, settings: Settings) -> None:
-        """Take new settings; everything is looked up anew."""
+        """Apply new settings and clear the caches."""
         self._routes.clear()
         self._hosts.clear()
         self._take(settings)
 
     def cached(self, domain: str, now: float) -> Route | RouteError | None:
-        """The domain's route, if it is known without asking (`now`: seconds since the epoch)."""
+        """Return the domain's route if it is cached, else None (`now`: seconds since the epoch)."""
         return self._routes.get(domain, now)
 
     async def route(self, domain: str) -> Route | RouteError:
-        """The domain's route (lower-case A-label, or an address literal with brackets)."""
+        """Return the route of a domain, given as a lower-case A-label or an address literal with brackets."""
         return await self._routes.ask(domain, self._learn_route)
 
     def offers(self, route: Route) -> bool:
-        """Whether the present settings may give this route."""
+        """Whether the current settings can give this route."""
         return self._policy.offers(route)
 
     async def addresses(self, route: Route) -> list[Target] | RouteError:
-        """Where to connect for the route, in the order to be tried: never empty, at most `addresses_per_host`."""
+        """Return the targets to try for the route, in order: at least one, at most `addresses_per_host`."""
         try:
             return await self._targets(route)
         except Exception as error:  # noqa: BLE001 - a fault of ours must cost one domain a delay, never a lane
@@ -110,7 +111,7 @@ class Router:
             return _internal(error)
 
     async def aclose(self) -> None:
-        """Abandon look-ups under way."""
+        """Cancel the look-ups in progress."""
         await self._routes.aclose()
         await self._hosts.aclose()
 
@@ -138,7 +139,7 @@ class Router:
         if route is not None:
             return _learned(route, answer)
         implicit = policy.implicit(domain)
-        # A domain without MX is often a misspelt one: find out now, not after a lane was made for it.
+        # A domain without MX records is often a misspelling. Check its addresses before a lane is created for it.
         targets = await self._targets(implicit)
         return _learned(targets if isinstance(targets, RouteError) else implicit, answer)
 
@@ -147,7 +148,7 @@ class Router:
         limit = policy.delivery.addresses_per_host
         ordered = order_hosts(route, self._rng)
         seen: dict[str, _Host | None] = {}
-        # In batches: a site of 20 hosts needs no 40 look-ups to find 8 addresses.
+        # In batches, because a site of 20 hosts would otherwise need 40 look-ups to find 8 addresses.
         for start in range(0, len(ordered), limit):
             seen |= await self._look_up(ordered[start : start + limit])
             usable = self._usable(policy, route, seen)
@@ -160,7 +161,7 @@ class Router:
     def _usable(
         self, policy: Policy, route: Route, seen: dict[str, _Host | None]
     ) -> list[tuple[str, list[str]]] | RouteError:
-        """Hosts with the addresses that may be tried, as far as we are not the nearer ourselves."""
+        """Return the hosts, with usable addresses, that are preferred to this relay; an error if mail would loop."""
         usable: list[tuple[str, list[str]]] = []
         nearness = {host: n for n, group in enumerate(route.hosts) for host in group}
         own = len(route.hosts)
@@ -181,7 +182,7 @@ class Router:
         return nearer
 
     async def _look_up(self, names: list[str]) -> dict[str, _Host | None]:
-        """Addresses by host name, in the given order; None for those that took too long to be worth waiting for."""
+        """Return addresses by host name, in the given order; None for hosts whose look-up took too long."""
         known: dict[str, _Host | None] = {}
         tasks: dict[str, asyncio.Task[_Host]] = {}
         loop = asyncio.get_running_loop()
@@ -211,7 +212,7 @@ class Router:
     def _without_asking(self, name: str) -> _Host | None:
         if is_address(name):
             return _Host(v6=(name,)) if ":" in name else _Host(v4=(name,))
-        if name == "localhost":  # RFC 6761 §6.3: not to be asked of DNS
+        if name == "localhost":  # RFC 6761 §6.3: must not be looked up in DNS
             usable = [address for address in _LOCALHOST if self._policy.usable(address)]
             return _Host(tuple(a for a in usable if ":" in a), tuple(a for a in usable if ":" not in a))
         return None
@@ -236,7 +237,7 @@ class Router:
 
 
 def _unroutable(policy: Policy, route: Route, seen: dict[str, _Host | None]) -> RouteError:
-    """No address may be tried: say which of the reasons it was, the least final first."""
+    """Return why no address may be tried. If there are several reasons, the least final one counts."""
     known = [host for host in seen.values() if host is not None]
     failures = [host.failed for host in known if host.failed is not None]
     if failures or len(known) < len(seen):

@@ -1,7 +1,7 @@
-"""The asynchronous shell of a lane: carries out the planner's plans on real sessions, and reports back.
+"""The asynchronous part of a lane: carries out the planner's plans on sessions and reports the results to the planner.
 
-One task for each session, none for each message. It knows nothing of the queue, of routes or of protocols: a `LaneHost`
-opens sessions and sees works through.
+Each session has one task; messages have none, because a task per message would cost memory and time. The runner does
+not depend on the queue, routing or protocols: a `LaneHost` opens sessions and makes attempts.
 """
 
 import asyncio
@@ -17,27 +17,27 @@ from relay.delivery.work import Work
 
 
 class LaneHost(Protocol):
-    """What a lane needs from the service around it."""
+    """What a lane needs from the delivery service."""
 
     async def open(self, lane: "LaneRunner") -> Session | Failure:
-        """A session with the lane's peer, or why there is none."""
+        """Open a session with the lane's peer, or return why none could be opened. Does not raise."""
         ...
 
     def unreachable(self, lane: "LaneRunner", failure: Failure) -> None:
-        """No session came about. The lane is paused already, and what is in its window must be deferred."""
+        """Handle a failure to open a session. The lane is already paused; the works in its window must be deferred."""
         ...
 
     async def attempt(self, lane: "LaneRunner", session: Session, work: Work) -> bool:
-        """See one work through, from its body to its record. Returns whether the session is of further use."""
+        """Make one attempt, from reading the body to recording the outcome. Returns whether the session is reusable."""
         ...
 
     def hungry(self, lane: "LaneRunner") -> None:
-        """The lane has room again."""
+        """The lane has room for more works: claim some."""
         ...
 
 
 class LaneRunner:
-    """One lane's share: planner, sessions, and the destinations that are known to have more due in the queue."""
+    """One worker's share of a lane: planner, sessions, and the destinations known to have due mail in the queue."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class LaneRunner:
     ) -> None:
         self.planner = planner
         self.route = route
-        """The latest that is known; hosts may change while the lane stays, the manner of connecting never does."""
+        """The latest known route. Its hosts may change during the lane's life; TLS policy, port and user cannot."""
         self.domain = domain
-        """The one domain that it serves, where that has limits of its own; otherwise empty."""
+        """The only domain that the lane serves, if that domain has its own limits; otherwise empty."""
         self.whole = planner.limits
-        """The limits of all its shares together."""
+        """The limits of the whole lane, over all shares."""
         self.sessions: dict[Slot, Session] = {}
         self.waiting = Waiting()
         self.claiming = False
@@ -74,16 +74,16 @@ class LaneRunner:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is in memory or open."""
+        """Whether the lane has works, open sessions, due destinations or a claim in progress."""
         return bool(self.planner.window.size or self._tasks or self.waiting or self.claiming)
 
     @property
     def paused(self) -> bool:
-        """Whether the lane waits after a failure of its own."""
+        """Whether the lane is paused after a failure that concerns the whole lane."""
         return self._clock() < self.planner.paused_until
 
     def room(self, stream: str) -> int:
-        """How many more works of a stream may be added."""
+        """Return how many more works of a stream may be added."""
         return self.planner.room(stream, self._clock())
 
     def add(self, work: Work) -> None:
@@ -92,11 +92,11 @@ class LaneRunner:
         self.kick()
 
     def put_back(self, work: Work) -> None:
-        """A work that was started and not sent is the next to go."""
+        """Return a started but unsent work to the window, as the next of its stream."""
         self.planner.window.put_back(work)
 
     def fail(self, cause: str, seconds: float = 0.0) -> bool:
-        """Pause after a failure of the lane's own, for `seconds` if given. False when the lane was paused already."""
+        """Pause the lane after a failure, for `seconds` if not 0. Returns False if it was already paused."""
         now = self._clock()
         if now < self.planner.paused_until:
             return False
@@ -104,11 +104,11 @@ class LaneRunner:
         return True
 
     def pause_left(self) -> float:
-        """Seconds until the lane's pause ends; 0 when it is not paused."""
+        """Return the seconds until the lane's pause ends; 0 if it is not paused."""
         return max(0.0, self.planner.paused_until - self._clock())
 
     def kick(self) -> None:
-        """Make a plan and carry it out."""
+        """Make a plan and carry it out. Call after each change of the window, the limits or a slot."""
         if self.stopping:
             return
         now = self._clock()
@@ -124,11 +124,11 @@ class LaneRunner:
 
     @property
     def ended(self) -> bool:
-        """Whether no session is left."""
+        """Whether all sessions have ended."""
         return not self._tasks
 
     def retire(self) -> None:
-        """Start nothing more; sessions close at once, or when the transaction on them has ended."""
+        """Start no further works. Idle sessions close at once, busy ones after their current transaction."""
         self.stopping = True
         self.waiting.clear()
         if self._timer is not None:
@@ -140,22 +140,22 @@ class LaneRunner:
         self._inboxes.clear()
         for slot, task in self._tasks.items():
             if slot.phase is Phase.CONNECTING:
-                # Nothing is on it yet, and an address that never answers would delay the stop by the whole time-out.
+                # It carries no work yet, and an address that never answers would delay the stop by the whole time-out.
                 task.cancel()
 
     async def stop(self) -> None:
-        """Retire, and wait until all sessions are closed. Cancel to cut it short."""
+        """Retire, and wait until all sessions are closed. Cancelling ends the wait, not the sessions."""
         self.retire()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 
     def abort(self) -> None:
-        """Cut off all sessions; what was on the wire goes back to the queue."""
+        """Cancel all sessions. Works being sent return to the queue."""
         for task in self._tasks.values():
             task.cancel()
 
     def _wake_at(self, at: float | None) -> None:
-        """Have `kick` called by `at`. A timer that fires too early only plans once more, so it is rarely re-armed."""
+        """Call `kick` at `at` or earlier. An early timer only causes one extra plan, so it is kept and not re-armed."""
         if at is None or (self._timer is not None and self._timer_at <= at):
             return
         if self._timer is not None:
@@ -206,7 +206,7 @@ class LaneRunner:
             await session.quit()
 
     async def _next(self, slot: Slot, session: Session) -> Work | None:
-        """Wait for the planner to assign a work; None: close."""
+        """Wait until the planner assigns a work; None means that the session must close."""
         inbox: asyncio.Future[Work | None] = self._loop.create_future()
         self._inboxes[slot] = inbox
         session.on_close = lambda: self._hung_up(slot, inbox)
@@ -214,7 +214,7 @@ class LaneRunner:
         return await inbox
 
     def _hung_up(self, slot: Slot, inbox: asyncio.Future[Work | None]) -> None:
-        """The peer closed an idle session (a busy one reports through its transaction)."""
+        """Handle the close of an idle session by the peer. A busy session reports it through its transaction."""
         if not inbox.done():
             self._inboxes.pop(slot, None)
             self.planner.closed(slot)

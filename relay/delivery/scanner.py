@@ -1,4 +1,4 @@
-"""Finds due mail in the queue by itself, now and then: what notices have not reported, or what has just become due."""
+"""Scans the queue periodically for due mail: mail that no notice reported, and mail that just became due."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from relay_queue.protocol import Queue, QueueError
 
 _PAGE = 500
 _EVERY = 1.0
-"""Seconds between scans when nothing wakes the scanner; due times are met this closely at worst."""
+"""Seconds between scans unless the scanner is woken. Mail may be late by this much."""
 _SHARE = 20
-"""A scan is followed by a pause of this many times its duration, so that it never takes more than 5 % of a core …"""
+"""A scan is followed by a pause of this many times its duration, so that scanning uses at most 5 % of a core."""
 _REST_MOST = 10.0
-"""… but of this many seconds at most: a scan also takes long when the machine stood still, and then much is due."""
+"""Longest such pause, in seconds. A scan also takes long if the machine was suspended, and then much mail is due."""
 
 
 class Scanner:
-    """Walks the destinations that have queued recipients; the walk's cost does not depend on how many wait."""
+    """Scans the destinations that have queued recipients. The cost does not depend on the number of recipients."""
 
     def __init__(self, queue: Queue, claims: Claims, recorder: Recorder, wall: Callable[[], float]) -> None:
         self._queue = queue
@@ -29,11 +29,11 @@ class Scanner:
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
-        """Something may be due: scan now."""
+        """Scan soon, because mail may be due."""
         self._awake.set()
 
     async def run(self) -> None:
-        """Scan, again and again."""
+        """Scan until cancelled."""
         while True:
             self._awake.clear()
             began = self._loop.time()
@@ -52,7 +52,7 @@ class Scanner:
                 continue
 
     async def _scan(self) -> float | None:
-        """One pass over all destinations; returns the earliest time at which something not yet due becomes due."""
+        """Scan all destinations once. Returns the earliest future due time (seconds since the epoch), or None."""
         soonest: float | None = None
         after: Destination | None = None
         while True:

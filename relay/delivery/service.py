@@ -1,11 +1,11 @@
-"""Delivery in one worker: puts the parts together, starts and stops them in the right order.
+"""Delivery in one worker: creates the parts, and starts and stops them in the right order.
 
 The parts call each other in one direction:
 
     scanner, notices, admission -> claims -> dispatch -> lanes -> attempts -> outcomes -> marker -> queue
 
-Two calls lead back: a lane that has room again asks `claims`, and a DSN that was stored goes through `admission` like
-any accepted message.
+Two calls go in the opposite direction: a lane that has room again calls `claims`, and a stored DSN goes through
+`admission` like any accepted message.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from relay_queue.protocol import Queue, QueueError
 
 _CLEAN_UP_EVERY = 60.0
 _BYTES_MOST = 64 << 20
-"""Bytes of bodies held for lanes, per worker."""
+"""Most bytes of bodies held in memory, per worker."""
 
 
 class DeliveryService:
-    """One worker's delivery. `notify(notice, worker)` wakes another worker."""
+    """One worker's delivery. `notify(notice, worker)` sends a notice to another worker."""
 
     def __init__(
         self,
@@ -101,25 +101,25 @@ class DeliveryService:
     # -- the accept path ------------------------------------------------------------------------------------------
 
     def admit(self, put: Put) -> None:
-        """Before `put` is stored: recipients that this worker keeps in memory become ACTIVE and its own."""
+        """See `Admission.admit`. Call before `put` is stored."""
         self._admission.admit(put)
 
     def offer(self, put: Put) -> None:
-        """After `put` is durable: its claimed recipients go to their lanes; the owners of the others are notified."""
+        """See `Admission.offer`. Call after `put` is durable."""
         self._admission.offer(put)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to look for due mail."""
-        # In a thread, because compiling the rules takes too long for the loop; the first refusal would wait for it.
+        """Load the suspensions and start scanning for due mail."""
+        # Compile the rules in a thread now; otherwise the first refusal would block the loop for 0.1 s.
         self._loop.run_in_executor(None, builtin_reply_rules)
         await self.steering.reload_suspensions()
         self._tasks.spawn(self._scanner.run())
         self._cleaner = self._loop.call_later(_CLEAN_UP_EVERY, self._clean_up)
 
     async def stop(self, grace: float) -> None:
-        """Start nothing more, give transactions on the wire `grace` seconds to end, give the rest back to the queue."""
+        """Stop delivery: let running transactions end within `grace` seconds and return all other mail to the queue."""
         if self._cleaner is not None:
             self._cleaner.cancel()
         self.steering.stop()
@@ -140,13 +140,13 @@ class DeliveryService:
         await self.marker.flush()
 
     def halt(self) -> None:
-        """Outcomes can no longer be recorded: start nothing more, or it would be delivered again and again."""
+        """Start no further works, because outcomes can no longer be recorded and mail would be delivered repeatedly."""
         self._claims.stopping = self._admission.stopping = True
         for lane in self.lanes.running.values():
             lane.stopping = True
 
     def reload(self, settings: Settings) -> None:
-        """Take new settings. What is on the wire ends by the old ones; what waits in memory goes by the new ones."""
+        """Apply new settings. Running transactions end under the old ones; works in memory are routed again."""
         streams = Streams(settings)
         self._transport.reload(settings)
         self._router.reload(settings)
@@ -159,17 +159,17 @@ class DeliveryService:
             self._recorder.problem("reload", error)
         self._scanner.wake()
 
-    # -- notices from shells and other workers ----------------------------------------------------------------------
+    # -- notices from the CLI and other workers ----------------------------------------------------------------------
 
     def due(self, destination: Destination | None) -> None:
-        """Mail for the destination (None: for any) may be due."""
+        """Handle a notice that mail for the destination (None: any destination) may be due."""
         if destination is None:
             self._scanner.wake()
         else:
             self._claims.due(destination)
 
     def report(self) -> WorkerReport:
-        """What the lanes are doing, for people."""
+        """Return a report of what the lanes are doing."""
         return Reporting(self._wall(), self._loop.time()).report(self.lanes.all, self.lanes.suspended_sites)
 
     def _clean_up(self) -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: A005 - the field's word for it; only ever imported as `relay.delivery.site`
-"""Which limits a lane has: [throttle], then what [throttle.site] and [throttle.domain] change. Pure."""
+"""The limits of a lane: [throttle], overridden by [throttle.site] and then by [throttle.domain]. Pure functions."""
 
 from collections.abc import Iterable
 
@@ -11,14 +11,14 @@ from relay_config.schema import Lane, LaneOverride, Throttle
 
 
 def limits_for(throttle: Throttle, route: Route, domain: str) -> tuple[str, Lane]:
-    """(name of the lane, its limits) for a recipient domain.
+    """Return (name of the lane, its limits) for a recipient domain.
 
     A site pattern applies when it matches any of the site's hosts: limits protect the provider behind the pattern, and
-    providers mix names (Google Workspace: `aspmx.l.google.com` with `aspmx2.googlemail.com`). It must not depend on the
-    MX preferences, which the lane's name leaves out.
+    providers mix names (Google Workspace: `aspmx.l.google.com` with `aspmx2.googlemail.com`). The match must not depend
+    on MX preferences, because the lane's name does not contain them.
 
-    A domain with limits of its own gets a lane of its own, `site/domain`: counted together with others at the same
-    site, neither would have the limits it was promised.
+    A domain with its own limits gets its own lane, `site/domain`. If it shared a lane with other domains of the site,
+    neither could have exactly the limits that the settings give.
     """
     limits = Lane(**{name: getattr(throttle, name) for name in Lane.__struct_fields__})
     site = _site_override(throttle.site, route)
@@ -31,7 +31,7 @@ def limits_for(throttle: Throttle, route: Route, domain: str) -> tuple[str, Lane
 
 
 def _site_override(table: dict[str, LaneOverride], route: Route) -> LaneOverride | None:
-    """The override whose pattern says most: the lane's whole name, a host's name, the longest `*.parent`, `*`."""
+    """Return the most specific override: the lane's whole name, a host's name, the longest `*.parent`, or `*`."""
     if not table:
         return None
     if route.lane in table:
@@ -51,7 +51,7 @@ def _names(route: Route) -> Iterable[str]:
 
 
 def _patterns(name: str) -> Iterable[str]:
-    """All patterns that match a name, most specific first."""
+    """Yield all patterns that match a name, most specific first."""
     yield name
     parent = name.partition(".")[2]
     while parent:

@@ -1,16 +1,17 @@
-"""From what an SMTP server said, or how a session broke, to what it means: pure, and the same for every lane.
+"""Maps SMTP replies and broken sessions to outcomes. Pure functions, independent of the lane's state.
 
-The disposition follows the reply's code (RFC 5321 §4.2.1), with the exceptions below. The failure class comes from the
-words, the enhanced code and the code, by the rules in `reply_rules.toml`. Rules of the settings (`reply_settings`) come
-before both.
+The disposition follows the reply's code (RFC 5321 §4.2.1), with the exceptions below. The failure class follows from
+the text, the enhanced code and the code, by the rules in `reply_rules.toml`. Rules of the settings (`reply_settings`)
+take precedence over both.
 
-Exceptions, each towards trying again (docs/decisions/0004-what-a-refusal-means.md has the reasons):
+The following refusals are temporary although the code may be 5xx (docs/decisions/0004-what-a-refusal-means.md has the
+reasons):
 
-- a refusal before MAIL (greeting, EHLO, STARTTLS, AUTH), even a 5xx, is about us or the host, not about the message;
-- 530, 534, 535 and 538, and X.7.8 where we authenticate, are faults of our settings, which can be corrected;
-- 503 means that the peer lost track of the session, which another session may cure;
-- a few limits per hour or connection that their provider answers with 550 (`disposition` in `reply_rules.toml`);
-- whatever is not understood is temporary.
+- a refusal before MAIL (greeting, EHLO, STARTTLS, AUTH), because it concerns this relay or the host, not the message;
+- 530, 534, 535 and 538, and X.7.8 if the relay authenticates, because the settings are wrong and can be corrected;
+- 503, because the peer lost track of the session, and a new session may succeed;
+- a few limits per hour or connection that providers report with 550 (`disposition` in `reply_rules.toml`);
+- everything that is not understood.
 """
 
 from typing import Final
@@ -39,7 +40,7 @@ _KINDS: Final[dict[str, str]] = {
 
 
 def judge_reply(reply: Reply, rules: ReplyRules = _NO_RULES, origin: Origin = _ANYWHERE) -> Outcome:
-    """The outcome of a recipient's final reply. Only a 2xx is a delivery."""
+    """Return the outcome for a recipient's final reply. Only a 2xx is a delivery."""
     if len(reply.text) > 2 * TEXT_LIMIT:
         reply = Reply(reply.code, reply.enhanced, reply.text[:TEXT_LIMIT])
     text = str(reply)[:TEXT_LIMIT]
@@ -62,7 +63,7 @@ def judge_reply(reply: Reply, rules: ReplyRules = _NO_RULES, origin: Origin = _A
 
 
 def _by_settings(reply: Reply, text: str, finding: Finding, own: tuple[str, ReplyRule], *, permanent: bool) -> Outcome:
-    """The outcome that a rule of the settings gives; what it leaves open is as the built-in rules have it."""
+    """Return the outcome by a rule of the settings; the built-in rules decide what it leaves open."""
     name, rule = own
     if rule.disposition is not None:
         permanent = rule.disposition == "permanent"
@@ -79,12 +80,12 @@ def _by_settings(reply: Reply, text: str, finding: Finding, own: tuple[str, Repl
 
 
 def judge_error(error: SessionError) -> Outcome:
-    """The outcome for recipients without a reply of their own when the session broke: always temporary."""
+    """Return the outcome for recipients without their own reply after the session broke; always temporary."""
     reply = error.reply
     text = f"{error.remote}: {error.text}" if error.remote else error.text
     rule = f"refused at {error.stage.name}"
     if reply is None:
-        # AUTH without TLS, or without a known mechanism, is named by what has to be corrected.
+        # The class names what to correct: `tls` for AUTH without TLS, `auth` for AUTH without a known mechanism.
         failure = "auth" if error.stage is Stage.AUTH and error.kind == "protocol" else _KINDS.get(error.kind, "other")
     elif error.stage is Stage.AUTH and reply.code != 421:
         failure = "auth"
@@ -105,10 +106,10 @@ def judge_error(error: SessionError) -> Outcome:
 
 
 def tries_next_host(error: SessionError) -> bool:
-    """Whether a failure to connect is worth another address or MX (RFC 5321 §5.1).
+    """Whether to try another address or MX after a failure to connect (RFC 5321 §5.1).
 
-    Refused credentials are not: they would be refused again, and too many failures lock the account. Neither is a fault
-    of our own.
+    Not after refused credentials: they would be refused again, and too many failures lock the account. Not after a
+    local failure either, because another address cannot help.
     """
     if error.kind == "local":
         return False
@@ -116,28 +117,28 @@ def tries_next_host(error: SessionError) -> bool:
 
 
 def classify(reply: Reply) -> str:
-    """The failure class of a 4xx or 5xx reply, by the built-in rules."""
+    """Return the failure class of a 4xx or 5xx reply by the built-in rules."""
     return _finding(reply, _ANYWHERE).failure
 
 
 def _finding(reply: Reply, origin: Origin) -> Finding:
     detail = reply.detail
     if detail == "7.8" and origin.credentials and reply.permanent:
-        return Finding("auth", "auth-refused", temporary=True)  # RFC 4954 §6: our password, refused late
+        return Finding("auth", "auth-refused", temporary=True)  # RFC 4954 §6: bad credentials, reported late
     return find(reply.code, detail, subject_of(reply.text))
 
 
 def _enhanced(reply: Reply, *, permanent: bool) -> str:
-    """The enhanced code with the class that the outcome has: RFC 2034 §4 wants both to agree, and some peers do not."""
+    """Return the enhanced code with the outcome's class: RFC 2034 §4 requires both to agree, but some peers differ."""
     detail = reply.detail
     return f"{'5' if permanent else '4'}.{detail}" if detail else ""
 
 
 def _concerns_lane(reply: Reply, finding: Finding) -> bool:
-    """Whether a temporary refusal in a transaction tells the whole lane to slow down.
+    """Whether a temporary refusal in a transaction should pause the whole lane.
 
-    Only what is about us, the connection or the rate does; a code that names the mailbox (X.2.Z) or this transaction's
-    recipients (X.5.3) says that it is not.
+    Only refusals that concern this relay, the connection or the rate do. A code that names the mailbox (X.2.Z) or the
+    number of recipients (X.5.3) shows that the refusal does not.
     """
     if reply.code == 421:
         return True
@@ -145,9 +146,9 @@ def _concerns_lane(reply: Reply, finding: Finding) -> bool:
 
 
 def _breaks_lane(error: SessionError) -> bool:
-    """Whether a broken session tells the whole lane to pause.
+    """Whether a broken session should pause the whole lane.
 
-    Breaking on a message's content does not: a message that makes its receiver stumble must not stop all others.
+    A session that broke while sending content does not: one message that crashes its receiver must not stop others.
     """
     if error.kind == "local":
         return False

@@ -1,7 +1,7 @@
-"""SMTP as a transport: opens sessions for a route, and turns replies and broken sessions into reports.
+"""The SMTP transport: opens sessions for a route, and maps replies and broken sessions to reports.
 
-The border between `relay.smtp.client` and the lanes. It holds the TLS contexts and the credentials of smarthosts; it
-knows nothing of queues, retries or limits.
+This is the interface between `relay.smtp.client` and the lanes. It has the TLS contexts and reads the credentials of
+smarthosts. It does not depend on the queue, retries or limits.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _PROGRESS = {
     Stage.CONTENT: Progress.CONTENT,
     Stage.END: Progress.UNCERTAIN,
 }
-"""By the stage at which a session broke; before MAIL nothing of the message was sent."""
+"""Progress by the stage at which a session broke. Before MAIL nothing of the message was sent."""
 
 
 _STAGES: dict[Stage | None, str] = {
@@ -43,7 +43,7 @@ _STAGES: dict[Stage | None, str] = {
 
 
 class SmtpTransport:
-    """Shared by all lanes of a worker."""
+    """Opens SMTP sessions for all lanes of a worker."""
 
     def __init__(self, settings: Settings, router: Router) -> None:
         self._router = router
@@ -51,13 +51,13 @@ class SmtpTransport:
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
-        """Take new settings, for the sessions to come."""
+        """Apply new settings to future sessions."""
         self._settings = settings
         self._rules = ReplyRules(settings.reply_rule)
         self._timeouts = Timeouts.of(settings.delivery)
 
     async def open(self, route: Route) -> "SmtpSession | Failure":
-        """A session with the first of the route's addresses that accepts one, or why none did (the last address)."""
+        """Open a session with the first address of the route that accepts one; on failure, return the last error."""
         targets = await self._router.addresses(route)
         if isinstance(targets, RouteError):
             return Failure(judge_route(targets), str(targets))
@@ -90,7 +90,7 @@ class SmtpTransport:
 
 
 class SmtpSession:
-    """One connection after its EHLO, as lanes see it (`transport.Session`)."""
+    """One connection after its EHLO; implements `transport.Session`."""
 
     __slots__ = ("_connection", "_route", "_rules", "capacity")
 
@@ -100,7 +100,7 @@ class SmtpSession:
         self._rules = rules
         features = connection.features
         self.capacity = Capacity(features.rcpt_max, features.rcpt_domain_max)
-        """From LIMITS (RFC 9422)."""
+        """The peer's LIMITS (RFC 9422)."""
 
     @property
     def remote(self) -> str:
@@ -109,7 +109,7 @@ class SmtpSession:
 
     @property
     def stage(self) -> str:
-        """What the server is to answer: a command, `message` while that is being sent, `end` after it."""
+        """The command whose reply is awaited; `message` while the message is being sent, `end` after it."""
         return _STAGES[self._connection.stage]
 
     @property
@@ -132,15 +132,15 @@ class SmtpSession:
             result = await self._connection.send(_outgoing(parcel))
         except SessionError as error:
             if isinstance(error.__cause__, BodyDamagedError):
-                # Noticed while the file was being read to the peer, who never got the end of it.
+                # Detected while the file was being sent. The peer never got the end of the message, so it discards it.
                 raise error.__cause__ from error
             return self._broken(error, parcel)
         return self._answered(result, parcel)
 
     def _answered(self, result: Result, parcel: Parcel) -> Report:
-        """The peer answered for every recipient."""
+        """Return the report of a transaction in which every recipient got a reply."""
         outcomes = [self._judge(reply, parcel, place) for place, reply in enumerate(result.replies)]
-        for place in result.unasked:  # words of our own: the peer was not asked about these recipients
+        for place in result.unasked:  # generated locally: the peer was not asked about these recipients
             outcomes[place] = replace(outcomes[place], answered=False)
         fault = next((outcome for outcome in outcomes if outcome.lane_fault), None)
         return Report(
@@ -154,7 +154,7 @@ class SmtpSession:
         )
 
     def _broken(self, error: SessionError, parcel: Parcel) -> Report:
-        """The session broke. Recipients with a refusal of their own keep it; the others share the session's fate."""
+        """Return the report of a broken session. Recipients with their own refusal keep it; others get the error."""
         whole = judge_error(error)
         outcomes = [
             whole if reply is None or reply.code < 400 else self._judge(reply, parcel, place)
@@ -174,7 +174,7 @@ class SmtpSession:
         return judge_reply(reply, self._rules(), origin_of(self._route, parcel.recipients[place].domain))
 
     async def quit(self) -> None:
-        """Say QUIT and close."""
+        """Send QUIT and close."""
         await self._connection.quit()
 
     def abort(self) -> None:
@@ -203,7 +203,7 @@ def _failure(error: SessionError) -> Failure:
 
 
 def _credentials(smarthost: RouteSettings | None) -> Credentials | None:
-    """Read at each connection: that is rare, and a changed password counts at once."""
+    """Read the credentials. Done for each connection, which is rare, so that a changed password applies at once."""
     if smarthost is None or smarthost.user is None or smarthost.password_file is None:
         return None
     lines = Path(smarthost.password_file).read_text(encoding="utf-8").splitlines()

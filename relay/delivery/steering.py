@@ -1,6 +1,7 @@
-"""What admins want of mail that this worker has claimed: pending actions, and suspensions.
+"""Carries out administrators' pending actions and suspensions on mail that this worker has claimed.
 
-What is on the wire is never touched: its attempt ends first, and the queue then carries the action out with its mark.
+A running transaction is never interrupted: its attempt ends first, and the queue then carries out the pending action
+when the outcome is recorded.
 """
 
 import asyncio
@@ -16,13 +17,13 @@ from relay_queue.model import Owner
 from relay_queue.protocol import Queue, QueueError
 
 _STEP = 60.0
-"""Seconds slept at a time until a suspension ends: the wall clock may jump."""
+"""Longest sleep, in seconds, while waiting for a suspension to end: the wall clock may jump meanwhile."""
 _AGAIN = 5.0
-"""Seconds after which the suspensions are read again when they could not be read."""
+"""Seconds until the next try if the suspensions could not be read."""
 
 
 class Steering:
-    """Carries admins' actions out on the windows of one worker. `wake` is called when mail may go on."""
+    """Carries out actions on the windows of one worker. Calls `wake` when suspended mail may have become due."""
 
     def __init__(
         self,
@@ -43,15 +44,15 @@ class Steering:
         self._owner = owner
         self._wall = wall
         self._resuming: asyncio.Task[None] | None = None
-        """Waits for the first suspension to end."""
+        """The task that waits for the first suspension to end."""
 
     def stop(self) -> None:
-        """Wait for no suspension's end any more."""
+        """Stop waiting for suspensions to end."""
         if self._resuming is not None:
             self._resuming.cancel()
 
     async def reload_suspensions(self) -> None:
-        """Read the suspensions; what they stop goes back to the queue. Read again when the first of them ends."""
+        """Read the suspensions and return suspended works to the queue. Repeated when the first suspension ends."""
         now = self._wall()
         lasting = [stop for stop in await self._queue.suspensions() if stop.until is None or stop.until > now]
         if self._resuming is not None and self._resuming is not asyncio.current_task():
@@ -67,7 +68,7 @@ class Steering:
         self._wake()
 
     async def carry_out(self) -> None:
-        """Carry out the pending actions on claimed recipients that wait in a window."""
+        """Carry out the pending actions on claimed recipients whose works wait in a window."""
         pending = {(each.message_id, each.n): each for each in await self._queue.pending_actions(self._owner)}
         if not pending:
             return
@@ -84,7 +85,7 @@ class Steering:
                     self._marker.settle(Work(work.message, recipients, work.body), state)
 
     async def _resume(self, at: float) -> None:
-        """Let mail go on when a suspension has ended by the wall clock."""
+        """Reload the suspensions at `at` (seconds since the epoch, by the wall clock)."""
         while True:
             await asyncio.sleep(min(at - self._wall(), _STEP))
             try:

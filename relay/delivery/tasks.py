@@ -1,4 +1,4 @@
-"""Background tasks of delivery: kept until they end, reported when they fail, cancelled together."""
+"""Background tasks of delivery. They are referenced until they end, reported if they fail, and cancelled together."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ from relay.events.recorder import Recorder
 
 
 class Tasks:
-    """Tasks that nobody awaits."""
+    """A set of tasks that no caller awaits."""
 
     def __init__(self, recorder: Recorder, where: str) -> None:
         self._recorder = recorder
@@ -16,13 +16,13 @@ class Tasks:
         self._running: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine; an exception that ends it is reported as a problem."""
+        """Run a coroutine as a task. An exception from it is reported as a problem."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._running.add(task)
         task.add_done_callback(self._ended)
 
     async def cancel(self) -> None:
-        """Cancel all that run, and wait until they have ended."""
+        """Cancel all running tasks and wait until they have ended."""
         for task in self._running:
             task.cancel()
         if self._running:

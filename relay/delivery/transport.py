@@ -1,7 +1,7 @@
-"""The seam between lanes and what carries mail: SMTP today, providers' HTTP interfaces later.
+"""The interface between lanes and transports: SMTP today, providers' HTTP APIs later.
 
-A lane knows sessions and reports. Nothing here names a protocol, a reply code or a socket. A transport maps all that
-can go wrong to a `Report` or a `Failure`; its methods raise only what their docstrings name.
+A lane uses only sessions and reports. Nothing here depends on a protocol, a reply code or a socket. A transport maps
+every error to a `Report` or a `Failure`; its methods raise only the exceptions that their docstrings name.
 """
 
 import enum
@@ -15,89 +15,89 @@ from relay_queue.model import Message, Recipient
 
 
 class Progress(enum.IntEnum):
-    """How far an attempt got. The numbers are in order, so that they can be compared."""
+    """How far an attempt got. The values are ordered and can be compared."""
 
     NOTHING = 0
-    """The peer saw nothing of the message."""
+    """The peer received nothing of the message."""
     ENVELOPE = 1
-    """It saw the envelope, or a part of it."""
+    """The peer received the envelope or part of it."""
     CONTENT = 2
-    """It saw a part of the content."""
+    """The peer received part of the content."""
     UNCERTAIN = 3
-    """It has all of the content and gave no answer: it may have taken the message."""
+    """The peer received all of the content but did not reply: it may have accepted the message."""
     ANSWERED = 4
-    """It answered for every recipient."""
+    """The peer replied for every recipient."""
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """What a peer takes in one transaction; None: no limit is known."""
+    """The peer's limits for one transaction; None: no known limit."""
 
     recipients: int | None = None
     domains: int | None = None
-    """Different recipient domains."""
+    """Number of different recipient domains."""
 
 
 class Parcel(msgspec.Struct):
-    """One transaction to be made."""
+    """The content and recipients of one transaction."""
 
     message: Message
     recipients: list[Recipient]
     head: bytes
-    """The content, or its first part where `open_rest` is given."""
+    """The content, or its first part if `open_rest` is given."""
     open_rest: Callable[[], BinaryIO] | None = None
     """Opens the rest of a large message; may block."""
 
 
 class Report(msgspec.Struct):
-    """What came of a transaction."""
+    """The result of a transaction."""
 
     outcomes: list[Outcome]
-    """For each recipient of the parcel, in order."""
+    """One outcome for each recipient of the parcel, in order."""
     progress: Progress
     remote: str | None = None
-    """Who answered, as people read it (`host[address]:port`)."""
+    """The server that replied (`host[address]:port`)."""
     reusable: bool = False
     """The session can carry another transaction."""
     reports_delivery: bool = False
-    """The peer took over the requests for delivery reports (RFC 3461 §5.2.2)."""
+    """The peer accepted the DSN requests and sends delivery reports itself (RFC 3461 §5.2.2)."""
     stale: bool = False
-    """The session had been given up by the peer before this transaction began: no attempt was made."""
+    """The peer had closed the session before this transaction began, so it does not count as an attempt."""
     pause: str | None = None
-    """Why the whole lane should pause, where the peer or the failure says so."""
+    """Why the whole lane should pause; None: no pause."""
     pause_for: float = 0.0
-    """Seconds of that pause; 0: as the lane's back-off has it."""
+    """Length of that pause in seconds; 0: use the lane's back-off."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """No session came about."""
+    """The result if no session could be opened."""
 
     outcome: Outcome
-    """What that means for the mail that waits for one."""
+    """The outcome for all mail that waits for a session."""
     text: str
-    """Why, as people read it."""
+    """The reason as readable text."""
     remote: str | None = None
-    """Who refused, if a peer did."""
+    """The server that refused (`host[address]:port`); None: no server replied."""
 
 
 class Session(Protocol):
-    """A connection to a peer, or whatever stands for one. It carries one transaction at a time."""
+    """A connection to a peer, or its equivalent. It carries one transaction at a time."""
 
     on_close: Callable[[], None] | None
-    """Called once when it ends, whoever ends it."""
+    """Called once when the session ends, whichever side ends it."""
 
     @property
     def remote(self) -> str:
-        """The peer, as people read it (`host[address]:port`)."""
+        """The peer (`host[address]:port`)."""
         ...
 
     @property
     def stage(self) -> str:
-        """What the peer is to answer at the moment, in a word for people; empty: nothing."""
+        """The reply that is awaited, in one readable word; empty: none."""
         ...
 
     @property
     def capacity(self) -> Capacity:
-        """What the peer takes in one transaction."""
+        """The peer's limits for one transaction."""
         ...
 
     @property
@@ -106,13 +106,13 @@ class Session(Protocol):
         ...
 
     async def send(self, parcel: Parcel) -> Report:
-        """Make one transaction. Raises `BodyDamagedError` where the stored message proves damaged on the way."""
+        """Make one transaction. Raises `BodyDamagedError` if the stored message turns out to be damaged."""
         ...
 
     async def quit(self) -> None:
-        """Take leave and close."""
+        """End the session politely and close the connection."""
         ...
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         ...

@@ -1,6 +1,7 @@
-"""From outcomes to what the queue records: pure. It reads records and returns new ones; it changes none.
+"""Converts outcomes to marks for the queue. Pure functions: they return new records and change none.
 
-Joins the outcomes with the retry schedule: each recipient gets one `Mark`, and those that DSNs will be about are named.
+Combines the outcomes with the retry schedule. Each recipient gets one `Mark`, and the recipients for which a DSN may be
+due are listed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,35 +18,35 @@ from relay_queue.states import State
 
 
 class Verdict(msgspec.Struct):
-    """What to record, and about whom a DSN may be due. The recipients are copies that say what became of them."""
+    """The marks to record, and the recipients for which a DSN may be due, as copies in their new state."""
 
     marks: list[Mark] = msgspec.field(default_factory=list)
     failed: list[Recipient] = msgspec.field(default_factory=list)
-    """Ended without delivery (FAILED or EXPIRED): a failure DSN where wanted."""
+    """FAILED or EXPIRED: a failure DSN is sent if wanted."""
     delayed: list[Recipient] = msgspec.field(default_factory=list)
-    """Deferred, late, and not reported as late before: a delay DSN where wanted."""
+    """Deferred, late, and not yet reported as delayed: a delay DSN is sent if wanted."""
     relayed: list[Recipient] = msgspec.field(default_factory=list)
-    """Delivered, with a NOTIFY, to a server that takes no DSN requests: a success DSN where wanted."""
+    """Delivered with NOTIFY to a server without DSN support: a success DSN is sent if wanted."""
 
 
 class Circumstances(msgspec.Struct, frozen=True):
-    """What all recipients of an attempt share."""
+    """The data that all recipients of an attempt share. Times are in seconds since the epoch."""
 
     owner: Owner
     now: float
     lane: str
     remote: str | None
-    """The server of the attempt; a recipient names it only where the server answered for that recipient."""
+    """The server of the attempt. It is recorded only for recipients for which the server replied."""
     retry: Retry
     random: Callable[[], float]
     peer_reports: bool = False
-    """The peer took over the requests for DSNs."""
+    """The peer accepted the DSN requests."""
     not_before: float = 0.0
-    """The lane is paused until then; an earlier attempt would be of no use."""
+    """When the lane's pause ends; earlier attempts are useless. 0: not paused."""
 
 
 def judge(work: Work, outcomes: Sequence[Outcome], around: Circumstances) -> Verdict:
-    """One verdict for all recipients of a work; `outcomes` in the recipients' order."""
+    """Return one verdict for all recipients of a work. `outcomes` is in the recipients' order."""
     verdict = Verdict()
     for recipient, outcome in zip(work.recipients, outcomes, strict=True):
         mark = _mark(work.message, recipient, outcome, around)
@@ -61,7 +62,7 @@ def judge(work: Work, outcomes: Sequence[Outcome], around: Circumstances) -> Ver
 
 
 def after(recipient: Recipient, mark: Mark) -> Recipient:
-    """The recipient as the mark leaves it."""
+    """Return the recipient as it is after the mark."""
     return replace(
         recipient,
         state=mark.state,
@@ -114,13 +115,13 @@ def _mark(message: Message, recipient: Recipient, outcome: Outcome, around: Circ
 
 def _due_at(recipient: Recipient, due_at: float, around: Circumstances) -> float:
     if recipient.attempts == 0 and around.not_before > around.now:
-        # Its turn has not really come yet: as soon as the lane is open again, not after the schedule's first wait.
+        # Mail that was never tried goes when the pause ends and does not wait for the schedule's first interval.
         return min(around.not_before, due_at)
     return max(around.not_before, due_at)
 
 
 def mark_as(recipient: Recipient, state: State, owner: Owner, now: float, *, due_at: float = 0.0) -> Mark:
-    """The mark that brings a recipient into a state without an attempt; what is known of it stays."""
+    """Return a mark that changes a recipient's state without an attempt and keeps its other fields."""
     return Mark(
         message_id=recipient.message_id,
         n=recipient.n,

@@ -1,7 +1,7 @@
-"""Which destinations have due mail for a lane.
+"""The destinations that have due mail for a lane.
 
-An ordered set for each stream, so that finding the next one costs the same however many there are: a lane to a
-smarthost may serve every domain there is.
+There is an ordered set for each stream, so finding the next destination takes constant time. That matters because a
+lane to a smarthost may serve any number of domains.
 """
 
 from collections.abc import Iterator
@@ -26,19 +26,19 @@ class Waiting:
                 yield Destination(domain, stream)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all destinations."""
         self._by_stream.clear()
 
     def streams(self) -> Iterator[str]:
-        """The streams with destinations."""
+        """Return the streams that have destinations."""
         return iter(self._by_stream)
 
     def add(self, destination: Destination) -> None:
-        """A destination has due mail; one that is there already keeps its turn."""
+        """Add a destination with due mail. A destination that is already present keeps its position."""
         self._by_stream.setdefault(destination.stream, {})[destination.domain] = None
 
     def take(self, stream: str) -> Destination:
-        """The destination of a stream that waited longest; it leaves the set."""
+        """Remove and return the destination of a stream that has waited longest."""
         domains = self._by_stream[stream]
         domain = next(iter(domains))
         del domains[domain]

@@ -1,9 +1,10 @@
-"""A lane's window: the works that it holds in memory, by stream, and which of them is next. Knows no clock and no loop.
+"""A lane's window: the works that the lane holds in memory, by stream, and the order in which they start.
 
-A work of a stream with a higher priority always comes first, so a lower stream never delays it: what is on the wire
-ends, and the next slot is the higher stream's. Streams of the same priority take turns by weight. A single queue
-ordered by priority would give the same order, but not the shares; a fixed turn of streams would give the shares, but
-would let a full bulk stream delay a single transactional message by a whole turn.
+The window uses no clock and no event loop. A work of a stream with a higher priority always starts first, so a stream
+with a lower priority delays it only by the transactions that are already running. Streams of the same priority share
+the lane by weight (stride scheduling). Alternatives were rejected: a single queue ordered by priority cannot share by
+weight, and a round-robin over all streams would let a full bulk stream delay a single transactional message by a whole
+round.
 """
 
 from collections import deque
@@ -14,7 +15,7 @@ from relay_config.streams import Streams
 
 
 class Budget:
-    """Bytes of bodies that one worker holds in memory, over all its windows and the mail that waits for a route."""
+    """Bytes of bodies that one worker holds in memory, in all its windows and for mail that waits for a route."""
 
     __slots__ = ("most", "used")
 
@@ -24,7 +25,7 @@ class Budget:
 
     @property
     def room(self) -> bool:
-        """Whether another body may be kept. The last one may pass the bound by its own size."""
+        """Whether another body may be kept. The last one may exceed the limit by its own size."""
         return self.used < self.most
 
 
@@ -36,7 +37,7 @@ class _Line:
     def __init__(self, priority: int, weight: int) -> None:
         self.works: deque[Work] = deque()
         self.served = 0.0
-        """How much the stream was served, in works divided by its weight (stride scheduling, Waldspurger 1995)."""
+        """Works started, divided by the stream's weight: the "pass" of stride scheduling (Waldspurger 1995)."""
         self.limit(priority, weight)
 
     def limit(self, priority: int, weight: int) -> None:
@@ -45,7 +46,7 @@ class _Line:
 
 
 class Window:
-    """The works of one lane. Iterating gives all of them, each stream in its order."""
+    """The works of one lane. Iteration yields all works, stream by stream, each in its order."""
 
     __slots__ = ("_budget", "_lines", "_served", "_streams", "size")
 
@@ -54,9 +55,9 @@ class Window:
         self._budget = budget
         self._lines: dict[str, _Line] = {}
         self._served: dict[int, float] = {}
-        """By priority: the `served` of the stream that was served last."""
+        """By priority: the `served` value of the stream that was served last."""
         self.size = 0
-        """How many works there are. A plain attribute: the planner reads it several times for each message."""
+        """Number of works. A plain attribute, because the planner reads it several times for each message."""
 
     def __len__(self) -> int:
         return self.size
@@ -66,28 +67,28 @@ class Window:
             yield from line.works
 
     def count(self, stream: str) -> int:
-        """How many works of one stream there are."""
+        """Return the number of works of one stream."""
         line = self._lines.get(stream)
         return 0 if line is None else len(line.works)
 
     def add(self, work: Work) -> None:
-        """A work that came in."""
+        """Append a work to its stream."""
         line = self._line(work)
         if not line.works:
-            # A stream that had nothing to send must not make up for it now: others would wait for all of that.
+            # An idle stream must not catch up on the share it did not use, because other streams would wait meanwhile.
             line.served = max(line.served, self._served.get(line.priority, 0.0))
         line.works.append(work)
         self.size += 1
         self._budget.used += work.held
 
     def put_back(self, work: Work) -> None:
-        """A work that was taken and not sent is the next of its stream."""
+        """Put a work that was taken but not sent at the front of its stream."""
         self._line(work).works.appendleft(work)
         self.size += 1
         self._budget.used += work.held
 
     def take(self) -> Work:
-        """The next work, which leaves the window. There must be one."""
+        """Remove and return the next work. The window must not be empty."""
         best: _Line | None = None
         for line in self._lines.values():
             if line.works and (best is None or (line.priority, -line.served) > (best.priority, -best.served)):
@@ -101,13 +102,13 @@ class Window:
         return work
 
     def remove(self, work: Work) -> None:
-        """A work leaves without having been taken."""
+        """Remove a work without starting it."""
         self._line(work).works.remove(work)
         self.size -= 1
         self._budget.used -= work.held
 
     def drain(self) -> list[Work]:
-        """All works leave."""
+        """Remove and return all works."""
         works = list(self)
         for line in self._lines.values():
             line.works.clear()
@@ -116,7 +117,7 @@ class Window:
         return works
 
     def reload(self, streams: Streams) -> None:
-        """Take other priorities and weights; what waits stays."""
+        """Apply new priorities and weights. Waiting works stay."""
         self._streams = streams
         for name, line in self._lines.items():
             line.limit(streams[name].priority, streams[name].weight)

@@ -1,4 +1,4 @@
-"""What a lane works on: one message for some of its recipients, in one transaction."""
+"""The unit of work of a lane: one message for some of its recipients, sent in one transaction."""
 
 from collections.abc import Iterator
 
@@ -9,29 +9,29 @@ from relay_queue.model import Body, Message, Recipient
 
 
 class Work(msgspec.Struct):
-    """One transaction to be made, in a lane's window. All of its recipients are ACTIVE and claimed by this worker."""
+    """One transaction that waits in a lane's window. All its recipients are ACTIVE, i.e. claimed by this worker."""
 
     message: Message
     recipients: list[Recipient]
     body: Body | None
-    """None: to be read from the queue when its turn comes."""
+    """None: read from the queue when the work starts."""
     retried: bool = False
-    """It was put back once because a reused session turned out dead; this is not done a second time."""
+    """The work was put back because a reused session was dead. This happens at most once per work."""
 
     @property
     def held(self) -> int:
-        """Bytes of memory that its body takes in the window."""
+        """Bytes of memory that the work's body uses."""
         return len(self.body.head) if self.body is not None else 0
 
 
 def split(message: Message, recipients: list[Recipient], body: Body | None, at_most: int) -> Iterator[Work]:
-    """One or several transactions of at most `at_most` recipients (RFC 5321 §4.5.3.1.8 asks servers to take 100)."""
+    """Yield works of at most `at_most` recipients each (RFC 5321 §4.5.3.1.8: servers must accept at least 100)."""
     for start in range(0, len(recipients), at_most):
         yield Work(message, recipients[start : start + at_most], body)
 
 
 def fit(work: Work, capacity: Capacity) -> tuple[Work, Work | None]:
-    """What the peer takes in one transaction, and the rest as a work of its own."""
+    """Split a work: return the part within the peer's limits for one transaction, and the rest (None if empty)."""
     if capacity.recipients is None and capacity.domains is None:
         return work, None
     most = capacity.recipients or len(work.recipients)

@@ -1,4 +1,4 @@
-"""What processes of the relay tell each other. A notice is a hint: the truth lies in the queue.
+"""Notices that the relay's processes send each other. A notice is only a hint; the queue is authoritative.
 
 `relay.process.wake` carries them as datagrams.
 """
@@ -14,11 +14,11 @@ class Due(msgspec.Struct, frozen=True, tag="due"):
     """Recipients of a destination are due."""
 
     destination: Destination | None = None
-    """None: of any destination."""
+    """None: any destination."""
 
 
 class PendingActions(msgspec.Struct, frozen=True, tag="pending"):
-    """An admin wants something done to recipients that workers have claimed."""
+    """An admin requested an action on recipients that workers have claimed."""
 
 
 class SuspensionsChanged(msgspec.Struct, frozen=True, tag="suspensions"):
@@ -26,7 +26,7 @@ class SuspensionsChanged(msgspec.Struct, frozen=True, tag="suspensions"):
 
 
 class Everything(msgspec.Struct, frozen=True, tag="everything"):
-    """Look at everything; stands for all other notices, where some were lost."""
+    """Check everything. Replaces all other notices when some of them were lost."""
 
 
 Notice: TypeAlias = Due | PendingActions | SuspensionsChanged | Everything

@@ -6,20 +6,21 @@ import msgspec
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a client proved to be."""
+    """The user that a client authenticated as."""
 
     user: str
+    """Name of the user, as stored."""
     senders: tuple[str, ...] = ()
     """Sender addresses or domains the user may use: `a@example.org`, `example.org`, or `*`."""
     generation: int = 0
-    """Which state of the users it was made from; the verifier looks again when there is a newer one."""
+    """The generation of the user file that this was made from; the verifier checks again when there is a newer one."""
 
 
 class Peer(msgspec.Struct):
     """The client's end of a session, as far as policy and trace fields need it."""
 
     address: str
-    """IP address in text, without port (the PROXY protocol's where that is used)."""
+    """IP address as text, without port; taken from the PROXY header where that protocol is used."""
     port: int
     listener: str
     """`address` of the listener, as in the settings."""
@@ -30,15 +31,16 @@ class Peer(msgspec.Struct):
     tls: str | None = None
     """Protocol version and cipher, e.g. `TLSv1.3 TLS_AES_256_GCM_SHA384`; None without TLS."""
     identity: Identity | None = None
-    """Who authenticated; None before."""
+    """The authenticated user; None before authentication."""
     trusted: bool = False
     """The address lies in `submission.trusted_networks`; set by `Handler.connected`."""
 
 
 class TlsFailure(msgspec.Struct, frozen=True):
-    """Why a TLS handshake failed, and what the client offered (or what was agreed on), as far as both are known."""
+    """Why a TLS handshake failed, and what the client offered (or what was negotiated), as far as it is known."""
 
     reason: str
+    """The reason in words, for events and logs."""
     versions: tuple[str, ...] = ()
     """TLS versions, e.g. `TLSv1.1`."""
     ciphers: tuple[str, ...] = ()
@@ -48,10 +50,10 @@ class TlsFailure(msgspec.Struct, frozen=True):
 
 
 def client_of(address: str) -> str:
-    """Who an address is counted as: an IPv4 address by itself, an IPv6 address by its /64 network.
+    """The client that an address belongs to, for per-client limits: an IPv4 address itself, or an IPv6 /64 network.
 
-    A host usually has a whole /64 (RFC 4291 §2.5.1) and could change its address for each connection. An address that
-    is none (a name, a socket's path) stands for itself.
+    A host usually has a whole /64 (RFC 4291 §2.5.1) and could use a new address for each connection. Text that is not
+    an IP address (a name, a socket's path) is returned unchanged.
     """
     if ":" not in address:
         return address

@@ -1,1 +1,1 @@
-"""The protocol, both sides. Knows nothing of the queue."""
+"""The SMTP protocol, client and server. Does not depend on the queue."""

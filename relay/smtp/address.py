@@ -1,9 +1,9 @@
 """The grammar of paths: `<local@domain>` as MAIL and RCPT give it (RFC 5321 §4.1.2, RFC 6531 §3.3).
 
-Strict where it is a matter of safety, because whatever is accepted here is later written into headers, logs and other
-servers' sessions. Tolerant of addresses that others gave out and that work: local parts of more than 64 octets (VERP,
+The parser is strict where safety depends on it, because accepted addresses are later written into headers, logs and
+other servers' sessions. It tolerates addresses that are in use and work: local parts of more than 64 octets (VERP,
 SRS; RFC 5321 §4.5.3.1 asks servers to impose no limit where they can) and local parts with stray dots, which are
-valid as quoted strings. Says what is wrong in a sentence instead of raising: a refused address is nothing unusual.
+valid as quoted strings. Errors are returned as a sentence, not raised, because a refused address is a normal case.
 Must not know who may send to whom.
 """
 
@@ -22,7 +22,7 @@ _GENERAL = re.compile(
     r">(?: +|$)"
 )
 _BARE = re.compile(r"((?:\"(?:[^\"\\]|\\.)*\"|[^\"<>@\s]+)(?:@[^\"<>@\s]+)?)(?: +|$)")
-"""A path without its brackets, as some of our own clients write it."""
+"""A path without brackets, as some of our own clients send it."""
 _NON_ASCII = "\\u0080-\\U0010ffff"
 _ATOM = rf"[{_ATEXT}{_NON_ASCII}]+"
 _DOT_ATOM = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
@@ -30,11 +30,11 @@ _DOTTED = re.compile(rf"[.{_ATEXT}{_NON_ASCII}]+")
 _QUOTED = re.compile(rf'"(?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
-"""Zero width (non-)joiners belong to Persian and Indic spelling; other invisible characters only ever deceive."""
+"""Zero-width (non-)joiners are part of Persian and Indic spelling; other invisible characters serve only to deceive."""
 
 _MAX_PATH = 256
-"""Octets with the brackets (RFC 5321 §4.5.3.1.3). Kept, unlike the limit on local parts: it bounds what is stored and
-shown of an address, and hardly a server accepts more."""
+"""Octets, including the brackets (RFC 5321 §4.5.3.1.3). Enforced, unlike the limit on local parts: it bounds what is
+stored and shown of an address, and few servers accept more."""
 
 BRACKETS = "Write the address in angle brackets: <user@example.org>"
 SYNTAX = "That is not a mail address as RFC 5321 defines it"
@@ -47,22 +47,22 @@ class Path(NamedTuple):
     """An address that passed the grammar."""
 
     address: str
-    """Without brackets and source route. The local part is in its one form (see `canonical_local`); the domain is as
-    given, or in its one form where it was outside ASCII: what is sent, shown and searched is what is decided about.
-    Empty for `<>`."""
+    """Without brackets and source route; empty for `<>`. The local part is in canonical form (see `canonical_local`).
+    The domain is as given, or in canonical form if it was not ASCII, so that policy decides about the same address that
+    is sent, shown and searched."""
     domain: str
     """Lower-case A-label or an address literal; empty for `<>` and for `<postmaster>`."""
     rest: str
-    """What followed the path: the parameters."""
+    """The text after the path: the parameters."""
     ascii: bool = True
-    """False when it was given with what only SMTPUTF8 allows (RFC 6531 §3.4)."""
+    """False if the path contained characters that only SMTPUTF8 allows (RFC 6531 §3.4)."""
 
 
 def parse_path(text: str, *, lenient: bool = False) -> Path | str:
-    """Parse a path at the start of `text`: the address, or a sentence that says what is wrong.
+    """Parse a path at the start of `text`. Returns the path, or a sentence that says what is wrong.
 
-    `<>` is a path with an empty address; `<postmaster>` (any case) is one without a domain. The caller decides
-    where these two may stand. `lenient` also accepts an address without brackets, as some of our own clients write it.
+    `<>` is a path with an empty address; `<postmaster>` (any case) is a path without a domain. The caller decides
+    where these two are allowed. `lenient` also accepts an address without brackets, as some of our own clients send it.
     """
     match = _PLAIN.match(text)
     if match is None:
@@ -79,7 +79,7 @@ def parse_path(text: str, *, lenient: bool = False) -> Path | str:
 
 
 def parse_address(address: str) -> Path | str:
-    """Parse a bare `local@domain`, as in settings, headers and on the command line."""
+    """Parse a bare `local@domain`, as in settings, headers and on the command line. Returns as `parse_path` does."""
     path = parse_path(f"<{address}>")
     if isinstance(path, str):
         return path
@@ -89,10 +89,10 @@ def parse_address(address: str) -> Path | str:
 
 
 def canonical_local(local: str) -> str:
-    """The one form of a valid local part: quoted only where it must be, and escaped only what must be.
+    """The canonical form of a valid local part, with quotes and escapes only where they are required.
 
-    All quoted forms are equivalent, and the form with the fewest quotes is the one to send (RFC 5321 §4.1.2):
-    `"a.b"` is `a.b`. A local part with stray dots (`first..second.`) is no Dot-string and is sent quoted.
+    All quoted forms are equivalent, and the form with the fewest quotes should be sent (RFC 5321 §4.1.2):
+    `"a.b"` becomes `a.b`. A local part with stray dots (`first..second.`) is not a Dot-string and is sent quoted.
     """
     text = _QUOTED_PAIR.sub(r"\1", local[1:-1]) if local[:1] == '"' else local
     if _DOT_ATOM.fullmatch(text):
@@ -102,13 +102,13 @@ def canonical_local(local: str) -> str:
 
 
 def _bracketed(text: str) -> str:
-    """The same with brackets around the address where there are none; what cannot get them stays as it is."""
+    """Add brackets around an address that has none; text that does not start with an address is returned unchanged."""
     bare = _BARE.match(text)
     return text if bare is None else f"<{bare[1]}> {text[bare.end() :]}"
 
 
 def _general(text: str) -> Path | str:
-    """All that the fast pattern leaves: null and quoted paths, literals, routes, UTF-8, and errors."""
+    """Parse paths that the fast pattern does not match: null and quoted paths, literals, routes, UTF-8, and errors."""
     if text == "<>" or text.startswith("<> "):
         return Path("", "", text[3:].lstrip(" "))
     match = _GENERAL.match(text)
@@ -145,7 +145,7 @@ def _local_fault(local: str) -> str | None:
 
 
 def _route_fault(route: str | None) -> str | None:
-    """A source route must be understood and is then ignored (RFC 5321 §4.1.2 and appendix C): never followed."""
+    """Check a source route. It must be understood but is then ignored, never followed (RFC 5321 §4.1.2, appendix C)."""
     if route is None:
         return None
     for hop in route.split(","):

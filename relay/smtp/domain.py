@@ -1,8 +1,8 @@
-"""Domains as they appear in addresses and greetings: checked, and brought to one form.
+"""Domains as they appear in addresses and greetings: checked, and converted to canonical form.
 
-The one form is the lower-case A-label name (RFC 5890), or an address literal in canonical spelling with its brackets.
-Everything that compares domains relies on it, so a trick of spelling (case, full-width dots, homoglyphs) never makes
-two domains look the same or one look like two. Must not resolve anything.
+The canonical form is the lower-case A-label name (RFC 5890), or an address literal in canonical spelling with brackets.
+All comparisons of domains rely on it, so spelling tricks (case, full-width dots, homoglyphs) cannot make two different
+domains compare equal, or one domain appear as two. Must not resolve anything.
 
 Underscores are allowed in names. Host names must not contain them (RFC 1123 §2.1), but the DNS permits them (RFC 2181
 §11) and they are in use: containers are called `web_1`, and mail is sent to such domains.
@@ -17,16 +17,16 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*({_LABEL})")
 _A_LABEL = re.compile(r"(?:^|\.)xn--([a-z0-9-]*)")
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
-"""What separates labels (RFC 3490 §3.1)."""
+"""Label separators (RFC 3490 §3.1)."""
 
 _CACHE_SIZE = 20_000
 _cache: dict[str, str | None] = {}
 
 
 def normalise(domain: str) -> str | None:
-    """The one form of a domain, or None when it is not one (RFC 5321 §4.1.2, RFC 6531 §3.3).
+    """The canonical form of a domain, or None if it is not valid (RFC 5321 §4.1.2, RFC 6531 §3.3).
 
-    Takes names, U-labels and literals such as `[192.0.2.1]`. Answers are cached: mail repeats its domains.
+    Accepts names, U-labels and literals such as `[192.0.2.1]`. Results are cached because the same domains recur.
     """
     try:
         return _cache[domain]
@@ -34,7 +34,8 @@ def normalise(domain: str) -> str | None:
         pass
     found = _literal(domain) if domain.startswith("[") else _name(domain)
     if len(_cache) >= _CACHE_SIZE:
-        # Dropping all is cheaper than keeping order on each hit; a flood of made-up domains only costs misses.
+        # Clearing the whole cache is cheaper than tracking recency on each hit; a flood of invented domains only causes
+        # cache misses.
         _cache.clear()
     if len(domain) <= 255:
         _cache[domain] = found
@@ -48,7 +49,7 @@ def _name(domain: str) -> str | None:
     if domain.isascii():
         name = domain.lower()
     elif not domain.isprintable():
-        # Invisible characters would be mapped away and leave an address that looks like another.
+        # The mapping would remove invisible characters and produce an address that looks like a different one.
         return None
     else:
         try:
@@ -65,10 +66,10 @@ def _name(domain: str) -> str | None:
 
 
 def _a_labels(domain: str) -> str:
-    """A name with labels outside ASCII, in A-labels. Raises IDNAError or UnicodeError; the result is checked again.
+    """Convert a name with non-ASCII labels to A-labels. Raises IDNAError or UnicodeError; the caller checks the result.
 
-    UTS 46 maps case and width as browsers and mail clients do. Labels in ASCII are left out of it where the name has an
-    underscore, which IDNA does not permit.
+    UTS 46 maps case and width as browsers and mail clients do. If the name has an underscore, which IDNA does not
+    permit, ASCII labels are not passed through IDNA.
     """
     if "_" not in domain:
         return idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
@@ -79,7 +80,7 @@ def _a_labels(domain: str) -> str:
 
 
 def _decodes(encoded: str) -> bool:
-    """Whether what follows `xn--` is Punycode for something visible that is not ASCII."""
+    """Whether the text after `xn--` is Punycode for printable, non-ASCII text."""
     try:
         label = encoded.encode("ascii").decode("punycode")
     except (UnicodeError, OverflowError):
@@ -88,7 +89,7 @@ def _decodes(encoded: str) -> bool:
 
 
 def _literal(domain: str) -> str | None:
-    """An address literal (RFC 5321 §4.1.3); general literals other than IPv6 are of no use to a relay."""
+    """An address literal (RFC 5321 §4.1.3); a relay has no use for general literals other than IPv6."""
     if not domain.endswith("]"):
         return None
     inner = domain[1:-1]

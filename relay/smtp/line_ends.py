@@ -1,4 +1,4 @@
-"""Questions about lines that are asked of every octet that comes in, and once more of every octet that goes out."""
+"""Checks of line ends. They run on every byte received and again on every byte sent, so they are tuned for speed."""
 
 import io
 import re
@@ -6,15 +6,16 @@ import re
 _CLEAN = (None, "\r\n")
 _DOTTED = re.compile(rb"\r\n\.")
 _SHORT = 8192
-"""Octets that the pattern goes through in no more time than the header's dots take one by one."""
+"""Bytes. Up to this length, searching with the pattern takes no longer than checking a header's dots one by one."""
 _FEW = 50
-"""Dots that are looked at one by one: what a header has."""
+"""Number of dots that are checked one by one: about as many as a header has."""
 
 
 def only_crlf(octets: bytes) -> bool:
-    """No CR or LF is bare (RFC 5321 §2.3.8). A CR at the very end is.
+    """Whether there is no bare CR or LF (RFC 5321 §2.3.8). A CR at the very end counts as bare.
 
-    The decoder for universal newlines notes which kinds it meets, in one pass in C: a quarter of what counting costs.
+    The decoder for universal newlines records which kinds of line end it finds, in one pass in C; this takes a quarter
+    of the time that counting them takes.
     """
     decoder = io.IncrementalNewlineDecoder(None, translate=False)
     decoder.decode(octets.decode("latin-1"), final=True)
@@ -22,10 +23,10 @@ def only_crlf(octets: bytes) -> bool:
 
 
 def dotted_line(octets: bytes) -> int:
-    """Where the first CRLF with a dot behind it is, or -1.
+    """The index of the first CRLF that is followed by a dot, or -1.
 
-    In a long piece single dots are looked for first: that goes at many times the speed, and large messages are mostly
-    base64, which has none.
+    In a long piece, single dots are searched first: this is many times faster, and large messages are mostly base64,
+    which contains no dots.
     """
     dot = -1
     for _ in range(_FEW if len(octets) > _SHORT else 0):

@@ -1,7 +1,7 @@
 """Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, AUTH, RET and ENVID; NOTIFY and ORCPT.
 
-RFC 1870, 6152, 6531, 4954 §5 and 3461. Each may stand once; digits are ASCII digits; xtext must decode to printable
-text, because it ends up in reports to others. Answers a refusal as a `Reply`. Must not judge by policy.
+RFC 1870, 6152, 6531, 4954 §5 and 3461. Each parameter may be given once; digits are ASCII digits; xtext must decode to
+printable text, because it appears in reports to others. Errors are returned as a `Reply`. Must not decide policy.
 """
 
 import re
@@ -35,21 +35,21 @@ BAD_ORCPT: Final = Reply(501, "5.5.4", "ORCPT takes type;address in xtext, up to
 
 @dataclass(slots=True)
 class MailParameters:
-    """What MAIL said besides the path."""
+    """The parameters of MAIL."""
 
     size: int | None = None
-    """Octets, as declared."""
+    """Declared size in octets."""
     eightbit: bool = False
     smtputf8: bool = False
     ret: str | None = None
     """FULL or HDRS."""
     envid: str | None = None
-    """Still in xtext."""
+    """In xtext, as sent."""
 
 
 @dataclass(slots=True)
 class RcptParameters:
-    """What RCPT said besides the path."""
+    """The parameters of RCPT."""
 
     notify: str | None = None
     """NEVER, or a comma list in upper case."""
@@ -58,7 +58,7 @@ class RcptParameters:
 
 
 def mail_parameters(text: str) -> MailParameters | Reply:
-    """Parse what follows MAIL's path."""
+    """Parse the text after MAIL's path. Returns the parameters, or the refusal."""
     found = MailParameters()
     seen: set[str] = set()
     for word in _words(text):
@@ -74,7 +74,7 @@ def mail_parameters(text: str) -> MailParameters | Reply:
 
 
 def rcpt_parameters(text: str, *, smtputf8: bool = False) -> RcptParameters | Reply:
-    """Parse what follows RCPT's path."""
+    """Parse the text after RCPT's path. Returns the parameters, or the refusal."""
     found = RcptParameters()
     seen: set[str] = set()
     for word in _words(text):
@@ -104,7 +104,7 @@ def is_xtext(text: str) -> bool:
 
 
 def decode_xtext(text: str) -> str:
-    """The text that xtext stands for; `text` must have passed `is_xtext`."""
+    """Decode xtext; `text` must have passed `is_xtext`."""
     return _HEX.sub(lambda match: chr(int(match[1], 16)), text)
 
 
@@ -123,17 +123,17 @@ def is_orcpt(text: str, *, smtputf8: bool = False) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """Words between spaces: `split` without an argument would take the blanks of all scripts for separators."""
+    """Split at ASCII spaces only: `split` without an argument would also split at the other Unicode blanks."""
     return [word for word in text.split(" ") if word]
 
 
 def _upper(word: str) -> str:
-    """In upper case if it is ASCII, as all keywords are: U+017F and U+0131 must not pass for S and I."""
+    """Convert to upper case if it is ASCII, as all keywords are: U+017F and U+0131 must not become S and I."""
     return word.upper() if word.isascii() else word
 
 
 def _mail_parameter(found: MailParameters, key: str, value: str | None) -> Reply | None:
-    """Take one parameter of MAIL into `found`, or say what is wrong with it."""
+    """Store one parameter of MAIL in `found`. Returns the refusal if it is wrong."""
     fault = None
     match key:
         case "SIZE":
@@ -153,7 +153,7 @@ def _mail_parameter(found: MailParameters, key: str, value: str | None) -> Reply
             found.envid = value
             fault = None if value and len(value) <= _ENVID_LENGTH and is_xtext(value) else BAD_ENVID
         case "AUTH":
-            # Checked and then ignored: nobody is trusted to vouch for another submitter (RFC 4954 §5).
+            # Checked and then ignored: no client is trusted to vouch for another submitter (RFC 4954 §5).
             fault = None if value is not None and _is_submitter(value) else BAD_AUTH
         case _:
             return UNKNOWN_MAIL
@@ -161,7 +161,7 @@ def _mail_parameter(found: MailParameters, key: str, value: str | None) -> Reply
 
 
 def _is_submitter(value: str) -> bool:
-    """AUTH's value: `<>` or a mailbox in xtext."""
+    """Whether the value is valid for AUTH: `<>` or a mailbox in xtext."""
     if value == "<>":
         return True
     return is_xtext(value) and not isinstance(parse_address(decode_xtext(value)), str)

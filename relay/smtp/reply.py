@@ -5,11 +5,11 @@ from typing import Final
 
 import msgspec
 
-# Where a server writes its enhanced code other than RFC 2034 has it: `#5.1.1`, `(#5.1.1)`, `5.1.1:`, or with another
-# class than the reply's. Not a part of an IP address or of a longer number.
+# Matches an enhanced code that a server wrote in another form than RFC 2034 requires: `#5.1.1`, `(#5.1.1)`, `5.1.1:`,
+# or with a class that differs from the reply's. Does not match within an IP address or a longer number.
 _DETAIL: Final = re.compile(r"(?<![\w.])[45]\.(\d{1,3}\.\d{1,3})(?![\w]|\.\d)", re.ASCII)
 _DETAIL_WITHIN: Final = 500
-"""Characters of a text that are searched for a code."""
+"""Number of characters at the start of a text that are searched for a code."""
 
 
 def detail_in(text: str) -> str:
@@ -26,7 +26,7 @@ class Reply(msgspec.Struct, frozen=True):
     enhanced: str
     """`class.subject.detail`, e.g. `5.7.1`; empty where none is sent (greeting, EHLO, 354, some peers)."""
     text: str
-    """What it says, without codes; lines separated by LF."""
+    """The text without codes; lines are separated by LF."""
 
     @property
     def positive(self) -> bool:
@@ -45,11 +45,11 @@ class Reply(msgspec.Struct, frozen=True):
 
     @property
     def detail(self) -> str:
-        """Subject and detail of the enhanced code, wherever the server put it; empty where there is none."""
+        """Subject and detail of the enhanced code, wherever the server put it; empty if there is none."""
         return self.enhanced[2:] or detail_in(self.text)
 
     def encode(self) -> bytes:
-        """The octets sent: every line with the code, and the enhanced code where there is one."""
+        """The reply as sent: the code, and the enhanced code if there is one, on every line."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
         if "\n" not in self.text:
             return f"{self.code} {prefix}{self.text}\r\n".encode()
@@ -59,7 +59,7 @@ class Reply(msgspec.Struct, frozen=True):
         return "".join(out).encode("utf-8")
 
     def __str__(self) -> str:
-        """One line, as logged and shown: codes and text, lines joined by `/`."""
+        """The reply as one line for logs and display: codes and text, with lines joined by `/`."""
         codes = f"{self.code} {self.enhanced}" if self.enhanced else str(self.code)
         text = self.text.replace("\n", " / ")
         return f"{codes} {text}" if text else codes

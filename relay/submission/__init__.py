@@ -1,1 +1,1 @@
-"""From an accepted envelope to a queued message."""
+"""Submission: everything between an accepted envelope and a queued message."""

@@ -1,11 +1,11 @@
-"""Is this the user's password? Asked at each AUTH, answered off the event loop, remembered for minutes.
+"""Password checks, requested at each AUTH. They run outside the event loop, and successes are cached for minutes.
 
-The slow part (argon2) runs in a small thread pool; how many wait for it is bounded, and who comes beyond is told to
-come again. What was verified is remembered as an HMAC under a key of this process, together with the user's record:
-when the record changes, the memory of it counts no more. Only success is remembered.
+The slow part (argon2) runs in a small thread pool. The number of waiting checks is bounded; clients beyond the limit
+are told to try again later. A verified password is cached as an HMAC under a key of this process, together with the
+user's record; when the record changes, the entry is no longer valid. Failures are not cached.
 
-Refusals all cost the same, see `relay.submission.passwords`. This module knows no SMTP and no limits: counting failures
-is the caller's.
+All refusals take the same time, see `relay.submission.passwords`. This module knows neither SMTP nor limits; the caller
+counts failures.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from relay.submission.passwords import Credential, PasswordError, is_password, i
 from relay.submission.users import User, Users
 
 THREADS: Final = 2
-"""Hashes computed at once: 19 MiB and a core each."""
+"""Hashes computed at the same time; each takes 19 MiB and one core."""
 MOST_WAITING: Final = 64
-"""Hashes computed and waiting; at 20 ms each on two threads the last waits about 0.6 s."""
+"""Maximum number of running and waiting hashes; at 20 ms each on two threads, the last one waits about 0.6 s."""
 REMEMBERED_FOR: Final = 300.0
-"""Seconds."""
+"""Seconds for which a verified password is cached."""
 MOST_REMEMBERED: Final = 10_000
 _MOST_NAME: Final = 255
-"""Characters of a name that is looked up at all."""
+"""Maximum characters of a name; longer names are refused without a lookup."""
 
 
 class BusyError(Exception):
-    """Too many passwords are being checked; says nothing about this one. Answered 454 4.7.0 (RFC 4954 §6)."""
+    """Too many passwords are being checked; this one was not checked. Answered 454 4.7.0 (RFC 4954 §6)."""
 
 
 class _Remembered(NamedTuple):
@@ -41,7 +41,7 @@ class _Remembered(NamedTuple):
 
 
 def password_pool() -> ThreadPoolExecutor:
-    """The threads to give to `Authenticator`; to be made after the process has forked, and shut down by the caller."""
+    """Create the thread pool for `Authenticator`. Call it after the process has forked; the caller shuts it down."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix="password")
 
 
@@ -49,7 +49,7 @@ class Authenticator:
     """Verifies names and passwords against the users."""
 
     def __init__(self, users: Users, *, clock: Callable[[], float], pool: Executor) -> None:
-        """`clock` gives seconds and never goes back (time.monotonic)."""
+        """`clock` returns seconds and never goes backwards (time.monotonic)."""
         self._users = users
         self._clock = clock
         self._pool = pool
@@ -58,10 +58,10 @@ class Authenticator:
         self._running: dict[tuple[bytes, Credential | None], asyncio.Future[bool]] = {}
 
     def recognise(self, name: str, password: str) -> Identity | None:
-        """Who that is, if the password is a generated one and right; None says nothing. Takes microseconds.
+        """The identity, if the password is the user's generated secret. None means unknown, not wrong. Takes µs.
 
-        Generated secrets cannot be guessed, so this may be asked even where guessing is to be stopped. Passwords that
-        people chose, and those remembered of them, are not accepted here: a guess must not be confirmed this way.
+        Generated secrets cannot be guessed, so this may be called even for a client that must wait after failures.
+        Passwords chosen by people are not accepted here, cached or not, because that would confirm a guess.
         """
         prepared = _comparable(name, password)
         user = None if prepared is None else self._find(name)
@@ -69,10 +69,10 @@ class Authenticator:
         return self._identity(user) if user is not None and right else None
 
     def current(self, identity: Identity) -> Identity | None:
-        """The identity as of now: the same while the users have not changed; None if the login does not hold any more.
+        """The current identity of a login: the same object while the users have not changed; None if the login ended.
 
-        A login ends when its user is removed or disabled or gets another password. Other changes, such as the senders,
-        lead to a new identity.
+        A login ends when its user is removed or disabled or gets another password. Other changes, such as to the
+        senders, result in a new identity.
         """
         generation = self._users.newest_generation()
         if generation == identity.generation:
@@ -81,7 +81,10 @@ class Authenticator:
         return None if user is None else self._identity(user)
 
     async def verify(self, name: str, password: str) -> Identity | None:
-        """Who that is, or None. Raises `BusyError`, or `VerificationImpossibleError`: both mean try again later."""
+        """The identity, or None if name or password is wrong.
+
+        Raises `BusyError` or `VerificationImpossibleError`; both mean that the client should try again later.
+        """
         prepared = _comparable(name, password)
         if prepared is None:
             return None
@@ -92,7 +95,7 @@ class Authenticator:
         if user is not None and (right_secret or self._remembers(digest, user)):
             return self._identity(user)
         right_password = await self._slowly(digest, credential, prepared)
-        # The record may have changed while the hash was computed; then what was verified is the old one.
+        # The record may have changed while the hash was computed; then the result is for the old record.
         if not right_password or user is None or self._find(name) != user:
             return None
         self._remember(digest, user)
@@ -107,12 +110,12 @@ class Authenticator:
 
     def _digest(self, name: str, prepared: str) -> bytes:
         named = name.lower().encode("utf-8", "surrogatepass")
-        # The length keeps ("a", "bc") and ("ab", "c") apart.
+        # The length prefix makes ("a", "bc") and ("ab", "c") different.
         text = len(named).to_bytes(4, "big") + named + prepared.encode()
         return hmac.digest(self._key, text, "sha256")
 
     async def _slowly(self, digest: bytes, credential: Credential | None, prepared: str) -> bool:
-        # The same question from many connections at once (an application that starts) is computed once.
+        # The same check from many connections at once (an application that starts) is computed only once.
         question = (digest, credential)
         running = self._running.get(question)
         if running is None:
@@ -121,7 +124,7 @@ class Authenticator:
             running = asyncio.get_running_loop().run_in_executor(self._pool, is_password, credential, prepared)
             self._running[question] = running
             running.add_done_callback(lambda _: self._running.pop(question, None))
-        # A client that hangs up cancels its own waiting, not the others'.
+        # A client that disconnects cancels only its own waiting, not that of the others.
         return await asyncio.shield(running)
 
     def _remembers(self, digest: bytes, user: User) -> bool:
@@ -142,7 +145,7 @@ class Authenticator:
 
 
 def _comparable(name: str, password: str) -> str | None:
-    """The password in the form that is compared; None where no user at all has such a name or password."""
+    """The password in the form used for comparison; None if no user can have such a name or password."""
     try:
         return prepare(password) if len(name) <= _MOST_NAME else None
     except PasswordError:

@@ -1,6 +1,6 @@
-"""From what a session took in to what the queue stores: header, Received, flags, envelope. Pure but for `Incoming`.
+"""Convert a received message to what the queue stores: header, Received, flags, envelope. Pure except for `Incoming`.
 
-Signing is apart (`Draft.sign`), because it may be slow enough for a thread.
+Signing is a separate step (`Draft.sign`), because it may be slow enough to need a thread.
 """
 
 from collections.abc import Iterable
@@ -21,14 +21,14 @@ from relay.model.transaction import Transaction
 from relay_queue.model import Body, Entry, Message, Put, Recipient
 
 _QUICK = 1 << 15
-"""Bytes of a body whose long lines are repaired on the event loop: a few milliseconds at most."""
+"""Maximum bytes of a body whose long lines are repaired on the event loop; this takes a few milliseconds at most."""
 
 
 class Draft(msgspec.Struct):
     """An accepted message that is not yet signed."""
 
     header: Header
-    """Fixed, without our Received."""
+    """The fixed header, without our Received field."""
     trace: bytes
     """Our Received field."""
     content: Incoming
@@ -41,7 +41,7 @@ class Draft(msgspec.Struct):
 
     @property
     def slow(self) -> bool:
-        """`sign` takes long enough to be worth a thread: a slow key, a file to be read, or a large repair."""
+        """Whether `sign` should run in a thread: it has a slow key, must read a file, or must repair a large body."""
         content = self.content
         return (
             content.file is not None
@@ -50,9 +50,9 @@ class Draft(msgspec.Struct):
         )
 
     def sign(self) -> None:
-        """Repair long lines, then read the body once: sign it, and see whether it has octets above 127.
+        """Repair long lines, then read the body once to sign it and to check for bytes above 127.
 
-        May run in a thread. Raises `NoRoomError` when there is no room for a repaired body.
+        May run in a thread. Raises `NoRoomError` if there is no disk space for a repaired body.
         """
         if self.content.long_lines:
             self._repair()
@@ -70,7 +70,7 @@ class Draft(msgspec.Struct):
             self.signature = self.signer.sign(self.header, state.digest(), self.now)
 
     def _repair(self) -> None:
-        """Bring all lines below 998 bytes, as far as that is possible without damage."""
+        """Shorten all lines to at most 998 bytes, as far as this is possible without damaging the message."""
         content = self.content
         body = content.octets()
         found = plan(self.header, body)
@@ -79,7 +79,7 @@ class Draft(msgspec.Struct):
         repair_header(self.header, quote=found.quote)
 
     def put(self) -> Put:
-        """What the queue stores."""
+        """The message as the queue stores it; sets its `size` and `eightbit`."""
         head = b"".join([self.trace, self.signature, self.header.to_bytes()])
         self.message.eightbit = self.message.eightbit or not head.isascii()
         self.message.size = len(head) + self.content.body_size
@@ -102,7 +102,7 @@ def draft(
     signer: DomainSigner | None,
     stream: str,
 ) -> Draft:
-    """Join envelope, fixed header and trace."""
+    """Combine envelope, fixed header and our Received field into a draft."""
     now, message_id = facts.now, facts.id
     paths = transaction.recipients
     trace = received(
@@ -150,10 +150,10 @@ def draft(
 
 
 def _needs_smtputf8(transaction: Transaction, header: Header) -> bool:
-    """Whether the next server must know SMTPUTF8 too: RFC 6531 §3.4 asks it only of what really is international.
+    """Whether the next server must support SMTPUTF8; RFC 6531 §3.4 requires it only for internationalised messages.
 
-    Octets above 127 in the header of a message sent without SMTPUTF8 are passed as they came; that is no reason to
-    demand it.
+    If a message sent without SMTPUTF8 has bytes above 127 in its header, they are passed on unchanged and SMTPUTF8 is
+    not required.
     """
     return not (
         transaction.sender.isascii()

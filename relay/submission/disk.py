@@ -1,4 +1,4 @@
-"""Whether the data folder's disk has room for more mail. Asked before each message, looked at about once a second."""
+"""Checks whether the data folder's disk has room for more mail. Called before each message; cached for a second."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from relay_queue import reserve
 
 _LOOK_EVERY = 1.0
 _PART = 0.02
-"""Free part of the disk below which nothing is accepted; with 1.5 messages of the largest size, as Postfix has it."""
+"""Default: mail is accepted only while at least this fraction of the disk is free, and at least 1.5 times the largest
+message size (the factor is Postfix's)."""
 
 
 class DiskSpace:
@@ -35,12 +36,12 @@ class DiskSpace:
 
     def _look(self) -> bool:
         free, needed = _free_and_needed(self._wanted, self._message, os.statvfs(self._folder))
-        # What was freed of the reserve is for an admin's actions: mail must not take it.
+        # Space freed from the reserve is for an admin's actions; mail must not use it.
         return free >= needed and reserve.whole(Path(self._folder))
 
 
 def free_and_needed(settings: Settings, disk: os.statvfs_result) -> tuple[float, float]:
-    """(bytes that are free, bytes that must be free for mail to be accepted) of the data folder's disk."""
+    """For the data folder's disk: (bytes that are free, bytes that must be free for mail to be accepted)."""
     return _free_and_needed(settings.limits.free_disk, settings.submission.max_message_size, disk)
 
 

@@ -1,48 +1,49 @@
-"""Failed logins of the last minute, by client and by user, over all workers: who must wait.
+"""Failed logins of the last minute, by client and by user, to decide which clients must wait.
 
-Three windows of a minute, each over all workers:
+There are three windows of one minute, each counted over all workers:
 
-* a client and a user: all failures. Whoever guesses one user's password from one address waits.
-* a client: different guesses, whoever they are about. An application that tries an old password again and again makes
-  one guess, so it does not keep out its neighbours behind the same address. Which kinds of users the guesses are about
-  makes no difference: else the wait would tell which users there are.
-* a user: different guesses from all clients, ten times as many. It slows down a network of machines.
+* by client and user: all failures. A client that guesses one user's password from one address must wait.
+* by client: different guesses, for any user. An application that keeps trying an old password makes only one guess, so
+  it does not lock out other clients behind the same address. It makes no difference whether the users exist; otherwise
+  the wait would disclose which users exist.
+* by user: different guesses from all clients, with ten times the limit. It slows down attacks from many machines.
 
-The second and third do not hold for a client that logged in as that user before: else anybody could lock anybody out by
-guessing. None holds for a generated secret that is right, which the caller accepts before asking here.
+The second and third windows do not apply to a client that logged in as that user before; otherwise anyone could lock
+out a user by guessing. No window applies to a correct generated secret, which the caller accepts before it asks here.
 
-Times are given, never read; what is counted lies in `relay.submission.counts`, where nothing is kept in clear.
+The caller passes the times; this module reads no clock. The counts are stored in `relay.submission.counts`, which keeps
+nothing in clear text.
 """
 
 from relay.submission.counts import SharedCounts
 
 _WINDOW = 60
-"""Steps of one second."""
+"""Length of a window, in steps of one second."""
 _BY_USER = 10
-"""A user's limit is so many times that of a client: fewer clients than that cannot keep a user out."""
+"""A user's limit is this many times a client's limit; fewer clients than this cannot lock a user out."""
 _NAME_MAX = 128
-"""Characters of a user name that count; a client may send names of kilobytes."""
+"""Characters of a user name that are used as the key; a client may send names of several kilobytes."""
 _KEYS = 16_384
-"""Clients and users that each worker can count; 8 MiB when all are in use."""
+"""Number of clients and users that each worker can count; 8 MiB when all are in use."""
 FAMILIAR_FOR = 24 * 3600
-"""Seconds for which a client is known after a login."""
+"""Seconds for which a client is familiar after a login."""
 
 
 class SharedFailures:
-    """The memory for failed logins, made before the workers are."""
+    """The shared memory for failed logins; create it before the workers are forked."""
 
     def __init__(self, workers: int) -> None:
         self.failed = SharedCounts(workers, _KEYS, _WINDOW)
         self.guesses = SharedCounts(workers, _KEYS, 1)
-        """When a guess was made last."""
+        """The last time of each guess."""
         self.good = SharedCounts(workers, _KEYS, 1)
-        """Which client logged in as which user."""
+        """The pairs of client and user with a successful login."""
         self.familiar = SharedCounts(workers, _KEYS, 1)
-        """When a client logged in last."""
+        """The last time that each client logged in."""
 
 
 class AuthFailures:
-    """The windows."""
+    """The windows, as one worker uses them."""
 
     __slots__ = ("_failed", "_familiar", "_good", "_guesses")
 
@@ -53,7 +54,7 @@ class AuthFailures:
         self._familiar = shared.familiar.column(worker)
 
     def wait(self, client: str, user: str, limit: int, now: float) -> float:
-        """Seconds until this client may try to log in as `user`; 0 when now."""
+        """Seconds until this client may try to log in as `user`; 0 if it may try now."""
         user = _short(user)
         wait = self._wait(_pair(client, user), limit, now)
         if self._good.since(_pair(client, user), 0):
@@ -61,7 +62,7 @@ class AuthFailures:
         return max(wait, self._wait(f"client {client}", limit, now), self._wait(f"user {user}", limit * _BY_USER, now))
 
     def failed(self, client: str, user: str, password: str, now: float) -> None:
-        """Count a failure."""
+        """Count a failed login."""
         user, step = _short(user), int(now)
         self._failed.add(_pair(client, user), 1, step)
         guess = f"{_pair(client, user)} {password}"
@@ -82,7 +83,7 @@ class AuthFailures:
 
     def _wait(self, key: str, limit: int, now: float) -> float:
         step = int(now)
-        # What lies in the future was counted before the clock went back.
+        # Steps in the future were counted before the clock went back; they are ignored.
         steps = [(at, count) for at, count in self._failed.since(key, step - _WINDOW + 1) if at <= step]
         excess = sum(count for _, count in steps) - limit + 1
         for at, count in steps:
@@ -95,10 +96,10 @@ class AuthFailures:
 
 
 def _pair(client: str, user: str) -> str:
-    """One client and one user; an address has no blank."""
+    """The key of a client and a user. It is unambiguous because an address has no space."""
     return f"{client} {user}"
 
 
 def _short(user: str) -> str:
-    """User names in one case, as they are looked up."""
+    """A user name, shortened and in lower case, because users are looked up without regard to case."""
     return user[:_NAME_MAX].lower()

@@ -32,7 +32,7 @@ from relay_queue.protocol import Queue
 
 
 class Shared:
-    """What the workers of a server count together; made before they are forked."""
+    """The counts that all workers of a server share; create it before the workers are forked."""
 
     def __init__(self, workers: int) -> None:
         self.usage = shared_usage(workers)
@@ -56,10 +56,11 @@ class SubmissionHandler:
         shared: Shared | None = None,
         slot: int = 0,
     ) -> None:
-        """`verifier` defaults to the users of the data folder; raises `UserFileError` where their file is damaged.
+        """`verifier` defaults to the users of the data folder. Raises `UserFileError` if their file is damaged.
 
-        `shared` and the worker's `slot` in it: None counts alone. `clock` dates messages; limits count by `steady`,
-        which is the same in all workers and goes on when the clock is set.
+        `shared` holds the counts of all workers, `slot` is this worker's index in it; without `shared`, the worker
+        counts alone. `clock` dates messages (seconds since 1970). Limits use `steady` (seconds), which is the same in
+        all workers and is not affected when the system clock is set.
         """
         self._queue = queue
         self._recorder = recorder
@@ -81,7 +82,7 @@ class SubmissionHandler:
         self._allowance.limits = settings.limits
 
     def stop(self) -> None:
-        """Accept no new transactions; what was begun may end."""
+        """Accept no new transactions; started ones may finish."""
         self._stopping = True
 
     def close(self) -> None:
@@ -103,7 +104,7 @@ class SubmissionHandler:
         return self._closed()
 
     def disconnected(self, peer: Peer) -> None:
-        """See `Handler`. Nothing is kept of a session."""
+        """See `Handler`. There is no state per session to release."""
 
     def authenticate(self, peer: Peer, user: str, password: str) -> asyncio.Future[Identity | Reply]:
         """See `Handler`."""
@@ -111,7 +112,7 @@ class SubmissionHandler:
         return asyncio.get_running_loop().create_task(self._logins.login(peer, user, password, limit))
 
     def familiar(self, address: str) -> bool:
-        """Whether an address is trusted, or a client there logged in during the last day."""
+        """Whether an address is trusted, or its client logged in during the last day."""
         return address in self._rules.networks or self._logins.familiar(address)
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
@@ -152,8 +153,8 @@ class SubmissionHandler:
     def rcpt(self, peer: Peer, transaction: Transaction, recipient: RecipientPath) -> Reply | None:
         """See `Handler`.
 
-        Whoever may relay may send anywhere: there are no local domains, so no form of an address (`%`, `!`, source
-        routes, literals) can turn an outsider's mail into a relayed one.
+        A client that may relay may send to any address. There are no local domains, so an outsider cannot use a special
+        form of an address (`%`, `!`, source routes, literals) to have mail relayed.
         """
         del recipient
         identity = peer.identity
@@ -186,7 +187,7 @@ class SubmissionHandler:
     # -- rules ------------------------------------------------------------------------------------------------------
 
     def _auth_of(self, peer: Peer) -> str:
-        # A listener that a reload removed while its sessions live on: the strictest rule.
+        # If a reload removed the listener while its sessions continue, the strictest rule applies.
         return self._rules.auth.get(peer.listener, "required")
 
     def _closed(self) -> Reply | None:

@@ -1,25 +1,24 @@
-"""Logins: who may try, what is counted, and whether a login still holds.
+"""Logins: which clients may try, what is counted, and whether a login is still valid.
 
-The order is what matters here. A generated secret that is right is accepted first, whatever others guessed: it cannot
-be guessed, so nobody can be locked out by guesses about it. For everything else the windows are asked before the
-password is looked at, so that a guess is not confirmed while the guesser has to wait, and costs no hash.
+The order of the checks is important. A correct generated secret is accepted first, regardless of failed attempts: it
+cannot be guessed, so failed guesses must not lock out its owner. For all other passwords, the windows are checked
+before the password, so that a guess is neither confirmed nor costs a hash while the client has to wait.
 """
 
 from collections.abc import Callable
 
 from relay.events.recorder import Recorder
-from relay.model.peer import Identity, Peer
+from relay.model.peer import Identity, Peer, client_of
 from relay.smtp.reply import Reply
 from relay.submission import texts
 from relay.submission.authenticator import BusyError
 from relay.submission.failures import AuthFailures
-from relay.submission.networks import client_key
 from relay.submission.outlet import Verifier
 from relay.submission.passwords import VerificationImpossibleError
 
 
 class Logins:
-    """The logins at one worker."""
+    """Handles the logins of one worker."""
 
     def __init__(
         self, verifier: Verifier, failures: AuthFailures, recorder: Recorder, steady: Callable[[], float]
@@ -30,8 +29,8 @@ class Logins:
         self._steady = steady
 
     async def login(self, peer: Peer, user: str, password: str, limit: int) -> Identity | Reply:
-        """Who that is, or the refusal. `limit`: `limits.auth_failures_per_minute`."""
-        client = client_key(peer.address)
+        """Check a login. Returns the identity, or the refusal. `limit`: `limits.auth_failures_per_minute`."""
+        client = client_of(peer.address)
         identity = self._verifier.recognise(user, password)
         if identity is None:
             wait = self._failures.wait(client, user, limit, self._steady())
@@ -47,17 +46,18 @@ class Logins:
                 return texts.AUTH_BUSY
         self._recorder.authenticated(peer, user, success=identity is not None)
         if identity is None:
-            # Counted after the check: counting before would keep out an application that opens its whole pool at once.
-            # Guesses made at the same time pass the limit by no more than a client may have connections.
+            # Counted after the check, because counting before it would lock out an application that opens its whole
+            # connection pool at once. Simultaneous guesses can exceed the limit by at most the number of connections
+            # that a client may have.
             self._failures.failed(client, user, password, self._steady())
             return texts.WRONG_PASSWORD
         self._failures.succeeded(client, user, self._steady())
         return identity
 
     def renew(self, peer: Peer) -> Reply | None:
-        """Bring the session's identity up to date; the refusal if its login does not hold any more.
+        """Update the session's identity. Returns the refusal if its login is no longer valid.
 
-        Asked at each MAIL: a user who was removed, or whose rights changed, may have sessions that stay open for long.
+        Called at each MAIL, because a user who was removed, or whose rights changed, may have long-lived sessions.
         """
         identity = peer.identity
         if identity is None:
@@ -69,5 +69,5 @@ class Logins:
         return None
 
     def familiar(self, address: str) -> bool:
-        """Whether a client at this address logged in during the last day."""
-        return self._failures.familiar(client_key(address), self._steady())
+        """Whether the client that this address belongs to logged in during the last day."""
+        return self._failures.familiar(client_of(address), self._steady())

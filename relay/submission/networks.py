@@ -1,4 +1,4 @@
-"""Whether a client's address lies in a trusted network. Answers are remembered; the memory is bounded."""
+"""Checks whether a client's address is in a trusted network. Results are cached; the cache is bounded."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ class Networks:
         self._known: dict[str, bool] = {}
 
     def __contains__(self, address: str) -> bool:
-        """Whether an IP address in text is in one of them; what is no address is in none."""
+        """Whether an IP address, as text, is in one of the networks; invalid addresses match no network."""
         known = self._known.get(address)
         if known is None:
             known = self._find(address)
@@ -35,19 +35,6 @@ class Networks:
         if isinstance(ip, ipaddress.IPv6Address):
             if ip.ipv4_mapped is None:
                 return any(ip in network for network in self._v6)
-            # A dual-stack socket shows IPv4 clients as ::ffff:192.0.2.1: the same client, the same answer.
+            # A dual-stack socket reports IPv4 clients as ::ffff:192.0.2.1; they are treated as IPv4.
             ip = ip.ipv4_mapped
         return any(ip in network for network in self._v4)
-
-
-def client_key(address: str) -> str:
-    """What counts as one client for abuse: an IPv4 address, or an IPv6 /64 (what one subscriber gets)."""
-    if ":" not in address:
-        return address
-    try:
-        ip = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))

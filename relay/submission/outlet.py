@@ -1,4 +1,4 @@
-"""What submission asks of its neighbours: delivery, which takes accepted mail on, and the users' passwords."""
+"""The interfaces that submission needs from others: delivery of accepted mail, and verification of passwords."""
 
 from typing import Protocol
 
@@ -7,14 +7,14 @@ from relay_queue.model import Put
 
 
 class Outlet(Protocol):
-    """Delivery's side of an acceptance. Both calls are quick and never raise on a full house."""
+    """Delivery's part in accepting a message. Both calls are fast and do not raise when delivery is at capacity."""
 
     def admit(self, put: Put) -> None:
-        """Before the put: recipients that delivery can take straight from memory are made ACTIVE with their owner."""
+        """Called before the put: marks recipients that delivery can take directly from memory as ACTIVE, with owner."""
         ...
 
     def offer(self, put: Put) -> None:
-        """After the commit, for every message: those in hand go to their lanes, the others are known to be due."""
+        """Called after each commit: claimed recipients go to their lanes, the others are noted as due."""
         ...
 
 
@@ -22,13 +22,13 @@ class Verifier(Protocol):
     """Checks passwords (`relay.submission.authenticator`)."""
 
     def recognise(self, user: str, password: str) -> Identity | None:
-        """Who this is, if the password is a right generated one; None says nothing. Quick."""
+        """The identity, if the password is the user's generated secret; None means unknown, not wrong. Fast."""
         ...
 
     def current(self, identity: Identity) -> Identity | None:
-        """The identity as of now; None if its login does not hold any more. Quick: asked at each MAIL."""
+        """The current identity; None if its login is no longer valid. Fast, because it is called at each MAIL."""
         ...
 
     async def verify(self, user: str, password: str) -> Identity | None:
-        """Who this is, or None: wrong and unknown look the same, also in time."""
+        """The identity, or None. A wrong password and an unknown user give the same result in the same time."""
         ...

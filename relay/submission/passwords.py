@@ -1,11 +1,12 @@
-"""Credentials of users: made, stored and compared. Pure; knows neither files nor threads.
+"""Credentials of users: how they are created, stored and compared. Pure; uses neither files nor threads.
 
-Two kinds. A *secret* is made by us: 160 random bits, so a plain SHA-256 of it cannot be guessed, and is checked
-in microseconds. A *password* is chosen by a person, and so is kept as argon2id, which takes tens of milliseconds.
+There are two kinds. A *secret* is generated here with 160 random bits, so its plain SHA-256 cannot be reversed by
+guessing, and it is checked in microseconds. A *password* is chosen by a person and therefore stored as argon2id, which
+takes tens of milliseconds.
 
-No answer may tell whether a user exists. So every refusal costs one argon2 verification: of the user's own hash, or of
-a decoy where there is no user or the user has a secret (`is_password` is that step). A right secret is accepted without
-it; that tells only the one who knew it.
+No answer may disclose whether a user exists. Therefore every refusal takes one argon2 verification: of the user's own
+hash, or of a decoy if there is no such user or the user has a secret (`is_password` is that step). A correct secret is
+accepted without it, which discloses nothing to anyone who does not know the secret.
 """
 
 import base64
@@ -19,13 +20,13 @@ from typing import Final, Literal
 import msgspec
 
 LEAST_LENGTH: Final = 8
-"""Characters of a chosen password (NIST SP 800-63B §5.1.1.1)."""
+"""Minimum characters of a chosen password (NIST SP 800-63B §5.1.1.1)."""
 MOST_OCTETS: Final = 1024
-"""Octets of any password in UTF-8; more than any person or program uses, little enough to hash at will."""
+"""Maximum bytes of a password in UTF-8: more than people and programs use, but fast to hash."""
 _SECRET_OCTETS: Final = 20
 
-# argon2id with 19 MiB, two passes, one lane: OWASP's first choice where many log in at once. Changing these makes old
-# hashes take another time than the decoy: then say in the changelog that passwords should be set anew.
+# argon2id with 19 MiB, two passes, one lane: OWASP's first choice for many simultaneous logins. If these values change,
+# old hashes take a different time than the decoy; then the changelog must say that passwords should be set again.
 _MEMORY_KIB: Final = 19_456
 _PASSES: Final = 2
 _LANES: Final = 1
@@ -38,7 +39,7 @@ _MOST_MEMORY_KIB: Final = 1024 * 1024
 
 _DECOY_SECRET: Final = "0" * 64
 _DECOY_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$cmVsYXkgZGVjb3kgc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-"""A hash that no password has (its digest is all zeros), with the parameters of real ones."""
+"""A hash that matches no password (its digest is all zeros), with the parameters of real hashes."""
 
 
 class PasswordError(ValueError):
@@ -46,18 +47,18 @@ class PasswordError(ValueError):
 
 
 class VerificationImpossibleError(Exception):
-    """The machine could not compute the hash (no memory): says nothing about the password."""
+    """The hash could not be computed, for example for lack of memory; the password may be right or wrong."""
 
 
 class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is stored to recognise a user; never what the user knows."""
+    """The stored data that verifies a user's password or secret; never the password or secret itself."""
 
     scheme: Literal["sha256", "argon2id"]
     value: str
     """`sha256`: 64 hexadecimal digits of a generated secret's SHA-256. `argon2id`: the PHC string."""
 
     def __post_init__(self) -> None:
-        """Refuse what could not be verified later."""
+        """Raise ValueError for a value that could not be verified later."""
         if self.scheme == "sha256":
             if not _SHA256.fullmatch(self.value):
                 raise ValueError("not 64 hexadecimal digits")
@@ -73,13 +74,13 @@ def generate_secret() -> str:
 
 
 def seal_secret(secret: str) -> Credential:
-    """The stored form of a secret made by `generate_secret` (for nothing less random)."""
+    """The stored form of a secret from `generate_secret`. Do not use it for anything less random."""
     return Credential("sha256", hashlib.sha256(secret.encode()).hexdigest())
 
 
 def seal_password(password: str) -> Credential:
-    """The stored form of a chosen password; raises `PasswordError`. Takes tens of milliseconds."""
-    # Imported where used: the library takes a while, and most commands need no passwords.
+    """The stored form of a chosen password. Raises `PasswordError`. Takes tens of milliseconds."""
+    # Imported here because the library is slow to import and most commands do not need it.
     from argon2.low_level import Type, hash_secret
 
     prepared = prepare(password)
@@ -94,9 +95,9 @@ def seal_password(password: str) -> Credential:
 def prepare(password: str) -> str:
     """The form in which passwords are compared: OpaqueString of RFC 8265 §4.2, the successor of SASLprep (RFC 4013).
 
-    Any kind of blank becomes a space and composed letters take their composed form (NFC); control characters, NUL among
-    them, and lone surrogates are refused. Left out is the table of unassigned code points, which differs by Unicode
-    version and would lock users out after an upgrade.
+    All Unicode spaces become an ASCII space, and the text is normalised to NFC. Raises `PasswordError` for control
+    characters, including NUL, and lone surrogates, and if the password is empty or too long. Unassigned code points are
+    not refused, because their table differs by Unicode version and users would be locked out after an upgrade.
     """
     if password.isascii():
         prepared = password
@@ -113,16 +114,16 @@ def prepare(password: str) -> str:
 
 
 def is_secret(credential: Credential | None, prepared: str) -> bool:
-    """Whether the text is the user's generated secret. Takes microseconds, and the same time for any credential."""
+    """Whether the text is the user's generated secret. Takes microseconds, the same for any credential."""
     known = credential.value if credential is not None and credential.scheme == "sha256" else _DECOY_SECRET
     offered = hashlib.sha256(prepared.encode()).hexdigest()
     return hmac.compare_digest(known, offered) and known is not _DECOY_SECRET
 
 
 def is_password(credential: Credential | None, prepared: str) -> bool:
-    """Whether the text is the user's chosen password. Takes tens of milliseconds, and the same time for any credential.
+    """Whether the text is the user's chosen password. Takes tens of milliseconds, the same for any credential.
 
-    Blocks without holding the interpreter's lock: call it in a thread. Raises `VerificationImpossibleError`.
+    Blocks, but without holding the GIL, so call it in a thread. Raises `VerificationImpossibleError`.
     """
     from argon2.exceptions import VerificationError, VerifyMismatchError
     from argon2.low_level import Type, verify_secret
@@ -130,7 +131,7 @@ def is_password(credential: Credential | None, prepared: str) -> bool:
     chosen = credential if credential is not None and credential.scheme == "argon2id" else None
     known = _DECOY_HASH if chosen is None else chosen.value
     try:
-        # The library answers a wrong password with an exception, and anything else it returns is a right one.
+        # The library raises an exception for a wrong password; if it returns, the password is right.
         verify_secret(known.encode("ascii"), prepared.encode(), Type.ID)
     except VerifyMismatchError:
         return False

@@ -1,6 +1,6 @@
-"""How much each user sent in the last hour, in sixty minutes' steps: exact to a minute, over all workers.
+"""How much each user sent in the last hour, over all workers, in sixty steps of a minute, so it is exact to a minute.
 
-Times are given, never read; what is counted lies in `relay.submission.counts`.
+The caller passes the times; this module reads no clock. The counts are stored in `relay.submission.counts`.
 """
 
 from relay.submission.counts import Counts, SharedCounts
@@ -8,17 +8,17 @@ from relay.submission.counts import Counts, SharedCounts
 _STEP = 60.0
 _STEPS = 60
 _USERS = 16_384
-"""Users of the last hour that each worker can count."""
+"""Number of users in the last hour that each worker can count."""
 
 
 def shared_usage(workers: int) -> SharedCounts:
-    """The memory for quotas, made before the workers are; it takes room only for those that are counted."""
-    # Two keys for each user.
+    """The shared memory for quotas; create it before the workers are forked. Only used entries take up memory."""
+    # Each user has two keys: messages and recipients.
     return SharedCounts(workers, 2 * _USERS, _STEPS)
 
 
 class Quota:
-    """Counters by user."""
+    """The counts of messages and recipients by user."""
 
     __slots__ = ("_counts",)
 
@@ -26,21 +26,21 @@ class Quota:
         self._counts = counts
 
     def add(self, user: str, messages: int, recipients: int, now: float) -> None:
-        """Count what is to be accepted from `user`; negative numbers take it back."""
+        """Count messages and recipients from `user`; negative numbers undo an earlier call with the same `now`."""
         step = int(now // _STEP)
         self._counts.add(_messages(user), messages, step)
         self._counts.add(_recipients(user), recipients, step)
 
     def messages_wait(self, user: str, more: int, limit: int, now: float) -> float:
-        """Seconds until `user` may send so many more messages under `limit` an hour; 0 when now."""
+        """Seconds until `user` may send `more` messages with `limit` per hour; 0 if now."""
         return self._wait(_messages(user), more, limit, now)
 
     def recipients_wait(self, user: str, more: int, limit: int, now: float) -> float:
-        """Seconds until `user` may send to `more` recipients under `limit` an hour; 0 when now."""
+        """Seconds until `user` may send to `more` recipients with `limit` per hour; 0 if now."""
         return self._wait(_recipients(user), more, limit, now)
 
     def _wait(self, key: str, more: int, limit: int, now: float) -> float:
-        """Until enough counts have become older than an hour."""
+        """Seconds until enough counts are older than an hour."""
         steps = self._counts.since(key, int(now // _STEP) - _STEPS + 1)
         excess = sum(count for _, count in steps) + more - limit
         if excess <= 0:

@@ -1,4 +1,4 @@
-"""Which sender addresses a user may use, in the envelope and in From. Pure."""
+"""The sender addresses that a user may use, in the envelope and in From. Pure."""
 
 from functools import lru_cache
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from relay.smtp.address import canonical_local
 
 _KELVIN: Final = "\u212a"
-"""The one letter outside ASCII that is ASCII in lower case."""
+"""The Kelvin sign, the only non-ASCII letter whose lower case is ASCII (k)."""
 
 
 class SenderPolicy:
@@ -25,11 +25,10 @@ class SenderPolicy:
         self._domains = frozenset(_lower(sender) for sender in senders if "@" not in sender)
 
     def allows(self, address: str, domain: str) -> bool:
-        """Whether the user may be `address`, whose domain in lower-case A-labels is `domain`.
+        """Whether the user may send as `address`, whose domain in lower-case A-labels is `domain`.
 
-        A domain stands for itself, not for those below it. Case makes no difference: `Alice@` and `alice@` are one
-        mailbox everywhere that matters. The address is compared by the one form of its local part and of its domain,
-        never by their spelling.
+        An allowed domain does not include its subdomains. Case is ignored, because `Alice@` and `alice@` are the same
+        mailbox on practically all servers. Local part and domain are compared in canonical form, not as written.
         """
         if self.any or domain in self._domains:
             return True
@@ -41,11 +40,11 @@ def _mailbox(local: str, domain: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """In lower case; not where that would make the Kelvin sign, another mailbox's letter, a k of ours."""
+    """Convert to lower case, except text with the Kelvin sign, which would become a k and match another mailbox."""
     return text if _KELVIN in text else text.lower()
 
 
 @lru_cache(maxsize=1024)
 def policy(senders: tuple[str, ...]) -> SenderPolicy:
-    """The policy of an identity, compiled once."""
+    """The policy for an identity's senders; cached."""
     return SenderPolicy(senders)

@@ -1,4 +1,4 @@
-"""Every fixed reply of submission. Each refusal says what to do; our own faults are temporary (4xx) to others."""
+"""All fixed replies of submission. Each refusal tells the client what to do; our own errors are temporary (4xx)."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ AUTH_BUSY: Final = Reply(454, "4.7.0", "The server cannot check passwords at the
 STREAM_TWICE: Final = Reply(550, "5.6.0", "The message has more than one X-Relay-Stream field; send at most one")
 
 _ADDRESS_SHOWN = 100
-"""Characters of an address in a reply, whose line has 512 bytes in all (RFC 5321 §4.5.3.1.5)."""
+"""Maximum characters of an address in a reply; a reply line is limited to 512 bytes (RFC 5321 §4.5.3.1.5)."""
 _SENDERS_SHOWN = 3
 _SENDER_SHOWN = 64
 _STREAM_SHOWN = 40
@@ -37,7 +37,7 @@ def author_denied(address: str, senders: tuple[str, ...]) -> Reply:
 
 
 def _allowed(senders: tuple[str, ...]) -> str:
-    """What the user may do: the user is authenticated, so the list of the own addresses is no secret."""
+    """The senders that the user may use. The user is authenticated, so this list may be disclosed."""
     if not senders:
         return "your account has no sender address; ask the administrator to add one"
     listed = ", ".join(_shown(sender, _SENDER_SHOWN) for sender in senders[:_SENDERS_SHOWN])
@@ -46,7 +46,7 @@ def _allowed(senders: tuple[str, ...]) -> str:
 
 
 def _shown(text: str, most: int) -> str:
-    """What a client or an administrator wrote, made safe for a reply and for the log: printable ASCII, cut short."""
+    """Text from a client or an administrator, made safe for replies and logs: printable ASCII, shortened to `most`."""
     safe = "".join(c if " " <= c <= "~" and c not in "<>" else "?" for c in text[: most + 1])
     return safe if len(safe) <= most else f"{safe[: most - 3]}..."
 
@@ -61,22 +61,22 @@ def stream_unknown(name: str, known: tuple[str, ...]) -> Reply:
 
 
 def auth_blocked(seconds: float) -> Reply:
-    """Too many failures from an address or for a user."""
+    """Refuse a login after too many failures from an address or for a user."""
     return Reply(454, "4.7.0", f"Too many failed logins; try again in {_wait(seconds)}")
 
 
 def messages_exceeded(limit: int, seconds: float) -> Reply:
-    """A user's messages in an hour."""
+    """The user's limit of messages per hour is exceeded."""
     return Reply(451, "4.7.1", f"You may send {limit} messages an hour; try again in {_wait(seconds)}")
 
 
 def recipients_exceeded(limit: int, seconds: float) -> Reply:
-    """A user's recipients in an hour."""
+    """The user's limit of recipients per hour is exceeded."""
     return Reply(450, "4.7.1", f"You may send to {limit} recipients an hour; try again in {_wait(seconds)}")
 
 
 def _wait(seconds: float) -> str:
-    """A wait in words, rounded up."""
+    """A duration in words, rounded up."""
     if seconds <= 90:
         return f"{max(1, -int(-seconds // 1))} seconds"
     return f"{-int(-seconds // 60)} minutes"

@@ -1,9 +1,9 @@
 """The users who may submit mail: `users.json` in the data folder, read by the server and changed by the CLI.
 
-The file is small (a user is some 300 octets) and read whole. The server looks at its time, inode and size at each
-login and at each MAIL of a user, and reads it again when they differ, so a change counts at once and needs no signal.
-A change replaces the file durably under a lock of its own, so two commands at once both count and a crash leaves the
-old file or the new.
+The file is small (about 300 bytes per user) and is read as a whole. At each login and at each MAIL of a user, the
+server checks the file's modification time, inode and size, and reads it again if they differ, so a change takes effect
+at once and needs no signal. A change replaces the file durably under a separate lock, so simultaneous commands do not
+lose changes, and a crash leaves either the old file or the new one.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _VERSION: Final = 1
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._+@-]{0,126}[a-z0-9])?")
 _MODE: Final = 0o600
 _FRESH: Final = 0.001
-"""Seconds for which a look at the file counts: a busy server takes thousands of messages a second."""
+"""Seconds for which a check of the file remains valid, because a busy server accepts thousands of messages a second."""
 
 
 class UserFileError(Exception):
@@ -46,11 +46,11 @@ class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     created_at: float
     """Seconds since 1970."""
     disabled: bool = False
-    """Kept, but cannot log in."""
+    """The user is kept but cannot log in."""
 
 
 class _Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file."""
+    """The content of the file."""
 
     version: int
     users: tuple[User, ...]
@@ -60,12 +60,13 @@ _DECODER: Final = msgspec.json.Decoder(_Content)
 
 
 class Users:
-    """The server's view of the file: always the newest good state."""
+    """The server's view of the file: always the newest valid state."""
 
     def __init__(self, path: Path, on_problem: Callable[[UserFileError], None] | None = None) -> None:
-        """Read the file; one that is not there yet holds no users. Raises `UserFileError` where it is damaged.
+        """Read the file; a missing file means no users. Raises `UserFileError` if it cannot be read or is damaged.
 
-        Later damage keeps the users as they were and is told to `on_problem`, once for each state of the file.
+        If the file is damaged later, the users stay as they were and the error is passed to `on_problem`, once for each
+        state of the file.
         """
         self._path = path
         self._on_problem = on_problem
@@ -77,18 +78,18 @@ class Users:
         self._credential_since = dict.fromkeys(self._users, 0)
 
     def find(self, name: str) -> User | None:
-        """The user of that name, in any case; None where there is none."""
+        """The user with that name, regardless of case; None if there is none."""
         self._refresh()
-        # Outside ASCII, `lower` would let the Kelvin sign be a k.
+        # Non-ASCII names are excluded because `lower` would convert the Kelvin sign to a k.
         return self._users.get(name.lower()) if name.isascii() else None
 
     def all(self) -> tuple[User, ...]:
-        """All users by name."""
+        """All users, sorted by name."""
         self._refresh()
         return tuple(self._users[name] for name in sorted(self._users))
 
     def newest_generation(self) -> int:
-        """The number of the state that the file is in now; it grows with each change. Cheap enough for each message."""
+        """The number of the file's current state; it grows with each change. Fast enough to call for each message."""
         now = time.monotonic()
         if now - self._looked_at > _FRESH:
             self._looked_at = now
@@ -96,14 +97,14 @@ class Users:
         return self.generation
 
     def still_valid(self, name: str, generation: int) -> User | None:
-        """The user as of now, unless it was removed or disabled, or got another password, after that generation."""
+        """The current user; None if it was removed or disabled, or got another password after that generation."""
         user = self._users.get(name)
         if user is None or user.disabled or self._credential_since[name] > generation:
             return None
         return user
 
     def _take(self, users: dict[str, User]) -> None:
-        """Use a new state of the file."""
+        """Replace the users with a new state of the file, and note whose credential changed."""
         self.generation += 1
         before, since = self._users, self._credential_since
         self._credential_since = {
@@ -113,7 +114,7 @@ class Users:
         self._users = users
 
     def _refresh(self) -> None:
-        # The fingerprint is taken before reading: a change in between is seen the next time.
+        # The fingerprint is taken before reading, so that a change between the two is noticed the next time.
         now = _fingerprint(self._path)
         if now == self._seen:
             return
@@ -126,7 +127,7 @@ class Users:
 
 
 def read_users(path: Path) -> dict[str, User]:
-    """All users by name; none where there is no file. Raises `UserFileError`."""
+    """All users by name; empty if there is no file. Raises `UserFileError`."""
     try:
         content = _DECODER.decode(path.read_bytes())
     except FileNotFoundError:
@@ -145,9 +146,9 @@ def read_users(path: Path) -> dict[str, User]:
 
 @contextmanager
 def editing(path: Path, disk: Disk | None = None) -> Iterator[dict[str, User]]:
-    """The users by name, to be changed in place; written durably on leaving, and not at all after an exception.
+    """The users by name, to be changed in place. They are written durably at the end, but not after an exception.
 
-    Other edits wait meanwhile. Raises `UserFileError`.
+    Other edits wait until this one ends. Raises `UserFileError`.
     """
     with _locked(path):
         users = read_users(path)
@@ -158,7 +159,7 @@ def editing(path: Path, disk: Disk | None = None) -> Iterator[dict[str, User]]:
 
 
 def check_name(name: str) -> str:
-    """The name as stored: lower case; raises ValueError with a sentence where it cannot be a user's."""
+    """The name as stored, in lower case. Raises ValueError with a sentence if it is not a valid user name."""
     lowered = name.lower()
     if not name.isascii() or not _NAME.fullmatch(lowered):
         raise ValueError("A user's name is letters, digits and . _ + @ - (at most 128), like app1 or ann@example.org.")
@@ -166,7 +167,7 @@ def check_name(name: str) -> str:
 
 
 def check_sender(sender: str) -> str:
-    """An allowed sender as stored: `*`, a domain, or an address in its one form; raises ValueError."""
+    """An allowed sender as stored: `*`, a domain, or an address in canonical form. Raises ValueError."""
     if sender == "*":
         return sender
     local, at, domain = sender.rpartition("@")
@@ -186,13 +187,14 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
-        return None  # reading will say what is wrong
+        return None  # reading the file will report the error
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    # Not the file itself: it is replaced, and a lock on the old one would exclude nobody.
+    # The lock is a separate file: users.json is replaced by each edit, so a lock on the old file would not exclude
+    # other processes.
     lock = path.with_name(f".{path.name}.lock")
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
@@ -210,7 +212,7 @@ def _replace(path: Path, users: tuple[User, ...], disk: Disk) -> None:
     text = msgspec.json.format(msgspec.json.encode(_Content(_VERSION, users)), indent=2) + b"\n"
     new = path.with_name(f".{path.name}.new")
     try:
-        disk.remove(new)  # left by a crash; the lock says that nobody is writing it
+        disk.remove(new)  # left by a crash; because of the lock, no other process is writing it
         descriptor = disk.create(new)
         try:
             _give_to_owner(descriptor, path.parent)
@@ -231,8 +233,8 @@ def _write_all(descriptor: int, text: bytes) -> None:
 
 
 def _give_to_owner(descriptor: int, folder: Path) -> None:
-    """What root writes belongs to the folder's owner, or the server could not read it."""
-    # A second name would mean that somebody put another file in its place.
+    """Give a file written by root to the folder's owner, because the server could not read it otherwise."""
+    # A second hard link would mean that someone put another file in its place, whose owner must not change.
     if os.geteuid() == 0 and os.fstat(descriptor).st_nlink == 1:
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

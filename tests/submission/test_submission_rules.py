@@ -2,9 +2,10 @@
 
 import pytest
 
+from relay.model.peer import client_of
 from relay.submission.disk import DiskSpace
 from relay.submission.failures import AuthFailures, SharedFailures
-from relay.submission.networks import Networks, client_key
+from relay.submission.networks import Networks
 from relay.submission.quota import Quota, shared_usage
 from relay.submission.senders import SenderPolicy
 from relay_config.schema import Limits, Settings, Submission
@@ -60,7 +61,7 @@ def test_networks_remember_a_bounded_number():
     ],
 )
 def test_what_counts_as_one_client(address, key):
-    assert client_key(address) == key
+    assert client_of(address) == key
 
 
 @pytest.mark.parametrize(

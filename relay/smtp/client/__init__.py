@@ -1,1 +1,1 @@
-"""The client's side of a session: connect, transaction, replies."""
+"""The client side of an SMTP session: connecting, transactions, replies."""

@@ -1,8 +1,8 @@
-"""From an address to a `Connection` that is ready for mail: TCP, greeting, EHLO or HELO, STARTTLS, AUTH.
+"""Opens a `Connection` that is ready for mail: TCP, greeting, EHLO or HELO, STARTTLS, AUTH.
 
-aiosmtplib does the talking; afterwards the transport gets our own protocol. This is the only module that touches
-aiosmtplib, or looks into it (`_buffer`; `tests/smtp_client/test_aiosmtplib.py` notices when that changes), and the
-only one where its errors, and those of sockets and TLS, become `SessionError`.
+aiosmtplib runs this dialog; afterwards our own protocol takes over the transport. This is the only module that uses
+aiosmtplib and its private `_buffer` (`tests/smtp_client/test_aiosmtplib.py` fails if that changes), and the only one
+that maps errors of aiosmtplib, sockets and TLS to `SessionError`.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ __all__ = ["ClientTls", "Timeouts", "connect"]
 
 _STARTTLS = frozenset({TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRED, TlsPolicy.VERIFY})
 _VERIFIED = frozenset({TlsPolicy.VERIFY, TlsPolicy.IMPLICIT})
-# A peer that offers a mechanism it does not have says so by these; any other refusal is about the credentials.
+# Codes of a peer that offers an AUTH mechanism but does not support it. Any other code refuses the credentials.
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534})
-# No other address of the peer would help. EADDRNOTAVAIL is not among them: the other family may have its address.
+# Errors that another address of the peer cannot avoid. Not EADDRNOTAVAIL: the other family may have an address.
 _OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(slots=True, frozen=True)
 class _Manner:
-    """How to go about it; loosened step by step, each at most once, so that there are at most four connections."""
+    """How to open the session. Each field is turned off at most once, so there are at most four connections."""
 
     esmtp: bool = True
-    """Begin with EHLO; else HELO."""
+    """Start with EHLO, otherwise with HELO."""
     starttls: bool = True
-    """Use STARTTLS where it is offered."""
+    """Use STARTTLS if it is offered."""
 
 
 class _AgainError(Exception):
-    """This connection is lost, but another one in this manner may work."""
+    """The connection is lost, but a new one with `manner` may work."""
 
     def __init__(self, manner: _Manner) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ async def connect(
     source: str | None,
     timeouts: Timeouts,
 ) -> Connection:
-    """Connect to one address and get ready for mail. Raises `SessionError`.
+    """Connect to one address and prepare the session for mail. Raises `SessionError`.
 
-    `hostname` is our name for EHLO, `source` the local address to come from. Under OPPORTUNISTIC a handshake that fails
-    is followed by a connection in plaintext (RFC 7435); under the other policies never.
+    `hostname` is our name for EHLO, `source` the local address to bind (None: any). With OPPORTUNISTIC, a failed
+    handshake is followed by a connection in plaintext (RFC 7435); with the other policies it is an error.
     """
     manner = _Manner(starttls=policy in _STARTTLS)
     while True:
@@ -77,7 +77,7 @@ async def connect(
 
 
 class _Client(aiosmtplib.SMTP):
-    """Closes at once: TLS's polite closing would wait half a minute for a peer that does not answer."""
+    """Closes at once: the closing handshake of TLS would wait 30 s for a peer that does not answer."""
 
     def close(self) -> None:
         transport = self.transport
@@ -88,7 +88,7 @@ class _Client(aiosmtplib.SMTP):
 
 @dataclass(slots=True, eq=False)
 class _Dialer:
-    """One connection's way from nothing to ready."""
+    """Opens one connection and prepares it for mail."""
 
     target: Target
     policy: TlsPolicy
@@ -103,11 +103,11 @@ class _Dialer:
 
     @property
     def remote(self) -> str:
-        """The peer's name for people."""
+        """The peer as `host[address]:port`."""
         return f"{self.target.host}[{self.target.address}]:{self.target.port}"
 
     async def dial(self) -> Connection:
-        """All steps in order; whatever fails is a `SessionError` (or `_AgainError`), and the socket is closed."""
+        """Run all steps in order. On failure closes the socket and raises `SessionError` or `_AgainError`."""
         smtp: _Client | None = None
         try:
             smtp = self._client(await self._open_socket())
@@ -126,7 +126,7 @@ class _Dialer:
     # -- steps --------------------------------------------------------------------------------------------------------
 
     async def _open_socket(self) -> socket.socket:
-        """A TCP connection, made here and not by aiosmtplib, which can't tell the address from the name to verify."""
+        """Open a TCP connection. aiosmtplib cannot do it: it takes no address that differs from the name to verify."""
         family = socket.AF_INET6 if ":" in self.target.address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -152,7 +152,7 @@ class _Dialer:
         )
 
     def _context(self) -> ssl.SSLContext | None:
-        """Never None where TLS may be used: aiosmtplib would build a context of its own, for 50 ms each time."""
+        """Return a context unless TLS is off; otherwise aiosmtplib would build one, which takes 50 ms each time."""
         if self.policy in _VERIFIED:
             return self.tls.verifying
         return None if self.policy is TlsPolicy.NONE else self.tls.unverified
@@ -164,7 +164,7 @@ class _Dialer:
         self._check(smtp)
 
     async def _hello(self, smtp: _Client) -> None:
-        """EHLO; HELO where that is not known, or where the peer hangs up on it (RFC 5321 §3.2)."""
+        """Send EHLO, or HELO if the peer does not support EHLO or closes the connection on it (RFC 5321 §3.2)."""
         self.stage = Stage.EHLO
         if self.manner.esmtp:
             try:
@@ -183,7 +183,7 @@ class _Dialer:
         self._check(smtp)
 
     async def _secure(self, smtp: _Client) -> None:
-        """STARTTLS as the policy wants it (RFC 3207)."""
+        """Run STARTTLS as the policy requires (RFC 3207)."""
         if not self.manner.starttls:
             return
         optional = self.policy is TlsPolicy.OPPORTUNISTIC
@@ -210,7 +210,7 @@ class _Dialer:
         await self._hello(smtp)
 
     async def _authenticate(self, smtp: _Client) -> None:
-        """AUTH with the best mechanism offered; in the clear only on this machine."""
+        """Authenticate with the best mechanism offered. Without TLS only to a loopback address."""
         if self.credentials is None:
             return
         self.stage = Stage.AUTH
@@ -238,7 +238,7 @@ class _Dialer:
         raise self._error("protocol", "the server offers no AUTH mechanism that we know (PLAIN, LOGIN, CRAM-MD5)")
 
     def _take_over(self, smtp: _Client) -> Connection:
-        """Put our protocol in place of aiosmtplib's."""
+        """Replace the protocol of aiosmtplib by a `Connection`."""
         self._check(smtp)
         transport = cast("asyncio.Transport", smtp.transport)
         features = Features.parse(smtp.esmtp_extensions)
@@ -251,7 +251,7 @@ class _Dialer:
     # -- errors -------------------------------------------------------------------------------------------------------
 
     def _check(self, smtp: _Client) -> None:
-        """Still connected, and nothing came that nobody asked for: it would be taken for the next reply."""
+        """Check that the peer is connected and sent no unsolicited data, which would be read as the next reply."""
         protocol = smtp.protocol
         if protocol is None or not protocol.is_connected:
             raise self._error("closed", "peer closed the connection")
@@ -259,7 +259,7 @@ class _Dialer:
             raise self._error("protocol", "a reply came before its command")
 
     def _reply(self, code: int, message: str) -> Reply:
-        """A pair of aiosmtplib's as our reply, with what may be our secret taken out of it."""
+        """Convert code and message of aiosmtplib to a `Reply`, with credentials that the peer echoes removed."""
         text = message
         if self.stage is Stage.AUTH and self.credentials is not None:
             for secret in _secrets(self.credentials):
@@ -270,7 +270,7 @@ class _Dialer:
         return SessionError(self.stage, kind, " ".join(text.split("\n")).rstrip(), reply, self.remote)
 
     def _fail(self, error: BaseException) -> NoReturn:
-        """Map a foreign error to ours."""
+        """Raise the `SessionError` for an error of aiosmtplib, a socket or TLS."""
         if isinstance(error, aiosmtplib.SMTPResponseException):
             if 200 <= error.code <= 599:
                 reply = self._reply(error.code, error.message)
@@ -282,7 +282,7 @@ class _Dialer:
 
 
 def _kind(error: BaseException, stage: Stage) -> str:
-    """The word for a foreign error."""
+    """Return the `SessionError.kind` of a foreign error."""
     if isinstance(error, ssl.SSLError):
         return "tls"
     if isinstance(error, (TimeoutError, aiosmtplib.SMTPTimeoutError)):
@@ -297,7 +297,7 @@ def _kind(error: BaseException, stage: Stage) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """One printable line about a foreign error."""
+    """Return one printable line that describes a foreign error."""
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"certificate not valid: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
@@ -305,7 +305,7 @@ def _describe(error: BaseException) -> str:
     elif isinstance(error, aiosmtplib.SMTPServerDisconnected):
         text = "peer closed the connection"
     elif isinstance(error, OSError) and error.errno:
-        # Not `strerror`: asyncio puts its own words there ("Connect call failed …").
+        # Not `error.strerror`, where asyncio puts its own text ("Connect call failed …").
         text = os.strerror(error.errno).lower()
     elif isinstance(error, TimeoutError) and not isinstance(error, aiosmtplib.SMTPException):
         text = "timed out"
@@ -315,7 +315,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _secrets(credentials: Credentials) -> list[str]:
-    """Forms of the credentials that a peer may echo, longest first."""
+    """Return the forms of the credentials that a peer may echo, longest first."""
     user, password = credentials.user, credentials.password
     forms = (f"\0{user}\0{password}", password)
     encoded = [base64.b64encode(form.encode()).decode() for form in forms]
@@ -323,6 +323,6 @@ def _secrets(credentials: Credentials) -> list[str]:
 
 
 def _tls_name(transport: asyncio.Transport) -> str | None:
-    """Version and cipher, e.g. `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
+    """Return version and cipher, e.g. `TLSv1.3 TLS_AES_256_GCM_SHA384`; None in plaintext."""
     cipher = transport.get_extra_info("cipher")
     return f"{cipher[1]} {cipher[0]}" if cipher else None

@@ -1,7 +1,7 @@
-"""A connection to a peer that is ready for mail: the asynchronous shell around `Transaction`.
+"""A connection to a peer that is ready for mail: the asynchronous part around `Transaction`.
 
-Driven by callbacks: one future a transaction, one lazily re-armed timer a connection, no task a command. `connect`
-makes these; a lane keeps them. Nothing a peer does raises anything but `SessionError` out of `send`.
+It is driven by callbacks, with one future per transaction, one lazily re-armed timer per connection, and no task per
+command. `connect` creates connections and a lane keeps them. `send` raises only `SessionError`, whatever the peer does.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from relay.smtp.reply import Reply
 
 _BLOCK = 1 << 18
 _NOISE = 4
-"""Replies beyond those awaited that are still read, to tell a farewell from a flood."""
+"""Unexpected replies that are still read, so that a final 421 can be distinguished from a flood of replies."""
 _QUIT = b"QUIT\r\n"
 _BARE = "the message has a bare CR or LF"
 
 
 class Connection(asyncio.Protocol):
-    """One session after its EHLO. Carries one transaction at a time."""
+    """One SMTP session after its EHLO. It carries one transaction at a time."""
 
     __slots__ = (
         "_deadline",
@@ -81,24 +81,24 @@ class Connection(asyncio.Protocol):
         self.tls = tls
         """Protocol version and cipher; None in plaintext."""
         self.closed = False
-        """The peer hung up, or said what nobody asked for, or we closed."""
+        """The peer closed the connection or sent unsolicited data, or we closed it."""
         self.on_close: Callable[[], None] | None = None
-        """Called once when it closes, however."""
+        """Called once when the connection closes, for whatever reason."""
         self.transactions = 0
-        """Transactions begun."""
+        """Number of transactions started."""
 
     @property
     def stage(self) -> Stage | None:
-        """How far the present transaction is; None: there is none."""
+        """The stage of the current transaction; None: there is none."""
         return None if self._transaction is None else self._transaction.stage
 
     @property
     def usable(self) -> bool:
-        """`send` may be called."""
+        """Whether `send` may be called."""
         return not self.closed and self._transaction is None
 
     async def send(self, outgoing: Outgoing) -> Result:
-        """Make one transaction. Raises `SessionError` when it broke before every recipient had a reply."""
+        """Make one transaction. Raises `SessionError` if it broke before every recipient had a reply."""
         assert self._transaction is None, "one transaction at a time"
         envelope = plan(outgoing, self.features)
         if not envelope.rcpts:
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
             if transaction.content_due:
                 await self._stream(transaction, outgoing)
         except BaseException:
-            self.abort()  # also when cancelled: what the peer makes of half a transaction is unknown
+            self.abort()  # also on cancellation: the state of the peer is unknown in mid-transaction
             raise
         finally:
             self._transaction = self._outgoing = self._waiter = None
@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
         return self._result(transaction.final(), envelope)
 
     async def quit(self) -> None:
-        """Say goodbye and close; takes `Timeouts.quit` at most and never raises."""
+        """Send QUIT and close. Takes at most `Timeouts.quit` seconds and never raises."""
         if self.usable:
             self._transport.write(_QUIT)
             self._close()
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once, without QUIT."""
         self._close()
         self._transport.abort()
 
@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
     # -- the message --------------------------------------------------------------------------------------------------
 
     def _start_content(self, transaction: Transaction, outgoing: Outgoing) -> None:
-        """A message in memory goes out in one write, within the callback that brought the 354; else `send` is woken."""
+        """Write a message in memory within the callback that got the 354; for a file, wake `send` to stream it."""
         if outgoing.open_file is None:
             try:
                 self._transport.write(stuff(outgoing.head))
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         waiter.set_result(None)
 
     async def _stream(self, transaction: Transaction, outgoing: Outgoing) -> None:
-        """A large message, as fast as the peer takes it, read off the loop. Ends early when `_waiter` is done."""
+        """Stream a large message, reading its file in a thread. Ends early if the transaction has ended (`_waiter`)."""
         waiter, open_file = self._waiter, outgoing.open_file
         assert waiter is not None and open_file is not None, "only large messages are streamed"  # noqa: PT018 - one fact
         stuffer = Stuffer()
@@ -176,13 +176,13 @@ class Connection(asyncio.Protocol):
                 while block and not waiter.done():
                     await self._write_block(stuffer.feed(block, checked=checked))
                     block = await asyncio.to_thread(file.read, _BLOCK)
-                    # The file proves by its checksum to hold what was accepted; damage shows before its last block.
+                    # The file verifies its checksum before it returns the last block, so damage is noticed in time.
                     checked = outgoing.file_checked
                     left -= len(block)
             end = stuffer.end()
         except BareNewlineError:
             raise self._error("local", _BARE) from None
-        except Exception as error:  # whatever the opener raises: a fault of ours, not of the peer's
+        except Exception as error:  # whatever the opener raises is a local fault, not the peer's
             raise self._error("local", f"the stored message can't be read: {type(error).__name__}") from error
         if not waiter.done():
             if left:
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         await waiter
 
     async def _write_block(self, block: bytes) -> None:
-        """Write, and wait until the transport wants more."""
+        """Write a block and wait until the transport accepts more data."""
         self._arm(self._timeouts.block)
         self._transport.write(block)
         if self._paused and not self.closed:
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
     # -- what the loop calls ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Replies, or what looks like them."""
+        """Process received data: replies, or unsolicited data."""
         transaction, outgoing = self._transaction, self._outgoing
         if transaction is None or outgoing is None or transaction.done:
             self._unasked()
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
                 self._finish(transaction, extra)
 
     def _take(self, data: bytes, transaction: Transaction, outgoing: Outgoing) -> list[Reply] | None:
-        """Hand the replies in `data` to the transaction. When it is done: those left over; before: None."""
+        """Pass the replies in `data` to the transaction. Returns the surplus replies once it is done, else None."""
         replies = self._reader.feed(data, transaction.expected + _NOISE)
         for count, reply in enumerate(replies, 1):
             out = transaction.receive(reply)
@@ -239,12 +239,12 @@ class Connection(asyncio.Protocol):
         if self._reader.broken is not None:
             raise self._reader.broken
         if replies and transaction.stage is not Stage.CONTENT:
-            # Whole replies only: octets that dribble in don't extend the wait.
+            # Only complete replies extend the deadline; single bytes that trickle in do not.
             self._arm(self._patience(transaction.stage))
         return None
 
     def _take_final(self, data: bytes, transaction: Transaction) -> None:
-        """What follows the final dot: one reply, however garbled (see `final`)."""
+        """Read the reply to the final dot, which may be malformed (see `final`)."""
         if self._final is None:
             reply = plain(data)
             if reply is not None:
@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
             self._arm(min(self._timeouts.tail, self._end_by - self._loop.time()))
 
     def _conclude(self, transaction: Transaction, reply: Reply) -> None:
-        """The reply to the message's end is known. Unless it came in its proper form, nothing may follow it here."""
+        """Finish with the reply to the final dot. After a malformed reply the connection is closed."""
         assert self._final is not None, "a reply that was not plain has its reader"
         transaction.receive(reply)
         transaction.closing |= not self._final.clean
@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
         self._finish(transaction, [])
 
     def _settled_late(self, transaction: Transaction) -> bool:
-        """No more will be read. Whether what was read tells every recipient's fate; then it was carried out."""
+        """Finish the transaction, after the last read, if every recipient's outcome is known. Returns whether it is."""
         reply = self._final.best() if self._final is not None else None
         if reply is not None:
             self._conclude(transaction, reply)
@@ -277,11 +277,11 @@ class Connection(asyncio.Protocol):
         return transaction.done
 
     def eof_received(self) -> bool:
-        """The peer will say nothing more; so there is nothing more to do."""
+        """Close the transport: the peer will send no more replies."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """Finish or fail the current transaction after the connection has ended."""
         transaction = self._transaction
         self._close()
         if transaction is not None and not transaction.done and not self._settled_late(transaction):
@@ -290,11 +290,11 @@ class Connection(asyncio.Protocol):
             self._gone.set_result(None)
 
     def pause_writing(self) -> None:
-        """The peer reads slower than we write."""
+        """Stop writing: the write buffer is full."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Continue writing: the write buffer has room."""
         self._paused = False
         if self._resume is not None and not self._resume.done():
             self._resume.set_result(None)
@@ -302,12 +302,12 @@ class Connection(asyncio.Protocol):
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def _finish(self, transaction: Transaction, extra: list[Reply]) -> None:
-        """The last reply was read; `extra` came with it unasked."""
+        """End the transaction after its last reply. `extra` are surplus replies that came with it."""
         if transaction.farewell is not None:
             self._fail(self._error("reply", str(transaction.farewell), transaction.farewell))
             return
         if extra or self._reader.pending:
-            # One reply too many means that replies and commands may have slipped: no verdict can be trusted.
+            # A surplus reply means that replies may not match their commands, so no reply can be trusted.
             if not transaction.closing and not (extra and extra[0].code == 421):
                 self._fail(self._error("protocol", "more replies than commands"))
                 return
@@ -323,14 +323,14 @@ class Connection(asyncio.Protocol):
         """End the transaction with an error, and the connection with it."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
-            self._waiter.exception()  # seen: `send` may be on its way out with an error of its own
+            self._waiter.exception()  # mark as retrieved: `send` may already be raising its own error
         self._wake()
         self.abort()
 
     def _error(self, kind: str, text: str, reply: Reply | None = None) -> SessionError:
         transaction = self._transaction
         assert transaction is not None, "errors of this kind belong to a transaction"
-        # Where replies and commands may have slipped against each other, no single reply can be trusted.
+        # After a protocol error, replies may not match their commands, so no single reply can be trusted.
         partial = transaction.known() if kind != "protocol" else list[Reply | None]([None] * len(transaction.replies))
         first = transaction.stage is Stage.MAIL and not (kind == "closed" and transaction.answered)
         return SessionError(
@@ -344,7 +344,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _unasked(self) -> None:
-        """Octets while nothing was asked: a notice of closing, noise, or an attempt to be ahead of us."""
+        """Close on data outside a transaction: a 421 before closing, garbage, or an attempt to inject replies."""
         if self.closed:
             self._transport.close()  # the reply to QUIT
         else:
@@ -369,7 +369,11 @@ class Connection(asyncio.Protocol):
         return timeouts.data if stage is Stage.DATA else timeouts.command
 
     def _arm(self, seconds: float) -> None:
-        """Set the deadline. The timer is only moved when it would ring too late, so mostly this sets a float."""
+        """Set the deadline, `seconds` from now.
+
+        The timer is moved only if it would fire too late. Usually this call just sets a float, which is much cheaper
+        than a new timer for each reply; `_ring` re-arms a timer that fires too early.
+        """
         now = self._loop.time()
         deadline = now + seconds
         transaction = self._transaction

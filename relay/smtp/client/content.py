@@ -1,8 +1,8 @@
-"""A message's octets as they follow DATA: dots stuffed, one CRLF.CRLF at the end (RFC 5321 §4.5.2).
+"""Encodes a message for DATA: dot-stuffing, and CRLF.CRLF at the end (RFC 5321 §4.5.2).
 
-Works on blocks with `bytes.replace`, never by line. A bare CR or LF is never let out, whatever lies in the queue: a
-receiver that takes one for a line end would read commands of the message's author (SMTP smuggling). Accepting already
-refuses or mends them, so finding one here is a fault of ours and stops the message.
+Works on blocks with `bytes.replace`, because a loop over lines is slower. A bare CR or LF is never sent, whatever the
+queue contains: a receiver that treats it as a line end would execute commands from the message's text (SMTP smuggling).
+Submission already refuses or repairs bare CR and LF, so one found here is an internal fault and stops the message.
 """
 
 from relay.smtp.line_ends import dotted_line, only_crlf
@@ -13,7 +13,7 @@ class BareNewlineError(Exception):
 
 
 class Stuffer:
-    """Blocks in, blocks for the wire out; the state between blocks is two facts."""
+    """Encodes a message block by block. The state between blocks is a pending CR and whether a line starts."""
 
     __slots__ = ("_carry", "_line_start")
 
@@ -22,10 +22,10 @@ class Stuffer:
         self._carry = b""
 
     def feed(self, block: bytes, *, checked: bool = False) -> bytes:
-        """The next block. A CR at its end waits for what follows.
+        """Encode the next block. A CR at its end is kept until the next call. Raises `BareNewlineError`.
 
-        `checked`: these octets are proven to be those that were checked when the message was accepted (by the checksum
-        of their file), so their line ends are not looked at once more.
+        `checked`: the file's checksum proves that these bytes were checked when the message was accepted, so their line
+        ends are not checked again.
         """
         if self._carry:
             block = self._carry + block
@@ -44,13 +44,13 @@ class Stuffer:
         return stuffed
 
     def end(self) -> bytes:
-        """What closes the message: the CRLF it may lack, and the dot."""
+        """Return the end of the message: a CRLF if it is missing, and the dot. Raises `BareNewlineError`."""
         if self._carry:
             raise BareNewlineError
         return b".\r\n" if self._line_start else b"\r\n.\r\n"
 
 
 def stuff(message: bytes) -> bytes:
-    """A whole message with its end."""
+    """Encode a whole message, including its end. Raises `BareNewlineError`."""
     stuffer = Stuffer()
     return stuffer.feed(message) + stuffer.end()

@@ -1,8 +1,8 @@
-"""What MAIL and RCPT will say to this peer, or why a recipient can't be sent there: pure.
+"""Builds MAIL and RCPT commands for a peer, or the refusal of a recipient that cannot be sent there. Pure functions.
 
-Decides on SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531) and the DSN parameters (RFC 3461) by what the peer
-offers. Every path and parameter is checked once more right here, just before it is written: an address with a CR in it
-would be a second command (RFC 5321 §4.1.1), whichever way it got into the queue.
+The peer's features determine SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531) and the DSN parameters (RFC 3461).
+Every path and parameter is checked again here, just before it is written: an address that contains a CR would inject a
+second command (RFC 5321 §4.1.1), however it got into the queue.
 """
 
 import re
@@ -14,7 +14,7 @@ from relay.smtp.client.model import Outgoing, OutgoingRecipient
 from relay.smtp.domain import normalise
 from relay.smtp.reply import Reply
 
-# Local part as atoms or one quoted string, then a domain or literal; nothing that could end the path or the line.
+# Local part as atoms or one quoted string, then a domain or literal. No character may end the path or the line.
 _PATH = re.compile(r"""(?:[^\s"<>@]+|"(?:[^"\\]|\\[ -~])*")(?:@[^\s"<>@]+)?""")
 _PATH_LIMIT = 1000
 _NOBODY: frozenset[int] = frozenset()
@@ -30,20 +30,20 @@ class Envelope(msgspec.Struct):
     mail: bytes = b""
     rcpts: list[bytes] = msgspec.field(default_factory=list)
     indices: list[int] = msgspec.field(default_factory=list)
-    """Which of the outgoing recipients each command in `rcpts` stands for."""
+    """For each command in `rcpts`, the index of its outgoing recipient."""
     replies: list[Reply | None] = msgspec.field(default_factory=list)
-    """For each outgoing recipient: a refusal of ours, or None where the peer is to be asked."""
+    """For each outgoing recipient: our own refusal, or None if the peer is asked."""
 
     @property
     def unasked(self) -> frozenset[int]:
-        """Places of the recipients that the peer is not asked about."""
+        """Indices of the recipients that the peer is not asked about."""
         if len(self.rcpts) == len(self.replies):
             return _NOBODY
         return frozenset(index for index, reply in enumerate(self.replies) if reply is not None)
 
 
 def plan(outgoing: Outgoing, features: Features) -> Envelope:
-    """The envelope of `outgoing` for a peer with `features`. Without `rcpts` there is nothing to be sent."""
+    """Return the envelope of `outgoing` for a peer with `features`. If `rcpts` is empty, there is nothing to send."""
     whole = _refusal(outgoing, features)
     if whole is not None:
         return Envelope(replies=[whole] * len(outgoing.recipients))
@@ -66,7 +66,7 @@ def plan(outgoing: Outgoing, features: Features) -> Envelope:
 
 
 def _refusal(outgoing: Outgoing, features: Features) -> Reply | None:
-    """Why the message as a whole can't go to such a peer."""
+    """Return the refusal if the whole message cannot be sent to such a peer, else None."""
     if features.size is not None and outgoing.size > features.size:
         text = f"The message has {outgoing.size} octets, the next server takes at most {features.size}"
         return Reply(552, "5.3.4", text)
@@ -80,7 +80,7 @@ def _header(head: bytes) -> bytes:
 
 
 def _needs_utf8(outgoing: Outgoing) -> bool:
-    """Whether MAIL must say SMTPUTF8. Not for a message that was declared so and is ASCII where it matters."""
+    """Whether MAIL needs SMTPUTF8. A message declared so does not if its envelope and header are ASCII."""
     if not outgoing.sender.isascii():
         return True
     for recipient in outgoing.recipients:
@@ -90,7 +90,7 @@ def _needs_utf8(outgoing: Outgoing) -> bool:
 
 
 def _path(address: str, *, downgrade: bool) -> str | Reply:
-    """The address fit to stand in angle brackets, with its domain in A-labels where the peer knows no others."""
+    """Return the address for angle brackets, with its domain in A-labels on `downgrade`; or the refusal."""
     if len(address) > _PATH_LIMIT or not address.isprintable() or _PATH.fullmatch(address) is None:
         return _BAD_RECIPIENT
     if not downgrade or address.isascii():
@@ -107,7 +107,7 @@ def _mail(sender: str, outgoing: Outgoing, features: Features, *, utf8: bool) ->
     if features.sized:
         parts.append(f"SIZE={outgoing.size}")
     if outgoing.eightbit and features.eightbit:
-        # Not offered: sent as it is all the same, see docs/decisions/0003-eight-bit-content-as-it-is.md.
+        # If not offered, content is sent unchanged anyway: docs/decisions/0003-eight-bit-content-as-it-is.md.
         parts.append("BODY=8BITMIME")
     if utf8:
         parts.append("SMTPUTF8")

@@ -1,4 +1,4 @@
-"""What a peer said in EHLO that it can do, as far as the client uses it (RFC 5321 §4.1.1.1)."""
+"""The SMTP extensions that a peer offers in its EHLO reply, as far as the client uses them (RFC 5321 §4.1.1.1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Self
 
 @dataclass(slots=True, frozen=True)
 class Features:
-    """A peer's abilities. After HELO all are off."""
+    """A peer's extensions. After HELO all are off."""
 
     pipelining: bool = False
     """RFC 2920."""
@@ -20,9 +20,9 @@ class Features:
     starttls: bool = False
     """RFC 3207."""
     sized: bool = False
-    """SIZE may be declared (RFC 1870)."""
+    """SIZE is offered (RFC 1870)."""
     size: int | None = None
-    """Octets of the largest message it takes; None: not said, or no fixed limit (SIZE 0, RFC 1870 §4)."""
+    """Largest message accepted, in bytes; None: not given, or no fixed limit (SIZE 0, RFC 1870 §4)."""
     auth: tuple[str, ...] = ()
     """SASL mechanisms in upper case (RFC 4954)."""
     mail_max: int | None = None
@@ -34,13 +34,13 @@ class Features:
 
     @property
     def transactions(self) -> int | None:
-        """Transactions that a session may carry; None: not said."""
-        # Where the domains of a session are limited, those of its first transaction may be all there can be.
+        """Most transactions per session; None: no known limit."""
+        # If domains per session are limited, the first transaction may already use all of them.
         return self.mail_max if self.rcpt_domain_max is None else 1
 
     @classmethod
     def parse(cls, extensions: Mapping[str, str]) -> Self:
-        """From keywords in lower case with their parameters. What makes no sense counts as not offered."""
+        """Parse lower-case keywords with their parameters. Malformed ones count as not offered."""
         limits = dict(word.partition("=")[::2] for word in extensions.get("limits", "").upper().split())
         return cls(
             pipelining="pipelining" in extensions,
@@ -58,7 +58,7 @@ class Features:
 
 
 def _number(text: str) -> int | None:
-    """A positive number in ASCII digits, or None; `int` alone would take signs, blanks and digits of all scripts."""
+    """Parse a positive number in ASCII digits, else None. `int` would also accept signs and non-ASCII digits."""
     text = text.strip()
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         return None

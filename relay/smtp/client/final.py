@@ -1,16 +1,16 @@
-"""Read the reply to a message's end, which a receiver may have garbled: bytes in, one `Reply` out; no sockets.
+"""Reads the reply to the final dot, which may be malformed: bytes in, one `Reply` out; no sockets.
 
-A message that was handed over and is taken for refused is delivered again at each attempt, so this reader is forgiving
-where `relay.smtp.client.replies` is strict. That is safe here and nowhere else: after the final dot exactly one reply
-can come (RFC 5321 §4.1.1.4), so nothing can slip against a later command, provided that the connection is closed
-afterwards (`clean` says whether it may be kept).
+If an accepted message were treated as refused, it would be delivered again at each attempt, so this reader is lenient
+where `relay.smtp.client.replies` is strict. That is safe only here: exactly one reply follows the final dot (RFC 5321
+§4.1.1.4), so it cannot be matched with a later command, provided that the connection is closed afterwards (`clean` says
+whether it may be kept).
 
-- A line of three digits whose first is 2, 4 or 5, followed by a space or the line's end, is the answer.
-- A line that goes on (`250-…`) is the answer as well if no last line follows in time, before the peer hangs up, or
-  within the bounds. So is a line that is one after blanks and control characters are taken off its beginning, or that
-  has another character after its code.
-- Lines that go on, and a last line whose first digit differs from theirs, contradict each other: no answer.
-- Anything else is skipped.
+- A line of three digits that starts with 2, 4 or 5, followed by a space or the line's end, is the answer.
+- A continuation line (`250-…`) is also the answer if no last line follows in time, before the peer closes the
+  connection, or within the size limits. The same applies to a line that has blanks or control characters before its
+  code, or another character after it.
+- If the first digits of a last line and its continuation lines differ, they contradict each other: no answer.
+- All other lines are skipped.
 """
 
 import re
@@ -21,34 +21,34 @@ from relay.smtp.reply import Reply
 _PLAIN = re.compile(rb"([245][0-9][0-9])(?: |$)")
 _GOES_ON = re.compile(rb"([245][0-9][0-9])-")
 _ODD = re.compile(rb"[\x00-\x20\x7f\xa0\xbb\xbf\xc2\xef]*([245][0-9][0-9])(?:$|[\x00-\x20\x7f:;,_=/-]+|(?=[Oo][Kk]))")
-"""The bytes above 127 are those of a byte order mark and of a no-break space in UTF-8. Neither `250ms` nor `212.8.1.2`
-is read as a reply: to take a refusal for a delivery loses mail, which is worse than a copy."""
+"""The bytes above 127 are those of a byte order mark and a no-break space in UTF-8. Neither `250ms` nor `212.8.1.2` is
+read as a reply: treating a refusal as a delivery loses mail, which is worse than a duplicate."""
 
 
 class FinalReader:
-    """Takes what comes after the final dot. Only made when it is not one plain line, see `plain`."""
+    """Reads the data after the final dot. Only needed if that is not a single plain line, see `plain`."""
 
     __slots__ = ("_code", "_lines", "_odd", "_rest", "_seen", "_skipping", "clean")
 
     def __init__(self) -> None:
         self._rest = b""
         self._seen = 0
-        """Bytes so far."""
+        """Bytes received so far."""
         self._skipping = False
-        """Within a line whose beginning was judged already: it is longer than any line should be."""
+        """Within an overlong line whose beginning was already evaluated."""
         self._code = b""
-        """Of the lines that go on."""
+        """The code of the continuation lines."""
         self._lines: list[bytes] = []
-        """Texts of the lines that go on."""
+        """The texts of the continuation lines."""
         self._odd: tuple[bytes, bytes] | None = None
-        """Code and text of the first line that can be read as a reply with some good will."""
+        """Code and text of the first malformed line that can be read as a reply."""
         self.clean = True
-        """Nothing has come but one reply in its proper form."""
+        """Whether only one well-formed reply was received."""
 
     def feed(self, data: bytes) -> Reply | None:
-        """Take bytes; the answer once it is certain.
+        """Process received bytes; return the answer once it is certain.
 
-        Raises `ReplyError` when lines contradict each other, or when the bounds are passed without any answer.
+        Raises `ReplyError` if lines contradict each other, or if the size limits are exceeded without an answer.
         """
         data = self._rest + data
         self._seen += len(data) - len(self._rest)
@@ -68,7 +68,7 @@ class FinalReader:
         return self._keep(data[start:])
 
     def best(self) -> Reply | None:
-        """The answer as far as it has come, for the moment when no more will come; None: nothing was an answer."""
+        """Return the best answer from the data so far, when no more data will come; None: there is no answer."""
         self.clean = False
         rest, self._rest = self._rest, b""
         try:
@@ -83,11 +83,11 @@ class FinalReader:
 
     @property
     def hopeful(self) -> bool:
-        """An answer has begun: it is not worth while to wait long for the rest of it."""
+        """Whether an answer has begun, so that the rest of it needs only a short wait."""
         return bool(self._lines or self._odd or _ODD.match(self._rest[:LINE_LIMIT]))
 
     def _keep(self, rest: bytes) -> Reply | None:
-        """What is left after the last line end. Judged early when it is too long, or all is too much."""
+        """Keep data after the last line end. Evaluate it early if the line or the whole reply is too long."""
         if len(rest) >= LINE_LIMIT and not self._skipping:
             self.clean = False
             self._skipping = True
@@ -102,7 +102,7 @@ class FinalReader:
         return reply
 
     def _line(self, line: bytes) -> Reply | None:
-        """One line without its LF; the answer when this settles it."""
+        """Process one line without its LF; return the answer if the line completes it."""
         line = line.removesuffix(b"\r")
         if (found := _PLAIN.match(line)) is not None:
             return self._last(found[1], line[found.end() :])
@@ -124,7 +124,7 @@ class FinalReader:
 
 
 def plain(data: bytes) -> Reply | None:
-    """The reply, where `data` is one in its proper form and on one line, as nearly always."""
+    """Return the reply if `data` is one well-formed line, which is nearly always the case; else None."""
     if data.find(b"\n") == len(data) - 1 < LINE_LIMIT and _PLAIN.match(data) is not None:
         return single(data[:-1])
     return None

@@ -1,4 +1,4 @@
-"""The nouns of the client's side: where to connect, what to send, what came of it."""
+"""The data types of the SMTP client: connection targets, outgoing messages, results and errors."""
 
 import enum
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from relay_config.schema import Delivery
 
 
 class TlsPolicy(enum.Enum):
-    """What a connection must offer. Decided before connecting, never loosened by what the peer says."""
+    """The TLS requirements of a connection. Set before connecting; the peer cannot weaken them."""
 
     NONE = "none"
     OPPORTUNISTIC = "opportunistic"
-    """STARTTLS where offered, any certificate; plaintext when it is not offered or its handshake fails."""
+    """STARTTLS if offered, with any certificate; plaintext if it is not offered or its handshake fails."""
     REQUIRED = "required"
-    """TLS, any certificate; without it the connection is of no use."""
+    """STARTTLS with any certificate; without TLS the connection is not used."""
     VERIFY = "verify"
-    """TLS with a certificate valid for the host's name."""
+    """STARTTLS with a certificate that is valid for the host's name."""
     IMPLICIT = "implicit"
-    """TLS from the first octet, certificate valid for the host's name (smarthosts on 465)."""
+    """TLS from the first byte, with a certificate that is valid for the host's name (smarthosts on port 465)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,14 +30,14 @@ class Target:
     """One address of one host."""
 
     host: str
-    """The MX's or smarthost's name (for SNI, certificate checks and the log)."""
+    """Name of the MX or smarthost, used for SNI, certificate checks and the log."""
     address: str
     port: int
 
 
 @dataclass(slots=True, frozen=True)
 class Credentials:
-    """For AUTH at a smarthost."""
+    """User name and password for AUTH at a smarthost."""
 
     user: str
     password: str
@@ -45,7 +45,7 @@ class Credentials:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Timeouts:
-    """Longest waits, in seconds (RFC 5321 §4.5.3.2)."""
+    """Time-outs in seconds (RFC 5321 §4.5.3.2)."""
 
     connect: float = 30.0
     """For the TCP connection to one address."""
@@ -58,17 +58,17 @@ class Timeouts:
     block: float = 180.0
     """For the peer to take one block (256 KiB) of a message."""
     end: float = 600.0
-    """For the reply to a message's end."""
+    """For the reply to the final dot."""
     tail: float = 30.0
-    """For the rest of that reply once its beginning has come, at most; then the beginning counts."""
+    """For the rest of that reply after its beginning was received; then the beginning alone counts."""
     envelope: float = 1800.0
-    """For all replies from MAIL to DATA together, so that a peer that answers just in time can't hold us for days."""
+    """For all replies from MAIL to DATA together: a peer that always replies just in time must not block for days."""
     quit: float = 2.0
     """For the reply to QUIT."""
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
-        """From the settings; the waits that have no setting are never longer than `command_timeout`."""
+        """Return the time-outs of the settings. Those without a setting never exceed `command_timeout`."""
         usual = cls()
         command = float(delivery.command_timeout)
         return cls(
@@ -82,7 +82,7 @@ class Timeouts:
 
 
 class OutgoingRecipient(msgspec.Struct, frozen=True):
-    """One RCPT."""
+    """The data of one RCPT command."""
 
     address: str
     notify: str | None = None
@@ -90,45 +90,45 @@ class OutgoingRecipient(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct):
-    """One transaction to be made."""
+    """The data of one transaction."""
 
     sender: str
     recipients: list[OutgoingRecipient]
     head: bytes
-    """The message, or the first part of it when `open_file` is given."""
+    """The message, or its first part if `open_file` is given."""
     size: int
-    """Octets of the whole message."""
+    """Size of the whole message in bytes."""
     eightbit: bool = False
     smtputf8: bool = False
     ret: str | None = None
     envid: str | None = None
     open_file: Callable[[], BinaryIO] | None = None
-    """Opens the rest of a large message."""
+    """Opens the rest of a large message; called in a thread."""
     file_checked: bool = False
-    """The file holds what was checked on acceptance, and proves it: line ends need not be counted again."""
+    """The file proves by checksum that it was checked on acceptance, so its line ends are not checked again."""
 
 
 class Result(msgspec.Struct):
-    """What the peer said to a transaction."""
+    """The peer's replies to a transaction."""
 
     replies: list[Reply]
-    """The final reply for each recipient, in order (a refused RCPT's, or the message's). Only a 2xx here means
-    that the peer took responsibility."""
+    """The final reply for each recipient, in order (to a refused RCPT, or to the message). Only a 2xx means that the
+    peer took responsibility."""
     reusable: bool
     """The connection can carry another transaction."""
     dsn: bool = False
-    """The peer offered DSN, so it reports success and delay from here on (RFC 3461 §5.2)."""
+    """The peer offers DSN, so it is now responsible for success and delay reports (RFC 3461 §5.2)."""
     remote: str = ""
-    """`host[address]:port` for the history."""
+    """The server (`host[address]:port`)."""
     tls: str | None = None
     unasked: frozenset[int] = frozenset()
-    """Places in `replies` of those that are our own words: the peer was not asked about these recipients."""
+    """Indices of the `replies` that were generated locally: the peer was not asked about these recipients."""
 
 
 class Stage(enum.Enum):
     """How far a session got before it broke."""
 
-    __hash__ = object.__hash__  # each is one object; Enum's own hash is a call of a Python function
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a slow Python function
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -141,12 +141,12 @@ class Stage(enum.Enum):
     CONTENT = "content"
     """While the message was being sent."""
     END = "end"
-    """After the final dot, before the reply: the peer may have taken the message."""
+    """After the final dot, before the reply: the peer may have accepted the message."""
 
 
 @dataclass(eq=False)
 class SessionError(Exception):
-    """The session broke or the peer refused it as a whole. All foreign exceptions are mapped to this, once."""
+    """The session broke, or the peer refused the whole session. All foreign exceptions are mapped to this one."""
 
     stage: Stage
     kind: str
@@ -154,17 +154,17 @@ class SessionError(Exception):
     text: str
     """One printable line."""
     reply: Reply | None = None
-    """The peer's reply that ended it, if one did (e.g. 421 or 554 greeting)."""
+    """The peer's reply that ended the session (e.g. 421, or a 554 greeting); None: no reply did."""
     remote: str = ""
     partial: list[Reply | None] = field(default_factory=list)
-    """Replies already known per recipient when it broke in mid-transaction; empty outside of one."""
+    """If a transaction was running, the reply known for each recipient (None: none yet); otherwise empty."""
     fresh_connection_helps: bool = False
-    """It broke on a kept connection before anything was answered there: most likely the peer hung up while it was idle,
+    """A reused connection broke before the peer replied to anything. Most likely the peer closed it while it was idle,
     so a new connection may be tried at once, as part of the same attempt."""
 
     @property
     def ambiguous(self) -> bool:
-        """The whole message was sent and no reply came: the peer may have taken it. Retry late, not at once."""
+        """The whole message was sent without a reply, so the peer may have accepted it. Do not retry at once."""
         return self.stage is Stage.END and self.kind != "reply"
 
     def __str__(self) -> str:
@@ -172,7 +172,7 @@ class SessionError(Exception):
 
 
 def why_lost(error: Exception | None) -> str:
-    """Why a connection that was open ended, in a few words."""
+    """Describe briefly why an open connection ended."""
     if isinstance(error, OSError) and error.strerror:
         return f"connection lost: {error.strerror}"
     return "peer closed the connection"

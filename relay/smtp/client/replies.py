@@ -1,8 +1,8 @@
-"""Read a peer's replies: octets in, `Reply` values out; no sockets, no clock.
+"""Reads a peer's replies: bytes in, `Reply` values out; no sockets, no clock.
 
-Bounded in every direction, because what comes here was written by a stranger: a line, a reply, its lines and its text
-each have a limit. What passes one, or is no reply at all, is a `ReplyError`, after which the connection is of no use.
-Text is made safe to log and show here, once: nothing downstream has to think of terminals or forged log lines.
+Replies are untrusted input, so the length of a line, the number of lines, and the length of a reply and of its text are
+limited. Data that exceeds a limit or is not a reply raises `ReplyError`, and then the connection cannot be used again.
+Text is made safe for logs and terminals here, so that no other code has to escape it.
 """
 
 import functools
@@ -11,24 +11,24 @@ import re
 from relay.smtp.reply import Reply
 
 LINE_LIMIT = 2048
-"""Octets of a line with its CRLF; RFC 5321 §4.5.3.1.5 asks for 512, real servers pass that."""
+"""Most bytes of a line with its CRLF. RFC 5321 §4.5.3.1.5 allows 512, but some servers send more."""
 REPLY_LIMIT = 64 * 1024
-"""Octets of a whole reply."""
+"""Most bytes of a whole reply."""
 LINES_LIMIT = 200
-"""Lines of one reply."""
+"""Most lines of one reply."""
 TEXT_LIMIT = 1000
-"""Characters of a reply's text; the rest is cut off."""
+"""Most characters of a reply's text; the rest is cut off."""
 
 # RFC 2034 §4, RFC 3463 §2: class 2, 4 or 5, then subject and detail of up to three digits.
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
 
 
 class ReplyError(Exception):
-    """These octets are no reply, or too much of one. The peer is wrong, not we."""
+    """The data is not a reply, or exceeds a limit. The peer is at fault."""
 
 
 class ReplyReader:
-    """Gathers octets until replies are whole. Lines may end in a bare LF, as some old servers have it."""
+    """Collects bytes until replies are complete. Lines may end in a bare LF, as some old servers send them."""
 
     __slots__ = ("_code", "_lines", "_rest", "_size", "broken")
 
@@ -38,18 +38,18 @@ class ReplyReader:
         self._code = b""
         self._size = 0
         self.broken: ReplyError | None = None
-        """What follows the replies given last is none; nothing more can be read."""
+        """The error in the data after the last returned replies; nothing more can be read."""
 
     @property
     def pending(self) -> bool:
-        """Something has come that is no whole reply (yet)."""
+        """Whether received data is not, or not yet, a complete reply."""
         return bool(self._rest or self._lines or self.broken)
 
     def feed(self, data: bytes, most: int = 1000) -> list[Reply]:
-        """Take octets, give the replies they complete; more than `most` are an error: nobody asked for them.
+        """Process bytes and return the replies that they complete. More than `most` replies are an error.
 
-        An error is raised when nothing good came before it; else it is left in `broken`, so that a peer's last words
-        are heard.
+        Raises `ReplyError` if no reply precedes the error. Otherwise stores the error in `broken`, so that the peer's
+        last replies (e.g. 421) are not lost.
         """
         replies: list[Reply] = []
         try:
@@ -82,7 +82,7 @@ class ReplyReader:
             self._rest = data[start:]
 
     def _continue(self, line: bytes) -> Reply | None:
-        """One line of several; the reply when it was the last."""
+        """Process one line of a multi-line reply; return the reply if the line is the last."""
         code, last, text = _split(line)
         if not self._lines:
             self._code = code
@@ -100,9 +100,9 @@ class ReplyReader:
 
 
 def make_reply(code: int, text: bytes) -> Reply:
-    """A reply from its code and text (lines separated by LF): enhanced code taken out, text made printable.
+    """Make a reply from its code and text (lines separated by LF). Extracts the enhanced code and escapes the text.
 
-    An enhanced code counts only when its class agrees with the code's first digit (RFC 2034 §4); else it is text.
+    An enhanced code counts only if its class equals the code's first digit (RFC 2034 §4); otherwise it is text.
     """
     lines = [_printable(line.rstrip(b" \t\r")) for line in text.split(b"\n")]
     enhanced = ""
@@ -114,13 +114,13 @@ def make_reply(code: int, text: bytes) -> Reply:
 
 @functools.lru_cache(maxsize=256)
 def single(line: bytes) -> Reply:
-    """A reply of one line. Peers say the same few lines all day, so they are remembered (512 KiB at most)."""
+    """Parse a single-line reply. Peers repeat the same few lines, so results are cached (at most 512 KiB)."""
     code, _, text = _split(line)
     return make_reply(int(code), text)
 
 
 def _split(line: bytes) -> tuple[bytes, bool, bytes]:
-    """Code, whether it is the last line, and text (RFC 5321 §4.2.1; a code alone is a line too)."""
+    """Split a line into code, whether it is the last line, and text (RFC 5321 §4.2.1; the text may be missing)."""
     if line.endswith(b"\r"):
         line = line[:-1]
     code, mark = line[:3], line[3:4]
@@ -135,7 +135,7 @@ def _begins(line: str, enhanced: str) -> bool:
 
 
 def _printable(octets: bytes) -> str:
-    """Text without control characters: invalid UTF-8 replaced, blanks made spaces, all else that hides escaped."""
+    """Decode to printable text: invalid UTF-8 is replaced, white space becomes spaces, the rest is escaped."""
     text = octets[: 4 * TEXT_LIMIT].decode("utf-8", "replace")
     if text.isprintable():
         return text

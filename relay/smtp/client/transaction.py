@@ -1,8 +1,8 @@
-"""One mail transaction, sans-IO: replies in, octets to write out, and at the end a reply for each recipient.
+"""One mail transaction, sans-IO: replies in, bytes to write out, and at the end one reply for each recipient.
 
-The state is `stage`, the command whose reply is awaited; `_HANDLERS` is the table of what each reply does there. With
-PIPELINING all of MAIL, RCPT and DATA are written at once (RFC 2920), without it one by one; the replies are read alike.
-A recipient counts as delivered by one thing alone: a 2xx after the final dot, to a message that was sent to them.
+The state is `stage`, the command whose reply is awaited; the table `_HANDLERS` has the handler of each stage. With
+PIPELINING, MAIL, RCPT and DATA are written at once (RFC 2920), without it one by one; replies are handled the same way.
+A recipient counts as delivered only by a 2xx after the final dot of a message for which its RCPT was accepted.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ DOT = b".\r\n"
 
 
 class ViolationError(Exception):
-    """The peer's reply makes no sense at this stage. What it means for the message is unknown: temporary."""
+    """The peer's reply is not valid at this stage. Its meaning is unknown, so the failure is temporary."""
 
 
 class Transaction:
-    """Feed it each reply with `receive`; write what it returns. `envelope` has at least one command to ask."""
+    """Pass each reply to `receive` and write what it returns. `envelope` must have at least one RCPT command."""
 
     __slots__ = (
         "_accepted",
@@ -43,7 +43,7 @@ class Transaction:
     )
 
     def __init__(self, envelope: Envelope, *, pipelining: bool, reset: bool = False) -> None:
-        """`reset`: the transaction before was left open at the peer, so RSET comes first."""
+        """`reset`: the previous transaction is still open at the peer, so RSET is sent first."""
         self._envelope = envelope
         self._pipelining = pipelining
         self._resetting = reset
@@ -52,22 +52,22 @@ class Transaction:
         self._refusal: Reply | None = None
         self._dot = False
         self.replies = list(envelope.replies)
-        """Final replies per outgoing recipient; None while not known."""
+        """Final reply of each outgoing recipient; None: not known yet."""
         self.stage = Stage.MAIL
         self.answered = False
-        """A reply was received: the connection was alive when this transaction began."""
+        """A reply was received, so the connection was alive when this transaction began."""
         self.content_due = False
-        """The message is to be written now; then call `content_written`."""
+        """The message must be written now; then call `content_written`."""
         self.done = False
         self.closing = False
-        """The connection is of no use after this."""
+        """The connection must be closed after this transaction."""
         self.dirty = False
-        """When done: the peer still has the envelope, so the next transaction begins with RSET."""
+        """Once done: the peer still has the envelope, so the next transaction must start with RSET."""
         self.farewell: Reply | None = None
-        """The 421 that ended it before all was known."""
+        """The 421 that ended the transaction before every recipient had a reply."""
 
     def begin(self) -> bytes:
-        """The first octets to write."""
+        """Return the first bytes to write."""
         envelope = self._envelope
         if not self._pipelining:
             return RSET if self._resetting else envelope.mail
@@ -75,7 +75,7 @@ class Transaction:
 
     @property
     def expected(self) -> int:
-        """Replies the peer may send now without breaking the protocol."""
+        """Number of replies that the peer may send now under the protocol."""
         if self.done or self.content_due:
             return 0
         if not self._pipelining or self.stage is Stage.END:
@@ -84,11 +84,11 @@ class Transaction:
 
     @property
     def settled(self) -> bool:
-        """Every recipient's fate is known, even if replies are outstanding."""
+        """Whether every recipient's reply is known, even if other replies are outstanding."""
         return self._refusal is not None or None not in self.replies
 
     def receive(self, reply: Reply) -> bytes | None:
-        """The next reply. Returns what is to be written now, if anything. Raises `ViolationError`."""
+        """Process the next reply. Returns the bytes to write now, or None. Raises `ViolationError`."""
         self.answered = True
         if reply.code == 421:
             self._leave(reply)
@@ -96,17 +96,17 @@ class Transaction:
         return self._HANDLERS[self.stage](self, reply)
 
     def content_written(self) -> None:
-        """The message and its final dot are on their way."""
+        """Report that the message and its final dot were written."""
         assert self.content_due, "content was written that nobody asked for"
         self.content_due = False
         self.stage = Stage.END
 
     def final(self) -> list[Reply]:
-        """A reply for each recipient; only when `settled`."""
+        """Return a reply for each recipient. Call only if `settled`."""
         return [reply for reply in self.known() if reply is not None]
 
     def known(self) -> list[Reply | None]:
-        """What is known of each recipient."""
+        """Return the reply known for each recipient; None: not known yet."""
         return [self._refusal if reply is None else reply for reply in self.replies]
 
     # -- replies by stage ---------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Transaction:
 
     def _go_ahead(self) -> bytes | None:
         if self._refusal is not None:
-            # It refused MAIL and wants the message: whom for, nobody knows. Leave without giving it any.
+            # The peer refused MAIL but accepts DATA, so its state is unclear. Close without sending any content.
             self.closing = True
             self._finish()
             return None
@@ -174,7 +174,7 @@ class Transaction:
             raise ViolationError(f"a reply before the message's end: {reply}")
         self._conclude(reply)
         self.content_due = False
-        self.closing = True  # half a message is on the wire: nothing can follow it
+        self.closing = True  # the message is incomplete, so no command can follow it
         self._finish()
         return None
 
@@ -203,9 +203,9 @@ class Transaction:
         self.dirty = dirty
 
     def _leave(self, reply: Reply) -> None:
-        """421: the peer closes now, whatever it was asked (RFC 5321 §3.8)."""
+        """Handle a 421: the peer closes the connection, whatever the command was (RFC 5321 §3.8)."""
         if self.stage is Stage.MAIL and not self._resetting:
-            pass  # the session's end, not a verdict on the sender: `farewell` tells
+            pass  # the end of the session, not a refusal of the sender: see `farewell`
         elif self.stage in (Stage.CONTENT, Stage.END) and not self._dot:
             self._conclude(reply)
         if not self.settled:
@@ -216,9 +216,10 @@ class Transaction:
 
 
 def _too_many(reply: Reply) -> Reply:
-    """RFC 5321 §4.5.3.1.10: 552 once meant "too many recipients"; after an accepted one it is taken for 452.
+    """Treat a 552 after an accepted recipient as 452, because it once meant "too many" (RFC 5321 §4.5.3.1.10).
 
-    Not when the enhanced code names the mailbox. As the first recipient of a later attempt it counts as it stands.
+    This does not apply if the enhanced code names the mailbox. In a later attempt, in which the recipient comes first,
+    the code counts unchanged.
     """
     if reply.code == 552 and reply.detail[:2] in ("", "5.", "3."):
         return Reply(452, "4.5.3", reply.text)

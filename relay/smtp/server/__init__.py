@@ -1,1 +1,1 @@
-"""The server's side of a session: bytes in, replies out, policy asked through `handler`."""
+"""The server side of a session: bytes in, replies out. Policy decisions are requested through `handler`."""

@@ -1,4 +1,4 @@
-"""A session and a transaction of ours as the types that aiosmtpd's handlers know."""
+"""Convert our session and transaction to the types that aiosmtpd's handlers expect."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from relay.model.transaction import Transaction
 
 
 def session_view(loop: asyncio.AbstractEventLoop, peer: Peer, proxy: ProxyData | None) -> Session:
-    """The session with a client."""
+    """The session as an aiosmtpd `Session`."""
     view: Any = Session(loop)
     view.peer = (peer.address, peer.port)
     view.host_name = peer.helo or None
@@ -24,7 +24,7 @@ def session_view(loop: asyncio.AbstractEventLoop, peer: Peer, proxy: ProxyData |
 
 
 def envelope_view(transaction: Transaction | None) -> Envelope:
-    """The transaction, without content; an empty envelope where there is none."""
+    """The transaction as an aiosmtpd `Envelope` without content; empty if there is no transaction."""
     view = Envelope()
     if transaction is not None:
         view.mail_from = transaction.sender

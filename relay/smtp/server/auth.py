@@ -1,6 +1,6 @@
-"""AUTH PLAIN and LOGIN (RFC 4954, RFC 4616): the exchange of lines; passwords are checked by the handler.
+"""AUTH PLAIN and LOGIN (RFC 4954, RFC 4616): the exchange of lines. The handler checks the passwords.
 
-Must not log, keep or echo credentials: `Session.line` is just the verb while they pass through.
+Must not log, keep or echo credentials: during an exchange, `Session.line` holds only the verb.
 """
 
 import binascii
@@ -13,10 +13,10 @@ from relay.smtp.server.session import Phase, Session, failed_identity
 from relay.smtp.server.texts import Canned
 
 Step = Callable[[Session, str], None]
-"""Takes one line of an exchange."""
+"""Processes one line of an exchange."""
 
 MAX_LINE = 12_288
-"""Octets of a line with its CRLF (RFC 4954 §4)."""
+"""Octets in a line, including CRLF (RFC 4954 §4)."""
 
 
 def auth(session: Session, argument: str) -> None:
@@ -33,7 +33,7 @@ def auth(session: Session, argument: str) -> None:
 
 
 def line(session: Session, text: str) -> None:
-    """A line of the exchange."""
+    """Process one line of the exchange."""
     step = session.auth_step
     assert step is not None, "an exchange has a next step"
     session.line = "AUTH"
@@ -46,13 +46,13 @@ def line(session: Session, text: str) -> None:
 
 
 def _auth_order(session: Session, mechanism: str, initial: str) -> Canned | None:
-    """Whether AUTH may come now, in this form."""
+    """The reason to refuse AUTH in this state and form, or None."""
     peer = session.peer
     rules = (
         (session.context.listener.auth == "off", texts.AUTH_OFF),
         (peer.identity is not None, texts.AUTH_ALREADY),
         (session.transaction is not None, texts.AUTH_IN_MAIL),
-        # A client that sent its password in the clear all the same learns that it must not.
+        # Checked before the syntax: a client that sent its password unencrypted is told that AUTH needs TLS.
         (not session.auth_offered, texts.AUTH_NEEDS_TLS),
         (not peer.extended, texts.NEED_EHLO),
         (not mechanism or " " in initial, texts.AUTH_SYNTAX),
@@ -62,7 +62,7 @@ def _auth_order(session: Session, mechanism: str, initial: str) -> Canned | None
 
 
 def _exchange(session: Session, step: Step, prompt: Canned, initial: str) -> None:
-    """Begin with the initial response, or ask for it."""
+    """Start the exchange with the initial response, or prompt for it."""
     if initial:
         # A single = is an empty initial response (RFC 4954 §4).
         step(session, "" if initial == "=" else initial)
@@ -84,7 +84,7 @@ def _plain(session: Session, text: str) -> None:
         session.refuse(texts.AUTH_MALFORMED)
         return
     if parts[0] and parts[0] != parts[1]:
-        # Nobody acts for somebody else here.
+        # A user cannot act for another user.
         _wrong(session)
         return
     _check(session, parts[1], parts[2])
@@ -96,7 +96,7 @@ def _login_user(session: Session, text: str) -> None:
     if raw is None:
         session.refuse(texts.AUTH_MALFORMED)
         return
-    # Kept as text without loss: what is not UTF-8 is refused together with the password, not sooner.
+    # Kept as text without loss: a name that is not UTF-8 is refused together with the password, not earlier.
     session.auth_user = raw.decode("utf-8", "surrogateescape")
     _ask(session, _login_password, texts.AUTH_PASSWORD)
 
@@ -114,7 +114,7 @@ def _login_password(session: Session, text: str) -> None:
 def _decode(text: str) -> bytes | None:
     """Strict base64, or None."""
     if len(text) % 4 or text.endswith("==="):
-        # Python's strict mode lets padding pass that is not needed: `AAAA=`, `AAAA====`.
+        # Python's strict mode accepts superfluous padding: `AAAA=`, `AAAA====`.
         return None
     try:
         return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
@@ -123,7 +123,7 @@ def _decode(text: str) -> bytes | None:
 
 
 def _check(session: Session, user: bytes, password: bytes) -> None:
-    """Ask the handler, and go on when it knows."""
+    """Ask the handler to check the password, and continue with `_verdict` when it has answered."""
     try:
         name, secret = user.decode(), password.decode()
     except UnicodeDecodeError:
@@ -145,12 +145,12 @@ def _verdict(session: Session, verdict: Identity | Reply) -> None:
     elif verdict.code == 421:
         session.answer(verdict)
     else:
-        # One that must wait and guesses on all the same is no better than one whose guess was wrong.
+        # An attempt during a wait counts as a failed attempt, so that a client cannot continue to guess for free.
         _wrong(session, verdict)
 
 
 def _wrong(session: Session, reply: Reply = texts.AUTH_WRONG.reply) -> None:
-    """A failed attempt: the last one allowed ends the session."""
+    """Count and answer a failed attempt; the last attempt allowed ends the session."""
     session.auth_failures += 1
     session.answer(reply)
     if session.auth_failures >= session.context.limits.auth_failures:

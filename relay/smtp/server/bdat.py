@@ -1,8 +1,8 @@
 """BDAT: a message in counted chunks (RFC 3030).
 
-Whatever is wrong, the announced octets are consumed, never read as commands (CVE-2017-16943, CVE-2026-45185); where the
-count itself cannot be understood the session ends. BODY=BINARYMIME is not offered, so the content keeps the same rules
-as with DATA.
+Even if a chunk is refused, the announced octets are consumed and never read as commands (CVE-2017-16943,
+CVE-2026-45185). If the count itself is not valid, the session ends. BODY=BINARYMIME is not offered, so the content
+follows the same rules as with DATA.
 """
 
 import re
@@ -25,7 +25,7 @@ def bdat(session: Session, argument: str) -> None:
         return
     octets = int(match[1])
     if not octets and match[2] is None and session.idle_command():
-        # Allowed (RFC 3030 §2), and as good a way as NOOP of staying for ever.
+        # An empty chunk is allowed (RFC 3030 §2) but, like NOOP, could keep a session open forever.
         return
     session.chunk_left = octets
     session.chunk_last = match[2] is not None
@@ -42,7 +42,7 @@ def bdat(session: Session, argument: str) -> None:
 
 
 def take(session: Session, piece: bytes) -> None:
-    """Octets of the chunk; the caller never gives more than `chunk_left`."""
+    """Process bytes of the chunk; `piece` must not be longer than `chunk_left`."""
     session.chunk_left -= len(piece)
     if session.content is not None:
         session.content.write(piece)
@@ -51,7 +51,7 @@ def take(session: Session, piece: bytes) -> None:
 
 
 def end(session: Session) -> None:
-    """The chunk is complete."""
+    """Answer a complete chunk; after the last one, deliver the message."""
     session.phase = Phase.COMMAND
     content = session.content
     fault: Canned | Reply | None = session.chunk_fault
@@ -66,12 +66,12 @@ def end(session: Session) -> None:
 
 
 def drop_limit(session: Session) -> int:
-    """Octets of a refused message that are still read for the sake of a clean reply; then the session ends."""
+    """Bytes of a refused message that are still read, so that the client gets a clean reply; then the session ends."""
     return 2 * session.context.max_message_size + (256 << 20)
 
 
 def _fail(session: Session, fault: Canned | Reply) -> None:
-    """Refuse the chunk. Those that follow in the transaction are refused too, up to LAST or RSET."""
+    """Refuse the chunk, and all later chunks of the transaction up to LAST or RSET."""
     if session.chunk_last or session.transaction is None:
         session.reset()
     else:
@@ -83,7 +83,7 @@ def _fail(session: Session, fault: Canned | Reply) -> None:
 
 
 def _begin(session: Session) -> Canned | Reply | None:
-    """At the first chunk: may the message come? None when it may, or has begun already."""
+    """At the first chunk, check whether a message may begin. None if it may, or has begun already."""
     transaction = session.transaction
     if transaction is None:
         return texts.NEED_MAIL

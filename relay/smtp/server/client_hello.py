@@ -1,7 +1,7 @@
 """What a TLS client offers in its first message (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2), to explain a failed handshake.
 
-Sans-IO and tolerant: from a message that is damaged or not complete it reads what is there. Nothing of it decides
-anything; OpenSSL reads the same bytes for itself.
+Sans-IO and tolerant: it reads as much as it can from a damaged or incomplete message. The result is used only in
+reports and decides nothing; OpenSSL parses the same bytes itself.
 """
 
 import ssl
@@ -18,25 +18,25 @@ _SERVER_NAME, _SUPPORTED_VERSIONS = 0, 43
 """Extensions (RFC 6066 §3, RFC 8446 §4.2.1)."""
 _VERSIONS: Final = {0x0300: "SSLv3", 0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _SIGNALLING: Final = frozenset({0x00FF, 0x5600})
-"""Values in the list of ciphers that are none: RFC 5746 §3.3, RFC 7507 §4."""
+"""Values in the list of ciphers that are signals, not ciphers: RFC 5746 §3.3, RFC 7507 §4."""
 _SHOWN_CIPHERS: Final = 10
 _LONGEST_NAME: Final = 255
 
 
 @dataclass(slots=True)
 class ClientHello:
-    """The parts that matter here; empty where they were not there."""
+    """The parts of a ClientHello used in reports; each is empty if the message does not have it."""
 
     versions: tuple[str, ...] = ()
-    """All that the client offers where it says so; else the highest one."""
+    """All versions that the client offers, if it lists them; otherwise only the highest."""
     ciphers: tuple[str, ...] = ()
-    """The first 10, by OpenSSL's names; those it does not know as `0x1234`."""
+    """The first 10 ciphers by their OpenSSL names, or as `0x1234` if OpenSSL does not know them."""
     name: str = ""
-    """The server name that it asks for."""
+    """The server name that the client asks for (SNI)."""
 
 
 def parse(octets: bytes) -> ClientHello | None:
-    """The offer in the beginning of a TLS connection; None where that is no ClientHello."""
+    """Parse the first bytes of a TLS connection; None if they are not a ClientHello."""
     cursor = _Cursor(_message(octets))
     if cursor.number(1) != _CLIENT_HELLO:
         return None
@@ -52,13 +52,14 @@ def parse(octets: bytes) -> ClientHello | None:
     found = ClientHello(ciphers=tuple(_cipher(number) for number in numbers[:_SHOWN_CIPHERS]))
     whole = _read_extensions(_Cursor(cursor.take(cursor.number(2))), found) and complete(octets)
     if not found.versions and (whole or highest < 0x0303):
-        # A client of TLS 1.3 says 1.2 here, and the truth in an extension: one that was cut off may have named it.
+        # A TLS 1.3 client puts 1.2 in this field and its real versions in an extension. If the extensions were cut off,
+        # the missing part may contain those versions, so 1.2 would be misleading.
         found.versions = (_version(highest),)
     return found
 
 
 def complete(octets: bytes) -> bool:
-    """Whether the first message is here as a whole, or will never be one."""
+    """Whether the first message is complete, or cannot be a TLS handshake message at all."""
     if not octets:
         return False
     if octets[0] != HANDSHAKE:
@@ -69,7 +70,7 @@ def complete(octets: bytes) -> bool:
 
 @dataclass(slots=True)
 class _Cursor:
-    """Reads a block from its start; beyond its end there are zeros and nothing."""
+    """Reads a block from its start. Beyond the end, numbers are 0 and byte strings are empty."""
 
     block: bytes
     at: int = field(default=0)
@@ -84,12 +85,12 @@ class _Cursor:
 
     @property
     def cut(self) -> bool:
-        """More was asked for than there is."""
+        """Whether a read went beyond the end of the block."""
         return self.at > len(self.block)
 
 
 def _message(octets: bytes) -> bytes:
-    """The handshake message in the first records, without their headers (a message may be split over records)."""
+    """The handshake message without record headers (a message may be split over several records)."""
     message = b""
     while len(octets) > _RECORD_HEADER and octets[0] == HANDSHAKE:
         end = _RECORD_HEADER + int.from_bytes(octets[3:_RECORD_HEADER])
@@ -99,7 +100,7 @@ def _message(octets: bytes) -> bytes:
 
 
 def _read_extensions(cursor: _Cursor, found: ClientHello) -> bool:
-    """Take what matters from the extensions; whether they were whole."""
+    """Store versions and server name from the extensions in `found`. Returns whether the extensions were complete."""
     while cursor.at < len(cursor.block):
         kind, body = cursor.number(2), cursor.take(cursor.number(2))
         if kind == _SUPPORTED_VERSIONS:
@@ -119,7 +120,7 @@ def _pairs(block: bytes) -> Iterator[bytes]:
 
 
 def _is_grease(number: int) -> bool:
-    """Values like 0x1a1a, which are there to be ignored (RFC 8701)."""
+    """Whether this is a value such as 0x1a1a, which clients send only to be ignored (RFC 8701)."""
     return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
 
 
@@ -135,6 +136,6 @@ def _cipher(number: int) -> str:
 def _cipher_names() -> dict[int, str]:
     """The names of all ciphers that OpenSSL knows, by their numbers on the wire."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # Also the weak ones: they are what old clients offer. This context is used for no connection.
+    # Includes the weak ciphers, because old clients offer them. This context is not used for connections.
     context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
     return {int(cipher["id"]) & 0xFFFF: str(cipher["name"]) for cipher in context.get_ciphers()}

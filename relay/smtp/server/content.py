@@ -1,8 +1,9 @@
-"""The octets of a message, checked as they come: line ends, NUL, line lengths, size.
+"""Checks of a message's bytes as they arrive: line ends, NUL, line lengths, size.
 
-Gets unstuffed octets from the DATA and BDAT readers in blocks of any cut, and passes on only what may be stored; after
-the first fault everything else is dropped and counted, so that memory stays flat until the real end of the message.
-No loop over lines in Python. SECURITY: what is passed on holds no bare CR, bare LF or NUL (RFC 5321 §2.3.8, §4.5.2).
+Receives unstuffed bytes from the DATA and BDAT readers in blocks of any size, and passes on only what may be stored.
+After the first fault it drops and counts all further bytes, so that memory use stays constant until the real end of the
+message. For speed, no Python loop runs over the lines. SECURITY: the bytes passed on contain no bare CR, bare LF or NUL
+(RFC 5321 §2.3.8, §4.5.2).
 """
 
 from relay.message.incoming import HeaderTooLargeError, Incoming
@@ -11,7 +12,7 @@ from relay.smtp.server import texts
 from relay.smtp.server.texts import Canned
 
 _MAX_LINE = 998
-"""Octets without CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1)."""
+"""Octets, excluding CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1)."""
 
 
 class Content:
@@ -24,18 +25,18 @@ class Content:
         self._limit = limit
         self._normalise = normalise
         self._cr = False
-        """The last octet was CR: whether it is bare depends on the next."""
+        """The last byte was CR; whether it is bare depends on the next byte."""
         self._open = 0
-        """Octets so far of the line that is not ended yet."""
+        """Bytes received of the unfinished line."""
         self.size = 0
-        """Octets passed on."""
+        """Bytes passed on."""
         self.dropped = 0
-        """Octets after the fault."""
+        """Bytes dropped after the fault."""
         self.fault: Canned | None = None
         """Why the message will be refused."""
 
     def write(self, piece: bytes) -> None:
-        """Take octets."""
+        """Check and store bytes of the message; after a fault, only count them."""
         if self.fault is not None:
             self.dropped += len(piece)
             return
@@ -49,12 +50,12 @@ class Content:
             self._take(piece)
 
     def expect(self, octets: int) -> None:
-        """So many octets are announced: refuse now what will not fit (BDAT)."""
+        """Refuse the message early if the announced chunk of so many bytes exceeds the size limit (BDAT)."""
         if self.fault is None and self.size + octets > self._limit:
             self._fail(texts.TOO_BIG)
 
     def finish(self) -> Canned | None:
-        """The message has ended: None when it may be accepted, else why not."""
+        """Finish the message. Returns None if it may be accepted, otherwise the refusal."""
         if self.fault is None and self._cr:
             self._cr = False
             if self._normalise:
@@ -62,18 +63,19 @@ class Content:
             else:
                 self._fail(texts.BAD_LINE_ENDS)
         if self.fault is None and self._open:
-            # BDAT need not end with a line end, DATA to the next server must (RFC 3030 §3, RFC 5321 §4.1.1.4).
+            # Content sent with BDAT may lack the final line end, but DATA to the next server requires it
+            # (RFC 3030 §3, RFC 5321 §4.1.1.4).
             self._take(b"\r\n")
         if self.fault is None:
             self.incoming.close()
         return self.fault
 
     def discard(self) -> None:
-        """The message is broken off."""
+        """Discard the message because the transaction was aborted."""
         self.incoming.discard()
 
     def _take(self, piece: bytes) -> None:
-        """Check and store octets that do not end within a CRLF."""
+        """Check and store bytes that do not end between CR and LF."""
         if self.size + len(piece) > self._limit:
             self._fail(texts.TOO_BIG)
             return
@@ -90,7 +92,7 @@ class Content:
             if not self.incoming.take_long_lines:
                 self._fail(texts.BODY_LINE_TOO_LONG)
                 return
-            # The submission repairs it when the message is complete; here it only matters whether a line is open.
+            # Submission repairs long lines when the message is complete; here only the length of the open line matters.
             self.incoming.long_lines = True
             self._open = len(piece) - piece.rfind(b"\n") - 1
         self.size += len(piece)
@@ -102,16 +104,16 @@ class Content:
             self._fail(texts.DISK_REFUSES)
 
     def _fail(self, fault: Canned) -> None:
-        """Refuse the message when it has ended; its octets are let go now."""
+        """Record the refusal, which is sent when the message has ended, and discard the stored bytes now."""
         self.fault = fault
         self.incoming.discard()
 
 
 def open_line(piece: bytes, before: int) -> int:
-    """Octets of the line that `piece` leaves open, or -1 when a line of it is too long.
+    """Bytes in the unfinished line at the end of `piece`, or -1 if any line is too long.
 
-    `before` is what the previous piece left open. Hops from line end to the last line end that a line of legal length
-    could have, so a hop covers up to 1,000 octets however short the lines are.
+    `before` is the number of bytes that the previous piece left unfinished. Each step jumps from one line end to the
+    last line end within the legal line length, so a step covers up to 1,000 octets even if the lines are short.
     """
     start = -before
     while True:

@@ -1,6 +1,6 @@
-"""What all sessions of a listener share: the settings that concern them, the handler, the certificate, the counts.
+"""What all sessions of a listener share: their settings, the handler, the certificate and the connection counts.
 
-A reload makes new contexts; sessions keep the one they started with. Must hold nothing of a single session.
+A reload creates new contexts; sessions keep the one they started with. Must not hold the state of a single session.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from relay_config.schema import Limits, Listener, Settings
 
 _AUTH = "AUTH PLAIN LOGIN"
 _RESERVED = 10
-"""One connection of so many is reserved by default."""
+"""By default, one in this many connections is reserved for familiar clients."""
 
 
 def _nobody(_address: str) -> bool:
@@ -33,20 +33,20 @@ class ServerContext:
     listener: Listener
     limits: Limits = field(default_factory=Limits)
     max_message_size: int = 50 << 20
-    """Octets."""
+    """Bytes."""
     max_recipients: int = 1000
     default_domain: str | None = None
-    """Completes addresses without a domain of clients of ours (`submission.default_domain`)."""
+    """Appended to addresses without a domain, for our own clients only (`submission.default_domain`)."""
     tls: ssl.SSLContext | None = None
-    """The server's certificate; None where there is none, then STARTTLS is not offered."""
+    """TLS context with the server's certificate; None if there is no certificate; then STARTTLS is not offered."""
     connections: Connections = field(default_factory=Connections)
-    """Survives reloads: pass the old one on."""
+    """Kept across reloads: pass the existing object to the new context."""
     rounds: Rounds = field(default_factory=Rounds)
-    """The turns that its sessions take."""
+    """Schedules the work of the sessions in rounds."""
     exempt: Callable[[str], bool] = _nobody
-    """Whether an address may connect as often as it likes."""
+    """Whether an address is exempt from `limits.connections_per_minute`."""
     familiar: Callable[[str], bool] = _nobody
-    """Whether an address may take the places that strangers may not: it is trusted, or logged in lately."""
+    """Whether an address may use the reserved connections, because it is trusted or logged in recently."""
     handshake_timeout: float = 30.0
     """Seconds for a TLS handshake, and for the PROXY header."""
     rate_window: float = 60.0
@@ -64,7 +64,7 @@ class ServerContext:
         exempt: Callable[[str], bool] = _nobody,
         familiar: Callable[[str], bool] = _nobody,
     ) -> "ServerContext":
-        """The context that the settings describe."""
+        """Create the context of a listener from the settings."""
         return cls(
             hostname=settings.hostname,
             handler=handler,
@@ -80,21 +80,22 @@ class ServerContext:
         )
 
     def too_often(self, address: str) -> bool:
-        """Count that a client came; whether it came too often in the last minute."""
+        """Count a new connection, and return whether the client connected too often in the last minute."""
         most = self.limits.connections_per_minute
         return bool(most) and not self.exempt(address) and self.connections.too_often(client_of(address), most)
 
     def places(self, address: str | None) -> int:
-        """How many connections there may be in all, so that this address may have one more.
+        """The total number of connections up to which this address may open another one.
 
-        Strangers may not take the last ones. None: nobody knows yet who it is (a PROXY header is on its way).
+        Clients that are not familiar may not use the reserved connections. `address` is None while the client is
+        unknown because its PROXY header has not arrived; such a client is not restricted yet.
         """
         limits = self.limits
         reserved = (
             limits.connections // _RESERVED if limits.reserved_connections is None else limits.reserved_connections
         )
         strangers = max(0, limits.connections - reserved)
-        # Who it is matters only when places are scarce.
+        # `familiar` is called only when few connections are left.
         if len(self.connections) < strangers or address is None or self.familiar(address):
             return limits.connections
         return strangers
@@ -130,7 +131,7 @@ class ServerContext:
 
 @lru_cache(maxsize=4096)
 def is_loopback(address: str) -> bool:
-    """Whether an IP address in text is of this machine."""
+    """Whether an IP address, as text, is a loopback address; False for text that is not an address."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

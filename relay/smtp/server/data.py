@@ -1,7 +1,7 @@
-"""DATA: the command, and the reader that finds the end of a message and takes the dot-stuffing out.
+"""DATA: the command, and the reader that finds the end of a message and removes the dot-stuffing.
 
-Only the octets CRLF.CRLF as received end a message (RFC 5321 §4.1.1.4, VU#302671): nothing is normalised before the
-search. Works on blocks of any cut with at most four octets carried over.
+Only the octets CRLF.CRLF as received end a message (RFC 5321 §4.1.1.4, VU#302671); nothing is normalised before the
+search. The reader accepts blocks of any size and keeps at most four octets between them.
 """
 
 from relay.smtp.line_ends import dotted_line
@@ -15,22 +15,23 @@ _DOT = b"\r\n."
 
 
 class DataReader:
-    """Feeds a `Content` from the octets after 354."""
+    """Passes the bytes received after 354 to a `Content`."""
 
     __slots__ = ("_content", "_fresh", "_held")
 
     def __init__(self, content: Content) -> None:
         self._content = content
         self._held = b"\r\n"
-        """Octets that may be the beginning of the end. The reply to DATA counts as the first line's start."""
+        """Bytes that may be the start of CRLF.CRLF. Initially CRLF, because a dot right after 354 starts a line too."""
         self._fresh = True
-        """Nothing was passed on, so the CRLF before the first line is still to be taken off."""
+        """Nothing was passed on yet, so the initial CRLF in `_held` must still be removed."""
 
     def feed(self, block: bytes) -> int:
-        """Take a block. Returns how many octets of it belong to the message and its end, or -1: all, and not ended."""
+        """Process a block. Returns how many of its bytes belong to the message and its end, or -1 if it did not end."""
         held = self._held
         data = held + block
-        # One search serves both questions: without a dot at a line's start there is no end, and nothing to unstuff.
+        # One search answers both questions: without a dot at the start of a line there is neither an end of the message
+        # nor a stuffed dot.
         dot = dotted_line(data)
         if dot >= 0:
             end = data.find(_END, dot)
@@ -43,9 +44,9 @@ class DataReader:
         return -1
 
     def _pass(self, piece: bytes, *, dotted: bool) -> None:
-        """Unstuff (RFC 5321 §4.5.2) and pass on.
+        """Remove the dot-stuffing (RFC 5321 §4.5.2) and pass the bytes on.
 
-        A CRLF at the very end of `piece` is the message's last, so no stuffed dot hides at a cut.
+        `piece` ends with CRLF only at the end of the message, so a stuffed dot is never separated from its CRLF.
         """
         if not piece:
             return
@@ -58,7 +59,7 @@ class DataReader:
 
 
 def _beginning_of_end(data: bytes) -> int:
-    """How many octets at the end of `data` could begin CRLF.CRLF."""
+    """The number of bytes at the end of `data` that could be the start of CRLF.CRLF."""
     if data.endswith(b"\r\n"):
         return 2
     if data.endswith(b"\r"):
@@ -72,8 +73,8 @@ def data(session: Session, argument: str) -> None:
         session.refuse(texts.NO_ARGUMENT)
         return
     if session.more:
-        # DATA ends a pipelined group (RFC 2920 §3.1). Octets behind it were sent without waiting for 354: an injected
-        # command, a request of another protocol, or a message that would be run as commands if DATA is refused.
+        # DATA ends a pipelined group (RFC 2920 §3.1). Bytes after it were sent without waiting for 354: an injected
+        # command, a request of another protocol, or a message that would be executed as commands if DATA is refused.
         session.close(texts.UNSYNCHRONISED)
         return
     transaction = session.transaction
@@ -95,7 +96,7 @@ def data(session: Session, argument: str) -> None:
 
 
 def end(session: Session) -> None:
-    """The final dot arrived."""
+    """Finish the message after the final dot: deliver it, or refuse it."""
     content = session.content
     assert content is not None, "a message ends only after it began"
     fault = content.finish()

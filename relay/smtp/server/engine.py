@@ -1,8 +1,8 @@
-"""The engine: octets in, replies out. Cuts the stream into lines, message octets and chunks, and runs the commands.
+"""The engine: bytes in, replies out. Splits the stream into lines, message content and chunks, and runs the commands.
 
-Sans-IO: the shell calls `feed` and `pump`, writes what `Session.out` holds, and acts on `Session.phase`. The rules of
-the stream itself live here: only CRLF ends a line (a bare LF or CR is one refusal, never two commands), lines are
-bounded, other protocols are shown the door.
+Sans-IO: the shell calls `feed` and `pump`, writes the content of `Session.out`, and acts on `Session.phase`. This
+module enforces the rules of the stream itself: only CRLF ends a line (a bare LF or CR causes one refusal and never
+separates two commands), the length of lines is limited, and clients of other protocols are disconnected.
 """
 
 from collections.abc import Callable
@@ -31,13 +31,14 @@ _OTHER_PROTOCOLS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS",
 _UTF8_COMMANDS = frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "NOOP", "HELP"})
 
 _BATCH = 200
-"""Commands run before others get their turn, and before their replies are written."""
+"""Number of steps (commands or lines) after which other sessions run and the replies are written. Without the limit,
+one client with a long pipelined list could block all others."""
 _MAX_DISCARD = 16 << 20
-"""Octets of a refused line that are skipped before the session ends."""
+"""Bytes of a refused line that are skipped before the session ends."""
 
 
 class Engine:
-    """One session's stream."""
+    """The input stream of one session."""
 
     __slots__ = ("_buffer", "_discarded", "_position", "session")
 
@@ -49,11 +50,11 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Octets fed and not yet worked on."""
+        """Bytes that were fed but not yet processed."""
         return len(self._buffer) - self._position
 
     def feed(self, block: bytes) -> None:
-        """Add octets."""
+        """Add received bytes."""
         if self._position >= len(self._buffer):
             self._buffer = block
         else:
@@ -61,7 +62,7 @@ class Engine:
         self._position = 0
 
     def pump(self) -> bool:
-        """Work through what was fed. True: stopped to let others run, call again."""
+        """Process the bytes that were fed. Returns True if it stopped to let other sessions run: then call again."""
         session = self.session
         for _ in range(_BATCH):
             if session.busy:
@@ -80,7 +81,7 @@ class Engine:
                     going = self._discard()
                 else:
                     return False
-            except Exception:  # noqa: BLE001 - whatever breaks in one session must not break the others
+            except Exception:  # noqa: BLE001 - an error in one session must not affect the others
                 going = self._fault()
             if not going:
                 return False
@@ -94,7 +95,7 @@ class Engine:
             session.close(texts.SHUTTING_DOWN)
 
     def _command_line(self) -> bool:
-        """Run the next command, if all of its line is here."""
+        """Run the next command, if its line is complete."""
         session = self.session
         if session.draining and session.transaction is None:
             session.close(texts.SHUTTING_DOWN)
@@ -129,8 +130,8 @@ class Engine:
         verb, _, argument = text.partition(" ")
         command = COMMANDS.get(verb)
         if command is None and verb.isascii():
-            # Outside ASCII, `upper` would make a command of a word that no filter before us takes for one (U+017F is an
-            # S, U+0131 an I).
+            # `upper` maps some non-ASCII characters to ASCII (U+017F to S, U+0131 to I). It would accept words as
+            # commands that a filter in front of this server does not recognise as commands.
             command = COMMANDS.get(verb.upper())
         session.line = text
         if command is None:
@@ -144,7 +145,7 @@ class Engine:
             command(session, argument.strip(" "))
 
     def _undecodable(self, line: bytes) -> None:
-        """A line that is not UTF-8."""
+        """Refuse a line that is not UTF-8; if it is the first line and no command, end the session."""
         session = self.session
         session.line = ""
         if line[:4].upper().decode("ascii", "replace") in COMMANDS or session.commands > 1:
@@ -153,9 +154,9 @@ class Engine:
             session.close(texts.NOT_SMTP)
 
     def _unknown(self, verb: str, text: str) -> None:
-        """Not a command: another protocol's, or a mistake."""
+        """Refuse an unknown command; if it looks like another protocol, end the session."""
         session = self.session
-        # Not the text itself: a client that missed the refusal of its AUTH sends the password here.
+        # The text itself is not recorded: a client that ignored the refusal of its AUTH sends the password here.
         session.line = "(unknown command)"
         first = session.commands == 1 and not (text.isascii() and text.isprintable())
         if first or verb.upper() in _OTHER_PROTOCOLS or verb.endswith(":"):
@@ -168,7 +169,7 @@ class Engine:
             session.refuse(texts.UNKNOWN if text.isprintable() else texts.BARE_LINE_END)
 
     def _partial(self) -> bool:
-        """What is here of a command line without its CRLF: refuse at once what can never become right."""
+        """Check an incomplete command line, and refuse it now if it can no longer become valid."""
         session = self.session
         buffer, start = self._buffer, self._position
         waiting = len(buffer) - start
@@ -192,7 +193,7 @@ class Engine:
         return True
 
     def _auth_line(self) -> bool:
-        """A line of an AUTH exchange."""
+        """Process a line of an AUTH exchange, if it is complete."""
         session = self.session
         buffer, start = self._buffer, self._position
         end = buffer.find(b"\r\n", start)
@@ -211,7 +212,7 @@ class Engine:
         return True
 
     def _data(self) -> bool:
-        """Octets after 354."""
+        """Process message content after 354."""
         session = self.session
         reader, content = session.reader, session.content
         assert reader is not None, "the phase has its reader"
@@ -233,7 +234,7 @@ class Engine:
         return True
 
     def _chunk(self) -> bool:
-        """Octets of a BDAT chunk."""
+        """Process bytes of a BDAT chunk."""
         session = self.session
         start = self._position
         piece = self._buffer[start : start + session.chunk_left]
@@ -244,7 +245,7 @@ class Engine:
         return True
 
     def _discard(self) -> bool:
-        """Skip to the end of a line that was refused."""
+        """Skip the rest of a refused line."""
         session = self.session
         end = self._buffer.find(b"\r\n", self._position)
         if end >= 0:
@@ -259,7 +260,7 @@ class Engine:
         return False
 
     def _fault(self) -> bool:
-        """An error of ours within a command: temporary to the client, told once, and the session goes on if it can."""
+        """Handle an internal error: log it and answer with a temporary refusal; the session continues if it can."""
         session = self.session
         log.exception("internal error in an SMTP session")
         if session.phase is Phase.COMMAND:
@@ -270,7 +271,7 @@ class Engine:
 
 
 def _is_foreign(beginning: bytes) -> bool:
-    """Whether a first line can be SMTP at all: TLS, SSH with its binary, and other machines' talk cannot."""
+    """Whether the start of a first line has bytes that SMTP never sends, as TLS and other binary protocols have."""
     return beginning.translate(None, b"\r\n").translate(None, _PRINTABLE) != b""
 
 
@@ -278,5 +279,5 @@ _PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 def _has_controls(text: str) -> bool:
-    """C0 and C1 controls, and the line ends of Unicode."""
+    """Whether the text has C0 or C1 control characters or Unicode line separators."""
     return any(c < " " or "\x7f" <= c <= "\x9f" or c in "\u2028\u2029" for c in text)

@@ -1,4 +1,4 @@
-"""MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3): grammar here, policy with the handler."""
+"""MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3). This module checks the grammar; the handler decides policy."""
 
 import re
 
@@ -54,13 +54,13 @@ def rcpt(session: Session, argument: str) -> None:
 
 
 def _add(session: Session, transaction: Transaction, recipient: RecipientPath) -> Canned | Reply | None:
-    """Add a recipient to the transaction, or say why not."""
+    """Add a recipient to the transaction. Returns None, or the refusal."""
     most = session.context.max_recipients
     mailbox = recipient.mailbox
     if mailbox in transaction.mailboxes:
-        # Accepted already, and delivered once. The NOTIFY and ORCPT of the first RCPT remain in force: RFC 3461 does
-        # not say how to merge two, and the later one has no better claim. Counted apart, so that repetitions never use
-        # up the places of other recipients, and cannot go on for ever either.
+        # Already accepted; the message is delivered to this recipient once. The NOTIFY and ORCPT of the first RCPT
+        # remain in force: RFC 3461 does not say how to merge two, and there is no reason to prefer the later one.
+        # Repetitions have their own limit, so that they never use up the places of other recipients.
         transaction.repeated += 1
         return None if transaction.repeated <= most else texts.TOO_MANY_RECIPIENTS
     if len(transaction.recipients) >= most:
@@ -73,7 +73,7 @@ def _add(session: Session, transaction: Transaction, recipient: RecipientPath) -
 
 
 def _mail_order(session: Session) -> Canned | None:
-    """Whether MAIL may come now."""
+    """The reason to refuse MAIL in this state, or None."""
     peer = session.peer
     if not peer.helo:
         return texts.NEED_HELLO
@@ -85,13 +85,13 @@ def _mail_order(session: Session) -> Canned | None:
 
 
 def _transaction(session: Session, argument: str) -> Transaction | Canned | Reply:
-    """The transaction that MAIL opens, or why it cannot."""
+    """The transaction that MAIL opens, or the refusal."""
     fault = _mail_order(session)
     if fault is not None:
         return fault
     if argument[:5].upper() != "FROM:":
         return texts.MAIL_SYNTAX
-    # A blank after the colon is wrong (RFC 5321 §3.3) and common.
+    # A space after the colon is not allowed (RFC 5321 §3.3) but common, so it is accepted.
     path = parse_path(argument[5:].lstrip(" "), lenient=session.lenient)
     if path == DOMAIN_MISSING or (isinstance(path, Path) and path.address and not path.domain):
         path = _completed(session, argument[5:].lstrip(" "))
@@ -115,9 +115,9 @@ def _transaction(session: Session, argument: str) -> Transaction | Canned | Repl
 
 
 def _completed(session: Session, text: str) -> Path | str:
-    """The path at the start of `text`, which has no domain, with that of `submission.default_domain`.
+    """The path at the start of `text`, which has no domain, completed with `submission.default_domain`.
 
-    Only for clients of ours: cron, and everything else on a host that knows its users by their local names.
+    Only for our own clients, such as cron and other programs that address a host's users by their local names.
     """
     if not session.lenient:
         return DOMAIN_MISSING
@@ -129,7 +129,7 @@ def _completed(session: Session, text: str) -> Path | str:
 
 
 def _mail_conflict(session: Session, path: Path, parameters: MailParameters) -> Canned | None:
-    """What path and parameters, each right, make wrong together."""
+    """The refusal if path and parameters are valid separately but not together or not in this session; or None."""
     if path.rest and not session.peer.extended:
         return texts.NEED_EXTENDED
     if not path.ascii and not parameters.smtputf8:
@@ -140,7 +140,7 @@ def _mail_conflict(session: Session, path: Path, parameters: MailParameters) -> 
 
 
 def _recipient(session: Session, transaction: Transaction, path: Path) -> RecipientPath | Canned | Reply:
-    """The recipient that RCPT names, or why it cannot be taken."""
+    """The recipient that RCPT names, or the refusal."""
     if not path.ascii and not transaction.smtputf8:
         return texts.NEED_SMTPUTF8
     if path.rest and not session.peer.extended:

@@ -10,13 +10,13 @@ _MAX_NAME = 255
 
 
 def ehlo(session: Session, argument: str) -> None:
-    """EHLO (RFC 5321 §4.1.1.1): a new start; the transaction is forgotten."""
+    """EHLO (RFC 5321 §4.1.1.1). Resets the transaction."""
     if _hello(session, argument, extended=True):
         session.out.append(session.context.ehlo(starttls=session.tls_offered, auth=session.auth_offered))
 
 
 def helo(session: Session, argument: str) -> None:
-    """HELO: as EHLO, without extensions."""
+    """HELO: like EHLO, without extensions."""
     if _hello(session, argument, extended=False):
         session.out.append(f"250 {session.context.hostname}\r\n".encode())
 
@@ -31,13 +31,13 @@ def rset(session: Session, argument: str) -> None:
 
 
 def noop(session: Session, _argument: str) -> None:
-    """NOOP; its argument means nothing (RFC 5321 §4.1.1.9)."""
+    """NOOP; its argument is ignored (RFC 5321 §4.1.1.9)."""
     if not session.idle_command():
         session.say(texts.OK)
 
 
 def vrfy(session: Session, _argument: str) -> None:
-    """VRFY tells nothing about users (RFC 5321 §3.5.3, §7.3)."""
+    """VRFY does not disclose anything about users (RFC 5321 §3.5.3, §7.3)."""
     if not session.idle_command():
         session.say(texts.VRFY)
 
@@ -64,7 +64,7 @@ def quit_(session: Session, argument: str) -> None:
 
 
 def starttls(session: Session, argument: str) -> None:
-    """STARTTLS (RFC 3207). The shell sees `Phase.TLS` and shakes hands."""
+    """STARTTLS (RFC 3207). Sets `Phase.TLS`, in which the shell performs the handshake."""
     if argument:
         session.refuse(texts.NO_ARGUMENT)
     elif session.peer.tls is not None:
@@ -72,7 +72,7 @@ def starttls(session: Session, argument: str) -> None:
     elif not session.tls_offered:
         session.refuse(texts.NO_TLS)
     elif session.more:
-        # Plaintext that would be run as if it had come through TLS (CVE-2011-0411).
+        # The plaintext after STARTTLS would be executed as if it had arrived through TLS (CVE-2011-0411).
         session.close(texts.TLS_INJECTION)
     else:
         session.reset()
@@ -81,7 +81,7 @@ def starttls(session: Session, argument: str) -> None:
 
 
 def _hello(session: Session, name: str, *, extended: bool) -> bool:
-    """What EHLO and HELO share; False when it was refused."""
+    """The common part of EHLO and HELO. Returns False if the command was refused."""
     if not name or len(name) > _MAX_NAME or " " in name or not name.isascii():
         session.refuse(texts.EHLO_SYNTAX)
         return False

@@ -1,10 +1,10 @@
-"""TLS handshakes that fail: why, and what the client had offered.
+"""Explain failed TLS handshakes: the reason, and what the client offered.
 
-Event loops report a failed handshake as an exception that says little: a client without a common version, one that
-does not trust the certificate and one that went away may look alike, and what it had offered is gone. So the listeners'
-`ObservingContext` keeps the first bytes that each client sent. They are copied on their way to OpenSSL; this works the
-same with asyncio and uvloop, after STARTTLS and from the first byte, because both loops make their TLS objects with
-`SSLContext.wrap_bio`. Must not influence a handshake.
+Event loops report a failed handshake as an exception with little information: a client without a common TLS version,
+one that does not trust the certificate and one that disconnected may look the same, and what the client offered is
+lost. Therefore the listeners' `ObservingContext` keeps the first bytes that each client sent, copied on their way to
+OpenSSL. This works with asyncio and uvloop, both after STARTTLS and with implicit TLS, because both loops create their
+TLS objects with `SSLContext.wrap_bio`. Must not influence a handshake.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from relay.smtp.server import client_hello
 from relay.smtp.server.session import Phase, Session
 
 _MOST: Final = 16 * 1024
-"""Bytes kept of what a client sent."""
+"""Maximum number of bytes kept of a client's handshake."""
 
 _EXPLANATIONS: Final = {
     "UNSUPPORTED_PROTOCOL": "the client offers no TLS version that is allowed here",
@@ -36,7 +36,7 @@ _EXPLANATIONS: Final = {
 
 
 class Handshake:
-    """What is known of one handshake."""
+    """The observations of one handshake."""
 
     __slots__ = ("octets", "seen")
 
@@ -44,10 +44,10 @@ class Handshake:
         self.octets = b""
         """The first bytes that the client sent."""
         self.seen = False
-        """`octets` holds all that came, up to 16 KiB: the listener's context observes."""
+        """An `ObservingContext` is in use, so `octets` holds all bytes received, up to 16 KiB."""
 
     def succeeded(self) -> None:
-        """Keep nothing: an event loop may hold on to this as long as the connection lives."""
+        """Free the bytes: an event loop may keep this object as long as the connection exists."""
         self.octets = b""
 
 
@@ -55,10 +55,10 @@ _current: ContextVar[Handshake | None] = ContextVar("handshake", default=None)
 
 
 def observe(handshake: Handshake | None = None) -> Handshake:
-    """Begin to observe a handshake that is going to be made; returns the one given, or a new one.
+    """Start to observe a handshake before it is performed. Returns the given object, or a new one.
 
-    To be called in the task that makes it, which is what counts with asyncio; for STARTTLS also when the connection is
-    made, because uvloop remembers the context variables of that moment and uses them for the handshake.
+    Call it in the task that performs the handshake; asyncio uses that task's context variables. For STARTTLS, also call
+    it when the connection is made, because uvloop saves the context variables then and uses them for the handshake.
     """
     made = Handshake() if handshake is None else handshake
     _current.set(made)
@@ -66,13 +66,13 @@ def observe(handshake: Handshake | None = None) -> Handshake:
 
 
 class ObservingObject(ssl.SSLObject):
-    """A TLS connection that keeps what the client said first."""
+    """A TLS connection that keeps the first bytes the client sent."""
 
     observed: Handshake | None = None
     incoming: ssl.MemoryBIO
 
     def do_handshake(self) -> None:
-        """See `ssl.SSLObject`. Called each time that bytes have come."""
+        """See `ssl.SSLObject`. Event loops call it each time bytes have arrived."""
         handshake = self.observed
         if handshake is not None:
             octets = self.incoming.read()
@@ -84,7 +84,7 @@ class ObservingObject(ssl.SSLObject):
 
 
 class ObservingContext(ssl.SSLContext):
-    """The context of a listener."""
+    """A listener's TLS context, which creates `ObservingObject`s."""
 
     sslobject_class = ObservingObject
 
@@ -106,9 +106,9 @@ async def upgrade(
     handshake: Handshake | None,
     patience: float,
 ) -> asyncio.Transport | TlsFailure:
-    """Shake hands on a plain connection, in at most `patience` seconds: the secured transport, or why there is none.
+    """Perform the TLS handshake on a plain connection, in at most `patience` seconds.
 
-    `handshake`: what `observe` returned when the connection was made.
+    `handshake` is what `observe` returned when the connection was made. Returns the TLS transport, or the failure.
     """
     handshake = observe(handshake)
     error: Exception | None = None
@@ -125,28 +125,28 @@ async def upgrade(
 
 
 def describe(transport: asyncio.BaseTransport) -> str | None:
-    """Version and cipher of a transport's TLS; None without."""
+    """TLS version and cipher of a transport; None without TLS."""
     secured = transport.get_extra_info("ssl_object")
     return f"{secured.version()} {secured.cipher()[0]}" if secured is not None else None
 
 
 def failure(error: BaseException | None, handshake: Handshake, patience: float) -> TlsFailure:
-    """Why a handshake failed with that error (None: without one), which may take `patience` seconds."""
+    """The failure of a handshake that ended with `error` (None: without an exception); its limit was `patience` s."""
     hello = client_hello.parse(handshake.octets)
     reason = _reason(error, handshake, patience)
     return TlsFailure(reason) if hello is None else TlsFailure(reason, hello.versions, hello.ciphers, hello.name)
 
 
 def never_began(error: BaseException | None, handshake: Handshake) -> bool:
-    """The client connected and went away: a port scan, or a load balancer that looks whether somebody listens."""
+    """Whether the client connected and left without sending anything, as port scans and load balancers' checks do."""
     return handshake.seen and not handshake.octets and isinstance(error, ConnectionResetError | BrokenPipeError)
 
 
 def abandoned(session: Session, commands: int, error: BaseException | None) -> TlsFailure | None:
-    """Why a client left whose TLS had begun after so many commands; None where it gave another one since.
+    """The failure if a client disconnected right after the handshake; None if it sent a command after it.
 
-    Some clients finish the handshake before they look at the certificate (those of GnuTLS, such as msmtp) and just
-    leave if they do not like it. Nothing else shows that.
+    `commands` is the number of commands before TLS began. Some clients (those using GnuTLS, such as msmtp) finish the
+    handshake before they check the certificate, and just disconnect if they reject it. There is no other sign of this.
     """
     tls = session.peer.tls
     if tls is None or session.commands > commands or session.phase is not Phase.COMMAND or session.draining:
@@ -159,7 +159,7 @@ def abandoned(session: Session, commands: int, error: BaseException | None) -> T
 
 
 def _in_words(reason: str) -> str:
-    """OpenSSL's reason for people."""
+    """OpenSSL's reason in readable words, with our explanation if there is one."""
     words = reason.replace("_", " ").lower()
     explanation = _EXPLANATIONS.get(reason)
     return words if explanation is None else f"{explanation} ({words})"
@@ -170,7 +170,7 @@ def _reason(error: BaseException | None, handshake: Handshake, patience: float) 
     if octets and octets[0] != client_hello.HANDSHAKE:
         return "the client did not begin with a TLS handshake; it may expect plaintext or STARTTLS here"
     if isinstance(error, TimeoutError | ConnectionAbortedError):
-        # uvloop and asyncio abort the connection when the time is over.
+        # uvloop and asyncio abort the connection when the time limit is reached.
         said = "" if octets or not handshake.seen else "; the client sent nothing"
         return f"the handshake took longer than {patience:g} seconds{said}"
     if isinstance(error, ssl.SSLError) and error.reason:

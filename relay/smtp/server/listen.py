@@ -1,7 +1,7 @@
-"""A listening socket in service: accepts sessions, changes to new settings, stops, drains.
+"""A listening socket in operation: accepts sessions, switches to new settings, stops, drains.
 
-The socket is made by the caller (before privileges are dropped, shared between workers); sessions begin with the
-context of the moment and keep it.
+The caller creates the socket, before privileges are dropped; workers share it. A session starts with the current
+context and keeps it.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ _BACKLOG = 1024
 
 
 class Server:
-    """One listener at work."""
+    """One active listener."""
 
     def __init__(self, sock: socket.socket, context: ServerContext) -> None:
         self._sock = sock
         self.context = context
-        """Replace it to change the settings of sessions to come."""
+        """Replace it to change the settings of future sessions."""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         loop = asyncio.get_running_loop()
         self._sock.setblocking(False)
         listener = self.context.listener
@@ -46,7 +46,7 @@ class Server:
         self._server = await loop.create_server(lambda: RelaySMTP(self.context), sock=self._sock, backlog=_BACKLOG)
 
     def stop(self) -> None:
-        """Accept no more; sessions go on."""
+        """Stop accepting connections; existing sessions continue."""
         if self._server is not None:
             self._server.close()
         for task in list(self._tasks):
@@ -55,20 +55,21 @@ class Server:
             self._sock.close()
 
     async def stopped(self) -> None:
-        """Wait until nothing of accepting is left."""
+        """Wait until all tasks that accept and set up connections have ended."""
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
     async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Accept connections that have something to do before their session: they count from the start.
+        """Accept connections that need a PROXY header or implicit TLS before their session.
 
-        `create_server` would shake hands unseen by the caps, and cannot read a PROXY header before the handshake.
+        They count towards the caps from the start. `create_server` is not used because it would perform handshakes
+        before the caps are checked, and cannot read a PROXY header before the handshake.
         """
         while True:
             try:
                 sock, name = await loop.sock_accept(self._sock)
             except OSError as error:
-                # Out of descriptors, most likely: what is open must end first.
+                # Most likely the process is out of file descriptors, so wait until some connections have ended.
                 log.warning("cannot accept on %s: %s", self.context.listener.address, error)
                 await asyncio.sleep(0.5)
                 continue
@@ -86,7 +87,7 @@ class Server:
         protocol: RelaySMTP,
         context: ServerContext,
     ) -> None:
-        """PROXY header, TLS handshake, session. `name`: the other end of the socket."""
+        """Read the PROXY header, perform the TLS handshake, start the session. `name`: the socket's peer address."""
         implicit = context.listener.tls == "implicit"
         observed = handshake.observe() if implicit else None
         try:
@@ -113,8 +114,8 @@ class Server:
                 sock.close()
 
     def _turn_away(self, sock: socket.socket) -> None:
-        """Refuse a connection before anything was read of it."""
-        if self.context.listener.tls != "implicit":  # a client that waits for TLS would not understand
+        """Refuse a connection before anything was read from it."""
+        if self.context.listener.tls != "implicit":  # a client that expects TLS cannot read plaintext
             with contextlib.suppress(OSError):
                 sock.send(texts.TOO_MANY_CONNECTIONS.wire)
         sock.close()
@@ -125,16 +126,16 @@ class Server:
 
 
 async def serve(sock: socket.socket, context: ServerContext) -> Server:
-    """Begin to accept sessions of `context` on a bound socket."""
+    """Start to accept sessions with `context` on a bound socket."""
     server = Server(sock, context)
     await server.start()
     return server
 
 
 async def drain(connections: Connections, seconds: float) -> int:
-    """End all sessions: idle ones at once, the others when their transaction ends, those left after `seconds` hard.
+    """End all sessions: idle ones at once, the others when their transaction ends.
 
-    Returns how many had to be ended hard. Stop the servers first.
+    Sessions still open after `seconds` are aborted. Returns the number of aborted sessions. Stop the servers first.
     """
     for connection in list(connections.open):
         connection.shut_down()

@@ -1,8 +1,9 @@
-"""The asynchronous shell of a session: transport, timers, TLS; all protocol is the engine's.
+"""The asynchronous shell of a session: transport, timers, TLS. The engine implements the protocol itself.
 
-The only module that knows aiosmtpd's class: `RelaySMTP` is one of its `SMTP` objects, so what is written for aiosmtpd
-finds its types, but nothing of its command loop runs and its constructor (148 µs: it inspects itself for hooks) is
-passed over. `tests/smtp_server/test_server_aiosmtpd.py` notices when a new release needs attention here.
+This is the only module that depends on aiosmtpd's class. `RelaySMTP` is a subclass of its `SMTP`, so that code written
+for aiosmtpd finds the types it expects, but aiosmtpd's command loop does not run, and its constructor is not called
+(148 µs: it inspects itself for hooks). `tests/smtp_server/test_server_aiosmtpd.py` fails if a new release requires a
+change here.
 """
 
 import asyncio
@@ -23,15 +24,17 @@ from relay.smtp.server.texts import Canned, encode
 from relay.smtp.server.timers import Timers
 
 _MAX_WAITING: Final = 1 << 16
-"""Octets that may wait while the session is stopped, before reading stops too."""
+"""Bytes that may be buffered while the session waits; beyond it, reading is paused."""
 _LARGE: Final = 1 << 15
-"""Octets in one piece that are worked on at once: of a large message there should be little in memory."""
+"""Bytes. A block of this size or more is processed immediately instead of in the next round (unless a turn is already
+scheduled), so that only a small part of a large message is in memory."""
 _LINGER: Final = 3.0
-"""Seconds in which a client that is still sending may take our last reply; closing at once would reset it away."""
+"""Seconds for a client that is still sending to read our last reply. If the socket were closed at once, the kernel
+would send a reset and the client could lose the reply."""
 
 _TAKE: Final = 30.0
-"""Seconds in which a client must have taken its replies when its session is over: one that reads nothing would keep
-the connection for ever."""
+"""Seconds in which a client must read its replies after the session ended. Without this limit, a client that reads
+nothing would keep the connection open forever."""
 
 
 class RelaySMTP(SMTP):
@@ -41,29 +44,32 @@ class RelaySMTP(SMTP):
         # Not super().__init__(): see the module's docstring.
         self._context = context
         self.proxy: ProxyData | None = None
-        """What the PROXY header said; set before the connection is made."""
+        """The PROXY header; set before the connection is made."""
         self._engine: Engine | None = None
         self._wire: asyncio.Transport | None = None
         self._client = ""
         self._blocked = False
         self._reading = True
         self._writing = False
-        """Replies wait for the end of the round."""
+        """Replies are waiting for the end of the round."""
         self._scheduled = False
         self._eof = False
         self._lingering = False
         self._octets = -1
-        """Octets received; negative before there is a connection."""
+        """Bytes received; negative before there is a connection."""
         self._timer: asyncio.TimerHandle | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._observed: handshake.Handshake | None = None
         self._before_tls = 0
-        """Commands completed when TLS began."""
+        """Number of commands completed before TLS began."""
 
     # -- before the session: the PROXY header, implicit TLS ------------------------------------------------------------
 
     def reserve(self, client: str | None) -> bool:
-        """Count a connection that is still on its way to a session (None: by whom is not known yet)."""
+        """Count a connection before its session starts; False if it must be refused.
+
+        `client` is its address, or None while the address is unknown because the PROXY header has not been read.
+        """
         limits = self._context.limits
         self._client = "" if client is None else client_of(client)
         if client is not None and self._context.too_often(client):
@@ -72,25 +78,27 @@ class RelaySMTP(SMTP):
         return self._context.connections.add(self, self._client, most, limits.connections_per_address)
 
     def release(self) -> None:
-        """It did not get there; without effect once there is a session."""
+        """Undo `reserve` if no session was started; has no effect once there is a session."""
         if self._engine is None:
             self._context.connections.remove(self, self._client)
 
     @property
     def connected(self) -> bool:
-        """A transport has been attached."""
+        """Whether a transport has been attached."""
         return self._octets >= 0
 
     # -- the transport's side ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected: count it, ask the handler, greet."""
-        # uvloop's transports are no subclasses of asyncio.Transport, they only behave so.
+        """A client connected: count it, ask the handler, send the greeting."""
+        # uvloop's transports are not subclasses of asyncio.Transport but have the same interface.
         wire = cast("asyncio.Transport", transport)
         context = self._context
         self.loop = asyncio.get_running_loop()
         self._wire = wire
         self._octets = 0
+        # The reservation was made for the socket's peer or for an unknown client. Count again under the final address,
+        # which may come from the PROXY header. No other connection of this worker can take the place in between.
         self.release()
         address, port, local = client_address(wire.get_extra_info("peername"), self.proxy)
         counted, self._client = bool(self._client), client_of(address)
@@ -124,7 +132,7 @@ class RelaySMTP(SMTP):
         wire.write(context.greeting)
 
     def data_received(self, data: bytes) -> None:
-        """Octets arrived."""
+        """Bytes arrived: process a large block now, a small one in the next round."""
         engine = self._engine
         if engine is None or self._lingering:
             return
@@ -136,11 +144,11 @@ class RelaySMTP(SMTP):
             else:
                 self.take_turn()
         elif not self._may_read(engine):
-            # uvloop reads 32 times before it lets anybody else run.
+            # uvloop may read 32 times before it runs other callbacks, so the buffer is also limited here.
             self._set_reading(wanted=False)
 
     def eof_received(self) -> bool:
-        """The client sends no more. What it sent is still answered, where the transport can be kept half open."""
+        """The client stopped sending. What it sent is still answered if the transport can stay half open (not TLS)."""
         if self._scheduled:
             self.take_turn()
         self._eof = True
@@ -154,7 +162,7 @@ class RelaySMTP(SMTP):
         self._wire = None
         try:
             if self._scheduled:
-                # A message that came whole is taken, even though nobody waits for the answer any more.
+                # A message that arrived completely is accepted, although the client can no longer receive the reply.
                 self.take_turn()
             if self._engine is not None:
                 failure = handshake.abandoned(self._state, self._before_tls, exc)
@@ -164,32 +172,32 @@ class RelaySMTP(SMTP):
             self._end()
 
     def pause_writing(self) -> None:
-        """The client does not take our replies: run and read nothing until it does."""
+        """The client does not read our replies: stop processing and reading until it does."""
         self._blocked = True
         self._set_reading(wanted=False)
 
     def resume_writing(self) -> None:
-        """The client caught up."""
+        """The client has read enough replies: continue."""
         self._blocked = False
         self._schedule()
 
     # -- what the counts ask (connections.Open) ------------------------------------------------------------------------
 
     def shut_down(self) -> None:
-        """End when the running transaction has ended."""
+        """Close the connection when the current transaction has ended."""
         if self._engine is not None and not self._lingering:
             self._engine.drain()
-            # A client that waits for nothing sends nothing: no need to linger.
+            # An idle client is not sending anything, so lingering is not necessary.
             self._flush(linger=False)
 
     def abort(self) -> None:
-        """End now."""
+        """Close the connection now."""
         if self._wire is not None:
             self._wire.abort()
         self._end()
 
     def hurry(self) -> None:
-        """Look at the timers now."""
+        """Check the timers now."""
         if self._timer is not None and not self._lingering:
             self._timer.cancel()
             self._tick()
@@ -197,7 +205,10 @@ class RelaySMTP(SMTP):
     # -- running -------------------------------------------------------------------------------------------------------
 
     def take_turn(self) -> None:
-        """Let the engine work on what is here, write its replies, note the time."""
+        """Let the engine process the buffered bytes, queue its replies and record the activity.
+
+        Decides afterwards whether to schedule another turn, to pause or resume reading, or to close after EOF.
+        """
         self._scheduled = False
         engine = self._engine
         if engine is None or self._lingering:
@@ -209,7 +220,7 @@ class RelaySMTP(SMTP):
         again = engine.pump()
         phase = session.phase
         arriving = phase is Phase.DATA or phase is Phase.CHUNK
-        # Between the chunks of a message too: else each chunk would begin the measuring of its rate anew.
+        # Also true between the BDAT chunks of a message; otherwise each chunk would restart the rate measurement.
         receiving = arriving or session.content is not None
         timers = self._timers
         if arriving or session.commands != before:
@@ -227,7 +238,7 @@ class RelaySMTP(SMTP):
             self._close(linger=False)
 
     def _flush(self, *, linger: bool = True) -> None:
-        """See that the replies gathered are written, and follow the session where it went."""
+        """Schedule the collected replies for writing, and close or start TLS if the session's phase requires it."""
         session = self._state
         phase = session.phase
         if phase is Phase.CLOSED:
@@ -240,7 +251,7 @@ class RelaySMTP(SMTP):
             self._context.rounds.has_replies(self)
 
     def send_replies(self) -> None:
-        """Write the replies gathered, in one piece."""
+        """Write the collected replies in one call."""
         self._writing = False
         if self._engine is None or self._wire is None:
             return
@@ -250,13 +261,13 @@ class RelaySMTP(SMTP):
             out.clear()
 
     def _schedule(self) -> None:
-        """Run when others had their turn."""
+        """Take a turn in the next round, so that other clients are served first."""
         if not self._scheduled and self._engine is not None:
             self._scheduled = True
             self._context.rounds.arrived(self)
 
     def _woken(self) -> None:
-        """The handler has decided."""
+        """The handler has decided: write the reply and continue with the buffered input."""
         if self._engine is None or self._lingering:
             return
         self._timers.active_at = self.loop.time()
@@ -267,15 +278,15 @@ class RelaySMTP(SMTP):
             self.shut_down()
 
     def _pending(self) -> bool:
-        """There is something to go on with."""
+        """Whether there is more to process."""
         return self._engine is not None and (self._engine.waiting > 0 or self._eof or not self._reading)
 
     def _may_read(self, engine: Engine) -> bool:
-        """Neither our side nor the client's is behind, and no handshake has taken the connection over."""
+        """Whether neither side is behind (our buffer, the client's reading) and no TLS handshake is running."""
         return not self._blocked and engine.waiting < _MAX_WAITING and self._state.phase is not Phase.TLS
 
     def _set_reading(self, *, wanted: bool) -> None:
-        """Read, or let the client wait."""
+        """Resume or pause reading."""
         if wanted is self._reading or self._wire is None or self._wire.is_closing():
             return
         self._reading = wanted
@@ -287,12 +298,12 @@ class RelaySMTP(SMTP):
     # -- timers --------------------------------------------------------------------------------------------------------
 
     def _arm(self, when: Canned | float) -> None:
-        """Look again then."""
+        """Set the timer, if `when` is a time."""
         if isinstance(when, float):
             self._timer = self.loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
-        """The timer fired: see whether the client is late."""
+        """The timer fired: check whether the client is late."""
         session, context = self._state, self._context
         stressed = context.connections.stressed(context.limits.connections)
         busy = session.busy or session.phase is Phase.TLS
@@ -310,23 +321,24 @@ class RelaySMTP(SMTP):
     # -- TLS -----------------------------------------------------------------------------------------------------------
 
     def _start_handshake(self) -> None:
-        """Shake hands. Reading stops before another octet can arrive in plaintext (CVE-2011-0411)."""
+        """Start the TLS handshake. Reading is paused before more plaintext can arrive (CVE-2011-0411)."""
         self._set_reading(wanted=False)
         self._handshake = self.loop.create_task(self._shake_hands())
 
     async def _shake_hands(self) -> None:
-        """Upgrade the transport; a client that cannot gets nothing in plaintext any more."""
+        """Upgrade the transport. If the handshake fails, abort the connection and send nothing more in plaintext."""
         context, transport = self._context, self._wire
         assert context.tls is not None, "TLS is offered only with a certificate"
         if transport is None or self._engine is None or self._engine.waiting:
-            # Plaintext that would be run as if it had come through TLS: none can come from here on, and what comes
-            # through TLS may lie in the engine before `start_tls` returns, so this is the place to look.
+            # Plaintext in the engine would be executed as if it had arrived through TLS. The check is here because no
+            # plaintext can arrive after this point, and bytes received through TLS may be in the engine before
+            # `start_tls` returns.
             self.abort()
             return
         session = self._state
         secured = await handshake.upgrade(transport, self, context.tls, self._observed, context.handshake_timeout)
         if isinstance(secured, TlsFailure):
-            if not session.draining:  # else it may be we who ended the connection
+            if not session.draining:  # when draining, the server itself may have closed the connection
                 session.handler.handshake_failed(session.peer, secured)
             self.abort()
             return
@@ -335,7 +347,7 @@ class RelaySMTP(SMTP):
             return
         self._wire = secured
         self._reading = True
-        self._blocked = False  # said of the plain transport, which now answers to the TLS layer
+        self._blocked = False  # applied to the plain transport, which now reports to the TLS layer
         self._before_tls = session.commands
         session.secured(handshake.describe(secured) or "TLS")
         self._timers.active_at = self.loop.time()
@@ -344,13 +356,13 @@ class RelaySMTP(SMTP):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _turn_away(self, canned: Canned) -> None:
-        """Refuse a connection before it is a session."""
+        """Refuse a connection before a session starts."""
         assert self._wire is not None, "only a connection can be refused"
         self._wire.write(canned.wire)
         self._wire.close()
 
     def _close(self, *, linger: bool = True) -> None:
-        """Close, giving a client that is still sending the chance to take our last reply."""
+        """Close the connection; with `linger`, a client that is still sending has time to read our last reply."""
         transport = self._wire
         if transport is None or self._lingering:
             return
@@ -368,7 +380,7 @@ class RelaySMTP(SMTP):
         self._timer = self.loop.call_later(_LINGER, self.abort)
 
     def _end(self) -> None:
-        """Forget everything; also called where a failed handshake ends a connection without telling."""
+        """Release the session. Also called by `abort`: after a failed handshake the loop may not report the loss."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -394,4 +406,4 @@ class RelaySMTP(SMTP):
 
 
 def _nothing() -> None:
-    """Nobody is connected any more."""
+    """Does nothing; replaces `Session.wake` when the connection has ended."""

@@ -1,8 +1,9 @@
-"""The rounds of one event loop: first read from all clients that sent something, then work, then write to all.
+"""Rounds of an event loop: first read from all clients that sent something, then process, then write to all.
 
-A loop left alone does all three for one client before it looks at the next. Then each step finds the processor's caches
-full of another's, and each reply wakes a client that takes the processor for one line. Rounds save some per cent of the
-CPU (docs/decisions/0010); where one client comes alone, nothing waits. Must not know what is done.
+Without rounds, the loop does all three steps for one client before it handles the next. Then each step finds the CPU
+caches filled with the data of another step, and each reply wakes a client process that takes the CPU for a single line.
+Rounds save a few per cent of CPU time (docs/decisions/0010) and add no delay for a client that is alone. This module
+must not know what work is done.
 """
 
 import asyncio
@@ -11,29 +12,30 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 _MOST: Final = 32
-"""Clients in a round, at most: a few milliseconds of ordinary work."""
+"""Maximum number of clients in a round; ordinary work for so many takes a few milliseconds. A larger round would delay
+the first client's reply."""
 
 _log = logging.getLogger(__name__)
 
 
 class Member(Protocol):
-    """A connection, as far as rounds are concerned."""
+    """The part of a connection that rounds need."""
 
     def take_turn(self) -> None:
-        """Work on what has arrived."""
+        """Process the received data."""
         ...
 
     def send_replies(self) -> None:
-        """Write the replies gathered."""
+        """Write the collected replies."""
         ...
 
     def abort(self) -> None:
-        """End now: one of the above has failed."""
+        """Close the connection now, because one of the other methods failed."""
         ...
 
 
 class Rounds:
-    """Who has something to do in this round."""
+    """The connections that have work to do in the current round."""
 
     __slots__ = ("_arrived", "_replies", "_working")
 
@@ -43,7 +45,7 @@ class Rounds:
         self._working = False
 
     def arrived(self, member: Member) -> None:
-        """Octets came: it is the member's turn when all was read that is there."""
+        """Note that a member has received data; its `take_turn` is called when the loop has read from all clients."""
         arrived = self._arrived
         arrived.append(member)
         if len(arrived) == 1:
@@ -52,7 +54,7 @@ class Rounds:
             self._round()
 
     def has_replies(self, member: Member) -> None:
-        """There are replies: they go out when the round's work is done."""
+        """Note that a member has replies to send; its `send_replies` is called when the round's work is done."""
         replies = self._replies
         replies.append(member)
         if self._working:
@@ -63,6 +65,9 @@ class Rounds:
             self._round()
 
     def _round(self) -> None:
+        # Lists are replaced before they are processed: members that call `arrived` again join the next round, so one
+        # busy client cannot prolong this one. A round that was started early by a full list leaves its scheduled call
+        # behind; that call then processes whatever has arrived since, or nothing.
         arrived, self._arrived = self._arrived, []
         self._working = True
         for member in arrived:
@@ -74,9 +79,9 @@ class Rounds:
 
 
 def _guarded(member: Member, call: Callable[[], None]) -> None:
-    """One connection's fault ends that one, and keeps no other waiting."""
+    """Call a member's method; an error closes only that connection and does not affect the others."""
     try:
         call()
-    except Exception:  # noqa: BLE001 - whatever it was, it is one connection's
+    except Exception:  # noqa: BLE001 - any error concerns only this connection
         _log.exception("internal error in a connection")
         member.abort()

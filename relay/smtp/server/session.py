@@ -1,8 +1,8 @@
-"""The state of one session and its voice: what the commands read and change, and how they answer.
+"""The state of one session, and the methods with which commands answer.
 
-Sans-IO: replies gather in `out` until the shell takes them; a future of the handler's stops the session (`busy`) until
-it resolves. The commands are functions in sibling modules (`greeting`, `envelope`, `data`, `bdat`, `auth`); the engine
-feeds them lines and octets. Must not read a clock, touch a socket or decide policy.
+Sans-IO: replies are collected in `out` until the shell takes them; a future from the handler stops the session (`busy`)
+until it resolves. The commands are functions in sibling modules (`greeting`, `envelope`, `data`, `bdat`, `auth`); the
+engine passes them lines and bytes. Must not read a clock, touch a socket or decide policy.
 """
 
 import asyncio
@@ -22,36 +22,36 @@ from relay.smtp.server.texts import Canned
 log = logging.getLogger(__name__)
 
 _DEFERRALS = 100
-"""Temporary refusals (4xx) between two messages that are never held against a client."""
+"""Number of temporary refusals (4xx) between two messages that do not count as errors."""
 _DEFERRALS_PER_PLACE = 4
-"""For each recipient that a message may have: more than `_DEFERRALS` where that is many. Whoever pipelines a list has
-sent all of it before the first 452 arrives (RFC 5321 §4.5.3.1.10; compare smtpd_recipient_overshoot_limit of Postfix).
-"""
+"""The same limit for each recipient that a message may have; it applies if the product exceeds `_DEFERRALS`. A client
+that pipelines a list has sent all of it before the first 452 arrives (RFC 5321 §4.5.3.1.10; compare Postfix's
+smtpd_recipient_overshoot_limit)."""
 _IDLE_COMMANDS = 100
-"""Commands that achieve nothing (NOOP, RSET, EHLO …) between two messages; Postfix's smtpd_junk_command_limit."""
+"""Limit of commands without effect (NOOP, RSET, EHLO …) between two messages; as Postfix's smtpd_junk_command_limit."""
 
 
 class Phase(enum.Enum):
-    """What the next octets are."""
+    """How the next bytes are interpreted."""
 
     COMMAND = enum.auto()
     AUTH = enum.auto()
     """A line of an AUTH exchange."""
     DATA = enum.auto()
     CHUNK = enum.auto()
-    """Octets of a BDAT chunk."""
+    """Bytes of a BDAT chunk."""
     DISCARD = enum.auto()
-    """The rest of a command line that was refused already."""
+    """The rest of a command line that was already refused."""
     TLS = enum.auto()
-    """A handshake: nothing is read until the shell says that it ended."""
+    """A TLS handshake; nothing is read until the shell calls `Session.secured`."""
     CLOSED = enum.auto()
 
 
 class Reader(Protocol):
-    """Takes the octets after 354."""
+    """Processes the bytes received after 354."""
 
     def feed(self, block: bytes) -> int:
-        """Take a block; returns how many octets of it belong to the message and its end, or -1: all, not ended."""
+        """Process a block. Returns how many of its bytes belong to the message and its end, or -1 if it did not end."""
         ...
 
 
@@ -96,39 +96,39 @@ class Session:
         self.out: list[bytes] = []
         """Replies not yet taken by the shell."""
         self.busy = False
-        """Waits for the handler; nothing is processed."""
+        """The session is waiting for the handler and processes nothing."""
         self.wake: Callable[[], None] = _nothing
-        """Called when a future of the handler's has resolved and `out` may have grown."""
+        """Called when a future from the handler has resolved; `out` may then have new replies."""
         self.draining = False
-        """Shutting down: end as soon as no transaction is open."""
+        """The server is shutting down; the session ends as soon as no transaction is open."""
         self.local = is_loopback(peer.address) if local is None else local
         """The client is on this machine."""
         self.line = ""
-        """The command in hand, for events; never holds credentials."""
+        """The current command, for events; never contains credentials."""
         self.more = False
-        """More octets arrived after the command in hand."""
+        """More bytes have arrived after the current command."""
         self.quit = False
-        """The client said QUIT, so it sends no more."""
+        """The client sent QUIT, so it sends nothing more."""
         self.commands = 0
-        """Command lines and messages completed, well or badly."""
+        """Number of command lines and messages completed, successfully or not."""
         self.transaction: Transaction | None = None
         self.content: Content | None = None
-        """Collects the message's octets during DATA or BDAT."""
+        """Collects the message's bytes during DATA or BDAT."""
         self.reader: Reader | None = None
-        """Finds the message's end during DATA."""
+        """Finds the end of the message during DATA."""
         self.chunked = False
         """BDAT has begun in this transaction."""
         self.chunk_left = 0
         self.chunk_last = False
         self.chunk_fault: Canned | Reply | None = None
-        """Why this chunk is consumed in vain."""
+        """The refusal that is sent after this chunk has been consumed; None if the chunk is stored."""
         self.auth_step: Callable[[Session, str], None] | None = None
-        """What takes the next line of an AUTH exchange."""
+        """The function that processes the next line of an AUTH exchange."""
         self.auth_user = ""
         self.auth_failures = 0
         self.errors = 0
         self.deferrals = 0
-        """Temporary refusals since the last message."""
+        """Number of temporary refusals since the last message."""
         self.unknown = 0
         self.idle_commands = 0
 
@@ -141,7 +141,7 @@ class Session:
         self._count(canned.reply, canned.wire)
 
     def answer(self, reply: Reply) -> None:
-        """Answer with a reply of the handler's; a 421 ends the session."""
+        """Answer with a reply from the handler; a 421 ends the session."""
         if reply.code < 400:
             self.out.append(texts.encode(reply))
             return
@@ -150,14 +150,14 @@ class Session:
             self.close()
 
     def refuse_any(self, fault: Canned | Reply) -> None:
-        """Refuse with either kind of reply."""
+        """Refuse with a fixed reply or a reply from the handler."""
         if isinstance(fault, Canned):
             self.refuse(fault)
         else:
             self.answer(fault)
 
     def idle_command(self) -> bool:
-        """Count a command that leads nowhere; True when there were too many and the session has ended."""
+        """Count a command without effect. Returns True if there were too many and the session was closed."""
         self.idle_commands += 1
         if self.idle_commands > _IDLE_COMMANDS:
             self.close(texts.TOO_MANY_IDLE_COMMANDS)
@@ -165,7 +165,7 @@ class Session:
         return False
 
     def close(self, canned: Canned | None = None) -> None:
-        """End the session, with a last reply if one is given. What was received so far of a message is let go."""
+        """End the session, with a last reply if one is given, and discard an incomplete message."""
         if self.phase is Phase.CLOSED:
             return
         if canned is not None:
@@ -176,7 +176,7 @@ class Session:
         self.phase = Phase.CLOSED
 
     def reset(self) -> None:
-        """Forget the transaction (RFC 5321 §4.1.1.5)."""
+        """Discard the transaction (RFC 5321 §4.1.1.5)."""
         self.transaction = None
         self.reader = None
         self.chunked = False
@@ -186,7 +186,7 @@ class Session:
             content.discard()
 
     def secured(self, tls: str) -> None:
-        """The TLS handshake succeeded: all that was said before is forgotten (RFC 3207 §4.2)."""
+        """The TLS handshake succeeded: discard everything the client sent before it (RFC 3207 §4.2)."""
         self.reset()
         peer = self.peer
         peer.tls = tls
@@ -196,7 +196,7 @@ class Session:
         self.phase = Phase.COMMAND
 
     def wait(self, future: "asyncio.Future[Any]", then: "Callable[[asyncio.Future[Any]], None]") -> None:
-        """Stop until the handler has decided, then go on with `then`."""
+        """Stop processing until the handler has decided, then call `then`."""
         if future.done():
             then(future)
             return
@@ -217,7 +217,7 @@ class Session:
         future.add_done_callback(resolved)
 
     def deliver(self) -> None:
-        """The whole message is here and well-formed: hand it over and wait for the verdict."""
+        """Pass a complete, well-formed message to the handler and wait for its reply."""
         content, transaction = self.content, self.transaction
         assert content is not None, "a message ends only after it began"
         assert transaction is not None, "content belongs to a transaction"
@@ -227,7 +227,7 @@ class Session:
         self.wait(self.handler.accept(self.peer, transaction, content.incoming), self._accepted)
 
     def _accepted(self, future: "asyncio.Future[Reply]") -> None:
-        """The verdict on a message."""
+        """Answer with the handler's reply to a message."""
         error = _retrieve(future)
         if error is not None:
             self.refuse(texts.INTERNAL)
@@ -236,13 +236,13 @@ class Session:
         if reply.code < 400:
             self.idle_commands = self.deferrals = 0
             if self.peer.identity is not None or self.peer.trusted:
-                # A pool's session carries many messages; what was refused in an earlier one is not held against it.
+                # A connection pool sends many messages in one session, so each accepted message resets the errors.
                 self.errors = 0
         self.answer(reply)
 
     @property
     def auth_offered(self) -> bool:
-        """AUTH may be used now: under TLS, or from this machine where the settings allow it."""
+        """Whether AUTH may be used now: with TLS, or from this machine if the settings allow it."""
         listener = self.context.listener
         if listener.auth == "off":
             return False
@@ -250,16 +250,16 @@ class Session:
 
     @property
     def tls_offered(self) -> bool:
-        """STARTTLS may be used now."""
+        """Whether STARTTLS may be used now."""
         return self.context.tls is not None and self.context.listener.tls == "starttls" and self.peer.tls is None
 
     @property
     def lenient(self) -> bool:
-        """Line ends are fixed and addresses without brackets accepted instead of refused: the client is one of ours."""
+        """Whether to repair line ends and accept addresses without brackets, because the client is one of our own."""
         return self.peer.identity is not None or self.peer.trusted
 
     def _count(self, reply: Reply, wire: bytes) -> None:
-        """Answer a refusal, tell the handler, and end a session that had too many."""
+        """Send a refusal, report it to the handler, and end the session if there were too many errors."""
         self.handler.refused(self.peer, self.line, reply)
         if reply.code >= 500 or self._deferred_too_often():
             self.errors += 1
@@ -269,16 +269,16 @@ class Session:
         self.out.append(wire)
 
     def _deferred_too_often(self) -> bool:
-        """Count a temporary refusal; whether it is to be counted as an error.
+        """Count a temporary refusal, and return whether it counts as an error.
 
-        The first ones are not: the client is meant to come again, and a long list may be deferred in part.
+        The first ones do not: the client is expected to retry, and part of a long recipient list may be deferred.
         """
         self.deferrals += 1
         return self.deferrals > max(_DEFERRALS, _DEFERRALS_PER_PLACE * self.context.max_recipients)
 
 
 def _retrieve(future: "asyncio.Future[Any]") -> BaseException | None:
-    """The error of a future of the handler's, logged once; None when there is a result."""
+    """The error of a future from the handler, which is logged here; None if the future has a result."""
     if future.cancelled():
         return asyncio.CancelledError()
     error = future.exception()
@@ -288,11 +288,11 @@ def _retrieve(future: "asyncio.Future[Any]") -> BaseException | None:
 
 
 def failed_identity(future: "asyncio.Future[Identity | Reply]") -> Identity | Reply:
-    """The verdict on a password; an internal error is a temporary refusal."""
+    """The handler's answer to a password; an internal error becomes a temporary refusal."""
     if _retrieve(future) is not None:
         return texts.INTERNAL.reply
     return future.result()
 
 
 def _nothing() -> None:
-    """No shell is attached."""
+    """Does nothing; the default of `Session.wake` while no shell is attached."""

@@ -1,7 +1,7 @@
-"""Every fixed reply of the server: codes and words in one place, encoded once.
+"""All fixed replies of the server, with codes and text in one place, encoded once.
 
-Each refusal says what to do. Codes follow RFC 5321 §4.2.2 and §4.3.2, enhanced codes RFC 3463; the greeting, replies
-to EHLO and HELO, and 3xx carry none (RFC 2034 §4).
+Each refusal tells the client what to do. Codes follow RFC 5321 §4.2.2 and §4.3.2, enhanced codes RFC 3463; the
+greeting, the replies to EHLO and HELO, and 3xx replies have no enhanced code (RFC 2034 §4).
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ from relay.smtp.reply import Reply
 
 
 class Canned:
-    """A reply with its octets."""
+    """A reply together with its encoded bytes."""
 
     __slots__ = ("reply", "wire")
 
@@ -105,7 +105,7 @@ TOO_SLOW: Final = Canned(421, "4.4.2", "The message is coming in too slowly; clo
 
 
 def encode(reply: Reply) -> bytes:
-    """The octets of a reply made elsewhere, whose text may quote what others said: no CR, no controls, ASCII."""
+    """Encode a reply made elsewhere, whose text may quote foreign input: CR, controls and non-ASCII become `?`."""
     wire = reply.encode()
     text = reply.text
     if text.isascii() and text.isprintable():

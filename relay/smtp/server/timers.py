@@ -1,9 +1,10 @@
-"""How long a client may take: one pure planner per session, asked when the session's single timer fires.
+"""Time limits of a session: one pure planner per session, which is called when the session's single timer fires.
 
-Nothing is re-armed per command: the shell notes when something happened, and the planner works out from the notes
-whether the client is late and when to look again. Times are the loop's seconds. Limits: RFC 5321 §4.5.3.2.7 (5 min per
-command); a minimum rate in place of one limit for all of DATA, so that a slow honest client may send a large message
-(the precedent is Postfix's smtpd_min_data_rate).
+Commands do not restart the timer, because that would cost time for each command. Instead the shell records when
+something happened, and the planner computes from these records whether the client is late and when to check again.
+Times are seconds of the event loop's clock. Limits: RFC 5321 §4.5.3.2.7 (5 min per command); a minimum rate instead of
+one limit for all of DATA, so that a slow honest client may send a large message (the precedent is Postfix's
+smtpd_min_data_rate).
 """
 
 from relay.smtp.server import texts
@@ -11,11 +12,11 @@ from relay.smtp.server.texts import Canned
 from relay_config.schema import Limits
 
 STRESSED_IDLE = 10.0
-"""Seconds of idleness allowed while connections are nearly exhausted."""
+"""Idle timeout in seconds while connections are nearly exhausted."""
 
 
 class Timers:
-    """The notes and the verdict."""
+    """Records the activity of a session and decides whether it is late."""
 
     __slots__ = ("_limits", "_mark_at", "_mark_octets", "_window", "active_at", "receiving", "started_at")
 
@@ -24,14 +25,14 @@ class Timers:
         self._window = window
         self.started_at = now
         self.active_at = now
-        """When a command was completed, or octets of a message came, or the server was the slow one."""
+        """Time of the last activity: a command was completed, message bytes arrived, or the handler answered."""
         self.receiving = False
-        """A message is coming in."""
+        """A message is being received."""
         self._mark_at = now
         self._mark_octets = 0
 
     def begin_message(self, now: float, octets: int) -> None:
-        """Octets of a message are expected from now on; `octets` arrived on this connection before."""
+        """Start to measure the rate of a message; `octets` is the number of bytes received on the connection so far."""
         self.receiving = True
         self._mark_at = now
         self._mark_octets = octets
@@ -39,10 +40,11 @@ class Timers:
     def check(
         self, now: float, octets: int, *, busy: bool = False, stressed: bool = False, wanted: bool = True
     ) -> Canned | float:
-        """Why the session must end, or when to look again.
+        """The reply that ends the session if the client is late, otherwise the time of the next check.
 
-        `octets`: all that arrived on the connection; `busy`: the server is at work, so the client cannot be late;
-        `wanted`: the message that is coming in may still be accepted. Only such a one outlasts the session's time.
+        `octets`: bytes received on the connection so far; `busy`: the server is working, so the client cannot be late;
+        `wanted`: the message being received may still be accepted. Only such a message may exceed the session's time
+        limit.
         """
         limits = self._limits
         idle = min(limits.idle_timeout, STRESSED_IDLE) if stressed else limits.idle_timeout
@@ -58,7 +60,7 @@ class Timers:
         return self._check_rate(now, octets, late) if self.receiving else min(late, now + self._window)
 
     def _check_rate(self, now: float, octets: int, late_at: float) -> Canned | float:
-        """A message may take as long as it likes while it comes fast enough."""
+        """Check the minimum rate once per window; a message may take any time as long as it arrives fast enough."""
         if now >= self._mark_at + self._window:
             if octets - self._mark_octets < self._limits.data_rate * (now - self._mark_at):
                 return texts.TOO_SLOW
