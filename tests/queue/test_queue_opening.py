@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +14,7 @@ from relay_queue.sqlite import open_admin, open_queue
 from relay_queue.sqlite.connect import APPLICATION_ID, FILE_NAME
 from relay_queue.sqlite.sql import migrations
 from tests.support.queues import a_put
+from tests.support.releases import copy_of
 
 OPEN_AND_CLOSE = """
 import sys, pathlib
@@ -51,10 +50,7 @@ def test_the_file_says_whose_it_is_and_which_version(folder):
 
 
 async def test_a_folder_of_the_first_version_is_migrated(tmp_path):
-    folder = tmp_path / "data"
-    shutil.copytree(Path(__file__).parents[1] / "faults" / "releases" / "schema-0001", folder)
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o700 if path.is_dir() else 0o600)
+    folder = copy_of(1, tmp_path / "data")
     queue, admin = open_queue(folder), open_admin(folder)
     waiting = list(admin.select(Selection(), limit=None))
     assert len(waiting) == 20

@@ -33,6 +33,8 @@ _WRITER_CACHE, _READER_CACHE = 32 << 10, 8 << 10
 """KiB of pages; the file's own pages are in the kernel's cache as well."""
 _PAGE = 4096
 _MAGIC = b"SQLite format 3\0"
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+"""The bytes of the file on which each open connection holds a read lock (sqlite.org/src/file/src/os.h)."""
 _OLDEST_SQLITE = (3, 37)
 """STRICT tables."""
 
@@ -244,6 +246,10 @@ def _migrate(path: Path, last: int | None = None) -> None:
         else:
             _check_version(path, application, version)
         scripts = migrations()[:last]
+        if 0 < version < len(scripts):
+            connection.close()
+            _check_unused(path)
+            connection = connect(path)
         for number in range(version + 1, len(scripts) + 1):
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{scripts[number - 1]}\n"
@@ -255,6 +261,27 @@ def _migrate(path: Path, last: int | None = None) -> None:
             _sync_folder(path.parent)
     finally:
         connection.close()
+
+
+def _check_unused(path: Path) -> None:
+    """Refuse to migrate what another process has open.
+
+    A running server of the older release would no longer find its columns, and what it delivers would stay unmarked and
+    be delivered again. SQLite's own lock does not keep it out: an idle connection in WAL mode does not stop a writer.
+    """
+    with _here:
+        if any(connection.inode == _inode(path) for connection in _connections):
+            return  # closing the descriptor would drop the locks of those (see `_check_header_once`)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+        except (BlockingIOError, PermissionError) as error:
+            raise QueueError(
+                f"{path} was made by an older release and is still in use: stop the relay and the commands that use "
+                "it, then try again; nothing was changed"
+            ) from error
+        finally:
+            os.close(descriptor)
 
 
 def _sync_folder(path: Path) -> None:
