@@ -1,1 +1,1 @@
-"""Settings: schema, words, loading and checking. Imports nothing of the relay's."""
+"""Settings: schema, value formats, loading and checking. Imports no other package of the relay."""

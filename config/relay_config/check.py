@@ -1,9 +1,9 @@
-"""Whether settings can work: everything `relay check` says, and what `relay serve` asks before it starts or reloads.
+"""Checks whether settings can work: for `relay check`, and for `relay serve` before it starts or reloads.
 
-Beyond `relay_config.load`: values that must mean something (`check_values`), files that must be there and fit
-(`check_files`), settings that must fit each other (`check_rules`). It opens files and never the network. All problems
-come at once, so values and files are checked even where other settings could not be read; only the rules between
-settings wait until all of them could.
+In addition to `relay_config.load`, it checks that values are meaningful (`check_values`), that files exist and have the
+right content (`check_files`), and that settings fit each other (`check_rules`). It opens files but never uses the
+network. All problems are reported at once, so values and files are checked even if other settings could not be read;
+only the rules between settings need all of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,25 +24,25 @@ class Report:
     """The outcome of a check."""
 
     settings: Settings | None
-    """The settings; None where there is any problem."""
+    """The settings; None if there is any problem."""
     problems: tuple[Problem, ...]
-    """What keeps the relay from starting."""
+    """Problems that prevent the relay from starting."""
     warnings: tuple[Problem, ...]
-    """What deserves a look; the relay starts."""
+    """Doubtful settings, with which the relay starts."""
     at: Callable[[KeyPath, str, str], Problem]
-    """A further problem of the setting at a path (what was found, remedy), with the name of its place."""
+    """Builds a further problem from (path of the setting, what was found, remedy); it names the file or variable."""
 
     def checked(self) -> Settings:
-        """The settings, or one `SettingsError` with all problems."""
+        """The settings. Raises one `SettingsError` with all problems."""
         if self.settings is None:
             raise SettingsError(self.problems)
         return self.settings
 
 
 def check(path: Path | None, environ: Mapping[str, str], now: float) -> Report:
-    """Read and check the settings file; without a path, those of the environment alone.
+    """Read and check the settings file; if `path` is None, the settings of the environment alone.
 
-    `now` (seconds since 1970) decides whether certificates have expired.
+    `now` (seconds since the epoch) is used to check whether certificates have expired.
     """
     reading = read(path, environ)
     findings, settings = reading.findings, reading.settings
@@ -55,7 +55,7 @@ def check(path: Path | None, environ: Mapping[str, str], now: float) -> Report:
         if ("data_dir",) not in {leaf.path for leaf in reading.leaves}:
             check_folder(settings.data_dir, ("data_dir",), findings)
         if not findings.problems:
-            # Rules and certificates look at parsed addresses and readable files.
+            # Rules and certificate checks need addresses that parse and files that can be read.
             check_certificate(settings, now, findings)
             check_reload(settings, findings)
             for rule in RULES:
@@ -65,5 +65,5 @@ def check(path: Path | None, environ: Mapping[str, str], now: float) -> Report:
 
 
 def load_checked(path: Path | None, environ: Mapping[str, str], now: float) -> Settings:
-    """What a server starts and reloads with: settings that passed the whole check, or one `SettingsError`."""
+    """Settings that passed the whole check, for a server to start or reload. Raises one `SettingsError`."""
     return check(path, environ, now).checked()

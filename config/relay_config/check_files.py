@@ -1,8 +1,8 @@
-"""Checks of the files and folders that settings name: there, readable, well guarded, and of the right content.
+"""Checks that the files and folders named in settings exist, are readable and protected, and have the right content.
 
-A private key that other users of the machine can *read* is a warning: secrets mounted into containers often are, and
-no start should fail for it. One that others can *write* is a problem: they could make the relay sign as they like.
-Nothing read here is ever shown.
+A private key that other users of the machine can *read* causes a warning: secrets mounted into containers often can be
+read, and the relay should start nevertheless. One that others can *write* is a problem: they could replace the key.
+File contents are never shown.
 """
 
 import os
@@ -17,7 +17,7 @@ _RSA_MOST: Final = 4096
 
 
 def _file(value: str, path: KeyPath, findings: Findings) -> bytes | None:
-    """The file's content, or None after noting why not."""
+    """The file's content, or None after adding a problem."""
     try:
         status = Path(value).stat()
         if not stat.S_ISREG(status.st_mode):
@@ -58,7 +58,7 @@ def _dkim_key(value: str, path: KeyPath, findings: Findings) -> None:
     content = _secret_file(value, path, findings)
     if content is None:
         return
-    # cryptography takes a tenth of a second to import; only settings with keys pay for it.
+    # Importing cryptography takes a tenth of a second, so it is imported only if there are keys.
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     from relay_config.private_keys import PRIVATE_KEYS, KeyRefusedError
@@ -75,7 +75,7 @@ def _dkim_key(value: str, path: KeyPath, findings: Findings) -> None:
 
 
 def check_folder(value: str, path: KeyPath, findings: Findings) -> None:
-    """The data folder: a real folder of ours, or one that can be made."""
+    """Check the data folder: it must be a real, protected folder, or one that can be created."""
     try:
         status = os.lstat(value)
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def _log(value: str, path: KeyPath, findings: Findings) -> None:
     if value == "stderr":
         return
     if Path(value).is_symlink():
-        # As /dev/stderr is. A log is never opened through a link, which somebody else may have put there.
+        # For example /dev/stderr. A log is never opened through a link, because somebody else may have created it.
         findings.problem(path, f"{found(value)}, which is a symbolic link", 'name the file itself, or "stderr"')
     elif Path(value).is_dir():
         findings.problem(path, f"{found(value)}, which is a folder", 'name a file, or "stderr"')
@@ -119,4 +119,4 @@ FILE_CHECKS: Final[dict[str, Check]] = {
     "folder": check_folder,
     "log": _log,
 }
-"""By the name in the schema."""
+"""Checks by their name in the schema."""

@@ -1,6 +1,6 @@
 """Rules between settings: combinations that cannot work, are unsafe, or have no effect.
 
-Every rule is a pure function of whole, well-formed settings; each value alone has been checked before.
+Every rule is a pure function of complete, well-formed settings; each single value has been checked before.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def _route_reached(settings: Settings, path: KeyPath, pattern: str, findings: Fi
     assert isinstance(index, int), "a route's path is its number in the array"
     for earlier in range(index):
         for other in settings.route[earlier].domains:
-            # A wildcard covers another when it matches the other's base below it, or is the same.
+            # A wildcard covers another pattern if it matches the name below the other's `*.`, or if both are the same.
             if other == pattern or (other.startswith("*") and matches(other, pattern.removeprefix("*."))):
                 findings.warn(path, found(pattern), f"route[{earlier}] takes this mail first; order the routes")
                 return

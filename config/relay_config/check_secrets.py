@@ -1,6 +1,6 @@
-"""Checks of what the settings' files mean together: the certificate with its key, and who can read them again later.
+"""Checks across files: that the certificate matches its key, and that the relay's user can read secrets at a reload.
 
-The files themselves have been checked one by one (`relay_config.check_files`) before anything here is called.
+`relay_config.check_files` has checked each single file before anything here is called.
 """
 
 import grp
@@ -18,11 +18,11 @@ from relay_config.problems import Findings, KeyPath, found
 from relay_config.schema import Settings
 
 _SOON: Final = 14 * 86_400
-"""Seconds before a certificate's end from which on it is warned about."""
+"""Seconds before a certificate expires at which warnings begin."""
 
 
 def check_certificate(settings: Settings, now: float, findings: Findings) -> None:
-    """The server's certificate and key load, belong together, and are valid at `now` for the host name."""
+    """Check that the certificate and key load, belong together, and are valid for the host name at `now`."""
     tls = settings.tls
     if tls.certificate is None or tls.key is None:
         return
@@ -56,7 +56,7 @@ class _EncryptedError(Exception):
 
 
 def _no_passphrase() -> str:
-    # Without this OpenSSL would ask on the terminal.
+    # Without this callback OpenSSL would ask for the passphrase on the terminal.
     raise _EncryptedError
 
 
@@ -85,7 +85,10 @@ def _check_validity(certificate: str, hostname: str, now: float, findings: Findi
 
 
 def check_reload(settings: Settings, findings: Findings) -> None:
-    """Started as root, the relay reads its secrets as root, and reads them again on SIGHUP as the system user."""
+    """Warn about secrets that a reload could not read.
+
+    If started as root, the relay first reads its secrets as root, but on SIGHUP it reads them as the system user.
+    """
     if settings.user is None or os.geteuid() != 0:
         return
     user = pwd.getpwnam(settings.user)
@@ -112,7 +115,7 @@ def _secrets(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _first_closed(file: Path, uid: int, groups: list[int]) -> Path | None:
-    """The first part of the way to the file, or the file, that the user cannot enter or read."""
+    """The first folder on the path that the user cannot enter, or the file if they cannot read it; else None."""
     for part in (*reversed(file.parents), file):
         status = part.stat()
         bits = status.st_mode

@@ -1,6 +1,7 @@
-"""Checks of single values that need nothing but the value: addresses, networks, names.
+"""Checks of single values that need only the value: addresses, networks, names.
 
-Each takes the value, its place and where to note what is wrong. The table at the end names them as the schema does.
+Each check takes the value, its path in the settings and the findings to add to. The table at the end maps the names in
+the schema to the checks.
 """
 
 import ipaddress
@@ -17,7 +18,7 @@ from relay_config.reply_patterns import compile_reply_pattern
 Check: TypeAlias = Callable[[str, KeyPath, Findings], None]
 
 _WIDEST: Final = {4: 8, 6: 16}
-"""Shortest prefix of a trusted network: shorter ones hold much of the internet, which makes an open relay."""
+"""Shortest prefix of a trusted network, by IP version: a shorter one covers much of the internet (an open relay)."""
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
@@ -127,4 +128,4 @@ VALUE_CHECKS: Final[dict[str, Check]] = {
     "selector": _parsed_by(check_selector),
     "system_user": _system_user,
 }
-"""By the name in the schema."""
+"""Checks by their name in the schema."""

@@ -1,6 +1,6 @@
 """Hosts, ports and networks in words: "127.0.0.1:2525", "[::1]:25", "smtp.example.net:587", "10.0.0.0/8".
 
-Only ASCII digits are digits here; the messages of `BadNameError` say what to write instead.
+Only ASCII digits are accepted; the messages of `BadNameError` say what to write instead.
 """
 
 import ipaddress
@@ -17,10 +17,10 @@ DNS_PORT: Final = 53
 
 
 class Endpoint(NamedTuple):
-    """Where a socket listens or connects to."""
+    """The address to which a socket binds or connects."""
 
     host: str
-    """An IP address without brackets, or (where names are allowed) a host name in lower case."""
+    """An IP address without brackets or, if names are allowed, a host name in lower case."""
     port: int
     """0 to 65535; 0 lets the system choose."""
 
@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """An IP address and port: "127.0.0.1:2525", "[::1]:2525"."""
+    """Parse an IP address and port: "127.0.0.1:2525", "[::1]:2525". Raises `BadNameError`."""
     host, port = _split(text, 'write an IP address and a port, like "0.0.0.0:587" or "[::]:587"')
     if not is_address(host):
         raise BadNameError('write an IP address, not a name, like "0.0.0.0:587"')
@@ -37,7 +37,10 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def parse_host_port(text: str, default_port: int | None = None) -> Endpoint:
-    """A host name or IP address and a port: "smtp.example.net:587"; the port may be missing where one is given."""
+    """Parse a host name or IP address and a port: "smtp.example.net:587". Raises `BadNameError`.
+
+    The port may be missing if `default_port` is given.
+    """
     if default_port is not None and not re.search(r":[0-9]*\Z", text.rpartition("]")[2]):
         text = f"{text}:{default_port}"
     host, port = _split(text, 'write a host and a port, like "smtp.example.net:587" or "[2001:db8::1]:25"')
@@ -49,7 +52,7 @@ def parse_host_port(text: str, default_port: int | None = None) -> Endpoint:
 
 
 def parse_nameserver(text: str) -> Endpoint:
-    """A resolver: "127.0.0.1", "::1", "127.0.0.1:5353", "[::1]:5353"."""
+    """Parse a resolver: "127.0.0.1", "::1", "127.0.0.1:5353", "[::1]:5353". Raises `BadNameError`."""
     if is_address(text):
         return Endpoint(text, DNS_PORT)
     endpoint = parse_endpoint(text)
@@ -59,7 +62,7 @@ def parse_nameserver(text: str) -> Endpoint:
 
 
 def parse_network(text: str) -> Network:
-    """A network: "10.0.0.0/8", "2001:db8::/32"; an address alone is a network of one."""
+    """Parse a network: "10.0.0.0/8", "2001:db8::/32"; a single address is a network of one. Raises `BadNameError`."""
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -72,12 +75,12 @@ def parse_network(text: str) -> Network:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the address is the machine itself (127.0.0.0/8, ::1)."""
+    """Whether the address refers to this machine itself (127.0.0.0/8, ::1)."""
     return is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether the address stands for all interfaces (0.0.0.0, ::)."""
+    """Whether the address means all interfaces (0.0.0.0, ::)."""
     return is_address(host) and ipaddress.ip_address(host).is_unspecified
 
 

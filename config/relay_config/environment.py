@@ -1,10 +1,10 @@
-"""Settings from `RELAY_…` variables, laid over the file's: `RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB`.
+"""Settings from `RELAY_…` variables, which override those of the file: `RELAY_SUBMISSION__MAX_MESSAGE_SIZE=10MiB`.
 
-A double underscore goes one table deeper, a number selects an element of an array (the next free one adds it).
-Texts, words and choices are taken as they are, arrays of them may be separated by commas; arrays and tables are written
-as in JSON or TOML. So everything that a file can say can also be said without one, in variables of any shell,
-container or unit file: names of domains, which few of them allow in a variable's name, go into a JSON table. Only the
-raw tables are changed here; whether the values are any good is for `relay_config.load` to say.
+A double underscore goes one table deeper; a number selects an element of an array (the next free number adds one).
+Texts, words and choices are written without quotes, and arrays of them may be separated by commas; other arrays and
+tables are written as in JSON or TOML. So every setting can be given without a file, in the variables of any shell,
+container or unit file: domain names, which few of these allow in a variable's name, are keys of a JSON table. This
+module changes only the raw tables; `relay_config.load` checks the values.
 """
 
 import itertools
@@ -22,13 +22,13 @@ from relay_config.words import Duration, Rate, Size
 
 PREFIX: Final = "RELAY_"
 RESERVED: Final = frozenset({"RELAY_CONFIG"})
-"""Variables with the prefix that are no settings: the settings file's path."""
+"""Variables with the prefix that are not settings: the path of the settings file."""
 _SERVICE_LINK: Final = re.compile(r"RELAY_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP)(_.*)?)?)")
-"""What Kubernetes and Docker links set for every container beside a service that is called `relay`."""
+"""Variables that Kubernetes and Docker links set in every container next to a service named `relay`."""
 
 
 def names_settings(environ: Mapping[str, str]) -> bool:
-    """Whether any variable is meant as a setting, so that a relay without a settings file is no mistake."""
+    """Whether any variable is a setting, so that the relay can run without a settings file."""
     return any(map(_is_ours, environ))
 
 
@@ -44,9 +44,9 @@ class _Override(NamedTuple):
 
 
 def overlay(table: dict[str, Any], environ: Mapping[str, str], findings: Findings) -> None:
-    """Put the variables' values into the file's `table`, and note in `findings` which variable set what."""
+    """Put the variables' values into the file's `table`; records problems and origins in `findings`."""
     overrides = list(_overrides(environ, findings))
-    # Shorter paths first, array elements in numeric order: a whole array, then its elements.
+    # Shorter paths first and array elements in numeric order, so that a whole array is set before its elements.
     overrides.sort(key=lambda override: (len(override.path), [_order(part) for part in override.path]))
     for override in overrides:
         remedy = _put(table, override.path, override.value)
@@ -66,7 +66,7 @@ def _overrides(environ: Mapping[str, str], findings: Findings) -> Iterator[_Over
             continue
         try:
             path, shape, optional = _resolve(variable.removeprefix(PREFIX).split("__"))
-            # An empty variable unsets what may be unset: a container cannot always leave a variable out.
+            # An empty variable unsets an optional setting, because a container cannot always omit a variable.
             yield _Override(path, variable, None if optional and not text else _value(shape, text))
         except _OverrideError as error:
             findings.problems.append(Problem("environment", variable, error.found, error.remedy))
@@ -80,13 +80,13 @@ class _OverrideError(Exception):
 
 
 def _resolve(parts: list[str]) -> tuple[KeyPath, Shape, bool]:
-    """Follow the variable's parts through the schema; the last says whether the value may be left unset."""
+    """Follow the variable's parts through the schema: (path, shape, whether the setting is optional)."""
     shape: Shape = Table(Settings)
     path: KeyPath = ()
     optional = single = False
     for part in parts:
         if isinstance(shape, Array) and single and not part.isdecimal():
-            shape = shape.item  # one table stands for an array of one: its settings follow without a number
+            shape = shape.item  # a single table instead of an array: its settings follow without a number
         if isinstance(shape, Table):
             setting = _setting(shape, part)
             path, shape, optional, single = (*path, setting.name), setting.shape, setting.optional, setting.single
@@ -111,7 +111,7 @@ def _setting(table: Table, part: str) -> Setting:
 
 
 def _value(shape: Shape, text: str) -> Any:
-    """What the text of a variable stands for, as a settings file would hold it."""
+    """The text of a variable as the raw value that a settings file would contain."""
     if _is_text(shape):
         return text
     if isinstance(shape, Array) and _is_text(shape.item) and not text.lstrip().startswith("["):
@@ -135,11 +135,11 @@ def _parse_json(text: str) -> Any:
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; JSON would let the last of two equal names win."""
+    """A JSON object; refuses duplicate names, of which `json` would keep the last."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("the same name twice")
-    # `null` stands for a setting that is not set.
+    # `null` means that the setting is not set.
     return {name: value for name, value in table.items() if value is not None}
 
 
@@ -149,7 +149,7 @@ def _refuse(constant: str) -> None:
 
 def _parse_toml(text: str) -> Any:
     parsed = tomllib.loads(f"value = {text}")
-    # A text with a line break could hold further keys.
+    # A text with a line break could contain further keys.
     if parsed.keys() != {"value"}:
         raise ValueError("more than one value")
     return parsed["value"]
@@ -170,14 +170,14 @@ def _order(part: str | int) -> tuple[int, str]:
 
 
 def _put(table: dict[str, Any], path: KeyPath, value: Any) -> str | None:
-    """Set one value, adding the tables on the way; returns a remedy where that is impossible."""
+    """Set one value and create missing tables on its path; returns a remedy if that is impossible, else None."""
     here: Any = table
     for part, following in itertools.pairwise(path):
         remedy = _reserve(here, part, [] if isinstance(following, int) else {})
         if remedy is not None:
             return remedy
         if isinstance(following, int) and isinstance(here[part], dict):
-            here[part] = [here[part]]  # one table that stands for an array of one
+            here[part] = [here[part]]  # a single table was written instead of an array
         here = here[part]
     remedy = _reserve(here, path[-1], value)
     if remedy is None:
@@ -186,7 +186,7 @@ def _put(table: dict[str, Any], path: KeyPath, value: Any) -> str | None:
 
 
 def _reserve(here: Any, part: str | int, new: Any) -> str | None:
-    """Make sure that `here[part]` exists, as `new` where it did not."""
+    """Make sure that `here[part]` exists; set it to `new` if it does not. Returns a remedy if that is impossible."""
     if isinstance(part, str):
         if not isinstance(here, dict):
             return "fix the settings first: what they have in that place is no table"

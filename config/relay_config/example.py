@@ -1,7 +1,7 @@
-"""`relay.toml.example`, written from the schema: every setting with its meaning, its range and its default.
+"""`relay.toml.example`, generated from the schema: every setting with its meaning, its range and its default.
 
-`python -m relay_config.example > relay.toml.example` renews the file in the repository; a test compares the two. A
-line that starts with `#` and no blank is a setting that may be uncommented as it stands.
+`python -m relay_config.example > relay.toml.example` updates the file in the repository; a test compares the two. A
+line that starts with `#` and no blank is a setting that can be uncommented as it is.
 """
 
 import sys
@@ -32,7 +32,7 @@ def render() -> str:
 
 
 def _section(table: Table, path: tuple[str, ...]) -> Iterator[str]:
-    """Values first, then tables: TOML gives a table all keys up to the next header."""
+    """Values first, then tables, because in TOML all keys up to the next header belong to a table."""
     nested = {name: setting for name, setting in table.settings.items() if table_of(setting.shape) is not None}
     for setting in table.settings.values():
         if setting.name not in nested:
@@ -65,14 +65,14 @@ def header(setting: Setting, path: tuple[str, ...]) -> str:
 
 
 def table_of(shape: Shape) -> Table | None:
-    """The table that a setting holds, alone, in an array or by key; None for plain values."""
+    """The table that a setting contains (directly, in an array or by key); None for plain values."""
     if isinstance(shape, Table):
         return shape
     return table_of(shape.item) if isinstance(shape, Array | Keyed) else None
 
 
 def shown_value(setting: Setting) -> str:
-    """The default, or the example where the default shows nothing, as TOML."""
+    """The default as TOML, or the example if the default is empty."""
     empty = setting.required or setting.default is None or setting.default == ()
     return toml_value(setting.example) if empty and setting.example is not None else toml_value(setting.default)
 
@@ -90,7 +90,7 @@ def describe(setting: Setting) -> str:
 
 
 def range_text(setting: Setting) -> str:
-    """The words or the range that a setting takes, as a sentence; empty where anything of its type will do."""
+    """The words or the range that a setting accepts, as a sentence; empty if it accepts any value of its type."""
     if isinstance(setting.shape, Choice):
         return f"One of {', '.join(setting.shape.words)}."
     bounds = setting.bounds

@@ -1,8 +1,8 @@
-"""From a settings file and the environment to `Settings`, or to every reason why not.
+"""Reads a settings file and the environment into `Settings`, or reports every problem.
 
 The file is walked setting by setting along the schema, so that one run reports all problems: unknown keys, wrong
-types, bad words, values out of range, missing keys. What the values point to (files, certificates, each other) is
-for `relay_config.check`; nothing here opens any file but the settings themselves.
+types, bad words, values out of range, missing keys. `relay_config.check` examines what the values refer to (files,
+certificates, other settings); this module opens only the settings file.
 """
 
 import tomllib
@@ -19,25 +19,25 @@ from relay_config.schema import Settings
 CONFIG_VARIABLE: Final = "RELAY_CONFIG"
 SYSTEM_FILE: Final = Path("/etc/relay/relay.toml")
 ENVIRONMENT: Final = "environment"
-"""What problems name as their file where all settings come from variables."""
+"""The file name in problems if all settings come from variables."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """What came of reading: settings where all is well, and otherwise what could be made out."""
+    """The result of reading: the settings or, if there are problems, the values that could be read."""
 
     settings: Settings | None
-    """None where any problem was found."""
+    """None if any problem was found."""
     leaves: list[Leaf]
-    """Every well-formed value that was given, for `relay_config.check`."""
+    """Every well-formed value in the settings, for `relay_config.check`."""
     findings: Findings
 
 
 def find_settings(environ: Mapping[str, str], cwd: Path) -> Path | None:
     """The settings file to use when none is named: `$RELAY_CONFIG`, `./relay.toml`, `/etc/relay/relay.toml`.
 
-    None where there is no file but `RELAY_…` variables are: then all settings come from these. Raises `SettingsError`
-    where there is neither; a file named by the variable is returned whether it exists or not.
+    Returns None if there is no file but there are `RELAY_…` variables: then all settings come from these. Raises
+    `SettingsError` if there is neither. A file named by the variable is returned whether it exists or not.
     """
     named = environ.get(CONFIG_VARIABLE)
     if named:
@@ -52,10 +52,10 @@ def find_settings(environ: Mapping[str, str], cwd: Path) -> Path | None:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of `path` with the environment's `RELAY_…` laid over; raises one `SettingsError` with all problems.
+    """The settings of `path`, overridden by `RELAY_…` variables; raises one `SettingsError` with all problems.
 
-    Without a path the environment's alone. Relative paths in the result are absolute: they start at the settings
-    file's folder, without a file at the current one.
+    If `path` is None, only the environment is read. Relative paths are made absolute: they start at the folder of the
+    settings file or, without a file, at the current folder.
     """
     reading = read(path, environ)
     if reading.settings is None:
@@ -64,7 +64,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> Reading:
-    """As `load`, but keeps what could be read beside the problems."""
+    """As `load`, but does not raise: returns the problems together with the values that could be read."""
     if path is None:
         return _read({}, Path.cwd(), environ, Findings(ENVIRONMENT, variable_of))
     findings = Findings(str(path))

@@ -1,6 +1,7 @@
-"""Domain names as settings hold them: letters, digits and hyphens in dotted labels (RFC 1123 §2.1, RFC 5890).
+"""Domain names in settings: letters, digits and hyphens in dotted labels (RFC 1123 §2.1, RFC 5890).
 
-Names of others may have underscores as well: the DNS permits them (RFC 2181 §11), and containers are called `web_1`.
+Names of other hosts may also contain underscores: the DNS permits them (RFC 2181 §11), and container names like `web_1`
+have them.
 """
 
 import ipaddress
@@ -11,11 +12,11 @@ _STREAM = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LABEL_OF_OTHERS: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST: Final = 253
-"""Octets of a name in text (RFC 1035 §2.3.4: 255 on the wire)."""
+"""Maximum length of a name as text, in bytes (RFC 1035 §2.3.4: 255 octets on the wire)."""
 
 
 class BadNameError(ValueError):
-    """A text is no domain name, endpoint or network; the message says what to write instead."""
+    """A text is not a valid name, endpoint, network or pattern; the message says what to write instead."""
 
 
 def check_domain(name: str, *, underscores: bool = False) -> None:
@@ -42,7 +43,7 @@ def check_selector(name: str) -> None:
 
 
 def check_stream(name: str) -> None:
-    """Raise `BadNameError` unless `name` can be a stream's."""
+    """Raise `BadNameError` unless `name` is a valid stream name."""
     if _STREAM.fullmatch(name) is None:
         raise BadNameError('write at most 32 lower-case letters, digits, "-" and "_", like "newsletter"')
 
@@ -57,7 +58,7 @@ def is_address(text: str) -> bool:
 
 
 def _a_label(name: str) -> str | None:
-    # As addresses are read, by IDNA 2008: the codec of the standard library would make another domain of "ß".
+    # IDNA 2008, as for addresses: the standard library's codec (IDNA 2003) would map "ß" to another domain.
     import idna
 
     try:

@@ -1,7 +1,7 @@
 """Patterns of domain names, as routes and throttles use them: `example.org`, `*.example.org` (sub-domains), `*` (all).
 
-`*.example.org` matches names at any depth below `example.org`, not the name itself. Names are expected as A-labels in
-any case. Deciding which route wins is the caller's: here are only the match and the most telling of several.
+`*.example.org` matches names at any depth below `example.org`, but not the name itself. Names must be A-labels, in any
+case. The caller decides which route wins; this module only matches, and finds the most specific of several patterns.
 """
 
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def most_specific(table: Mapping[str, T], name: str) -> T | None:
-    """The value of the closest pattern: the name, else the longest `*.parent`, else `*`; None where none matches.
+    """The value of the most specific pattern: the name, else the longest `*.parent`, else `*`; None if none matches.
 
-    Keys of `table` are in lower case (as loaded settings have them). One look-up per label, however many patterns.
+    Keys of `table` must be in lower case (as in loaded settings). One look-up per label, however many patterns.
     """
     name = name.lower()
     if name in table:

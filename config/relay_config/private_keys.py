@@ -1,13 +1,13 @@
-"""Private keys of DKIM, read from PEM and tested, once for each content.
+"""Private keys for DKIM, read from PEM and tested once for each file content.
 
-The check of the settings and the signer both take their keys from here, and a key file that did not change is neither
-parsed nor tested again at a reload. Whether it changed is seen from its octets, not from its times: reading 2 kB costs
-nothing, and a file that was replaced within the clock's resolution is noticed too.
+The settings check and the signer both get their keys here, and a key file that did not change is neither parsed nor
+tested again at a reload. A change is detected from the file's bytes, not from its times: reading 2 kB costs nothing,
+and a replacement within the clock's resolution is noticed too.
 
 Why `unsafe_skip_rsa_key_validation`: OpenSSL's own validation of an RSA key repeats the search for factors of both its
 primes, which takes 40 ms (2048 bits) to 300 ms (4096 bits) during which no other thread of the process runs. It is
-meant for keys that somebody else hands in. Here a key is the admin's own file, and what can be wrong with it is that
-it is damaged or put together from parts of two keys. `_is_sound` finds that in less than a millisecond.
+meant for keys from untrusted sources. Here a key is the admin's own file, and the possible faults are damage and a mix
+of parts of two keys. `_is_sound` finds these in less than a millisecond.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 PrivateKey: TypeAlias = RSAPrivateKey | Ed25519PrivateKey
 
 RSA_LEAST: Final = 2048
-"""Bits: RFC 8301 §3.2 wants signers to use at least 1024, and advises 2048."""
+"""Bits. RFC 8301 §3.2 requires signers to use at least 1024 and recommends 2048."""
 _EXPONENT_MOST: Final = 2**64
-"""Larger public exponents are used by nobody, and make each verification slow."""
+"""Larger public exponents are not used in practice, and make each verification slow."""
 MAKE_ONE: Final = "make one with `relay dkim generate`"
 
 
 class KeyRefusedError(ValueError):
-    """The content is no key that DKIM can use. `remedy` says what to do; nothing of the content is shown."""
+    """The file content is not a key that DKIM can use. `remedy` says what to do; the content is never shown."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"the file holds {what}; {remedy}")
@@ -48,7 +48,7 @@ class PrivateKeys:
         self._known: dict[bytes, PrivateKey] = {}
 
     def load(self, pem: bytes) -> PrivateKey:
-        """The key that the octets hold, from memory where they were seen before. Raises `KeyRefusedError`."""
+        """The key in the bytes `pem`; taken from memory if they were loaded before. Raises `KeyRefusedError`."""
         digest = hashlib.sha256(pem).digest()
         key = self._known.get(digest)
         if key is None:
@@ -56,13 +56,13 @@ class PrivateKeys:
         return key
 
     def keep(self, used: Iterable[PrivateKey]) -> None:
-        """Forget all keys but those: a key that was removed from the settings does not stay in memory."""
+        """Forget all other keys, so that a key removed from the settings does not stay in memory."""
         wanted = {id(key) for key in used}
         self._known = {digest: key for digest, key in self._known.items() if id(key) in wanted}
 
 
 PRIVATE_KEYS: Final = PrivateKeys()
-"""One for the process: children that are forked start with what their parent has loaded."""
+"""One instance for the process: forked children start with the keys that their parent has loaded."""
 
 
 def _parse(pem: bytes) -> PrivateKey:
@@ -84,14 +84,15 @@ def _parse(pem: bytes) -> PrivateKey:
 
 
 def _is_sound(key: RSAPrivateKey) -> bool:
-    """Whether all parts of an RSA key fit each other (RFC 8017 §3.2), and what it signs can be verified.
+    """Whether all parts of an RSA key fit each other (RFC 8017 §3.2), and its signatures can be verified.
 
-    Only a composite number that imitates a prime in each of these equations, made so on purpose, would pass here and
-    fail OpenSSL's validation.
+    Only a composite number that was deliberately built to satisfy each of these equations like a prime would pass here
+    and fail OpenSSL's validation.
     """
     parts = key.private_numbers()
     public, p, q, d = parts.public_numbers, parts.p, parts.q, parts.d
-    # Odd numbers and a bounded exponent first: with others the arithmetic below and OpenSSL's would fail or take long.
+    # Check for odd numbers and a bounded exponent first: otherwise the arithmetic below and OpenSSL's may fail or take
+    # long.
     if not (p > 2 and q > 2 and p & q & 1 and public.e & 1 and 2 < public.e < _EXPONENT_MOST):
         return False
     fit = (

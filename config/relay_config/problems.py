@@ -1,6 +1,6 @@
-"""What is wrong with settings, one line each: where, what was found, what to do about it.
+"""Problems with settings, one line each: where, what was found, and what to do.
 
-Nothing here reads a file. Texts from outside are shown shortened and escaped, so that one problem is one line.
+Nothing here reads a file. Text from outside is shortened and escaped, so that each problem is one line.
 """
 
 import json
@@ -10,25 +10,25 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""Where a setting is: `("listener", 0, "tls")`."""
+"""The path of a setting: `("listener", 0, "tls")`."""
 
 _SHOWN: Final = 200
-"""Characters of a found value that are shown."""
+"""Maximum number of characters of a value that are shown."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault (or, in a list of warnings, one doubt)."""
+    """One error (or, in a list of warnings, one doubt)."""
 
     file: str
-    """The settings file as it was named, or `environment`."""
+    """The settings file as given by the user, or `environment`."""
     key: str
     """`listener[0].tls`, the variable's name, `line 3, column 7`, or empty for the file as a whole."""
     found: str
-    """A phrase: `found "startls"`, `unknown key`, `not set`."""
+    """What is wrong, as a phrase: `found "startls"`, `unknown key`, `not set`."""
     remedy: str
-    """What to do."""
+    """What the user should do."""
 
     def __str__(self) -> str:
         where = f"{self.file}: {self.key}: " if self.key else f"{self.file}: "
@@ -36,7 +36,7 @@ class Problem:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; holds every problem, not the first."""
+    """The settings cannot be used; holds every problem, not only the first."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -45,26 +45,26 @@ class SettingsError(Exception):
 
 @dataclass(slots=True)
 class Findings:
-    """Collects problems and warnings, and names the place of each: the file's key or the variable that set it."""
+    """Collects problems and warnings, and names the source of each: the key in the file or the variable."""
 
     file: str
     variable_of: Callable[[KeyPath], str] | None = None
-    """Where there is no settings file: the variable that sets the setting at a path."""
+    """Returns the variable for the setting at a path; used if there is no settings file."""
     origins: dict[KeyPath, str] = field(default_factory=dict)
-    """Environment variables by the key they set."""
+    """Environment variables by the path of the setting that they set."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
     def problem(self, path: KeyPath, found: str, remedy: str) -> None:
-        """Note a fault of the setting at `path`."""
+        """Add a problem with the setting at `path`."""
         self.problems.append(self.at(path, found, remedy))
 
     def warn(self, path: KeyPath, found: str, remedy: str) -> None:
-        """Note a doubt about the setting at `path`."""
+        """Add a warning about the setting at `path`."""
         self.warnings.append(self.at(path, found, remedy))
 
     def at(self, path: KeyPath, found: str, remedy: str) -> Problem:
-        """A fault of the setting at `path`, not noted."""
+        """Build a problem with the setting at `path` without adding it."""
         for length in range(len(path), 0, -1):
             variable = self.origins.get(path[:length])
             if variable is not None:
@@ -75,7 +75,7 @@ class Findings:
         return Problem(self.file, key_text(path), found, remedy)
 
     def assignment(self, path: KeyPath, value: Any) -> str:
-        """How to write a value of the setting at `path`, as an example: as a line of the file or as a variable."""
+        """An example that sets the setting at `path` to `value`: a line of the file, or a variable."""
         if self.variable_of is not None:
             shown = value if isinstance(value, str) else json.dumps(value)
             return f"{self.variable_of(path)}={shown}"
@@ -83,7 +83,7 @@ class Findings:
 
 
 def key_text(path: KeyPath) -> str:
-    """The path as it would be written in TOML, with array positions: `dkim."example.com"[0].key`."""
+    """The path as written in TOML, with array positions: `dkim."example.com"[0].key`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -100,7 +100,7 @@ def found(value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as TOML would write it, on one line, shortened."""
+    """A value as written in TOML, shortened and on one line."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list | tuple):
@@ -111,10 +111,10 @@ def show(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    # ASCII escapes keep control characters and look-alikes visible, and a line a line.
+    # ASCII escapes make control characters and look-alikes visible, and prevent line breaks.
     return json.dumps(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def one_of(words: Iterable[str]) -> str:
-    """The remedy of a closed choice."""
+    """The remedy for a setting with a fixed set of words."""
     return "use one of " + ", ".join(words)

@@ -1,7 +1,7 @@
-"""Read raw TOML values along the schema: each value becomes what the schema says, or a problem.
+"""Converts raw TOML values according to the schema; each value yields a setting or a problem.
 
-A section with a problem inside yields nothing, and the walk goes on beside it, so that one run finds everything.
-`relay_config.load` starts the walk; how a single word or number is read is in `relay_config.scalar`.
+A section with a problem yields no value, but the walk continues with the others, so that one run finds all problems.
+`relay_config.load` starts the walk; `relay_config.scalar` reads single words and numbers.
 """
 
 import os.path
@@ -23,7 +23,7 @@ LOWERED_CHECKS: Final = frozenset({"domains", "domain", "sites"})
 
 
 class Leaf(NamedTuple):
-    """One value that was given and is well-formed, with the setting it is a value, an element or a key of."""
+    """One well-formed value from the settings, with its setting: the value itself, an array element or a key."""
 
     path: KeyPath
     setting: Setting
@@ -31,7 +31,7 @@ class Leaf(NamedTuple):
 
 
 class _Bad:
-    """Stands for a value whose problem was noted."""
+    """The type of the marker for a value whose problem was recorded."""
 
 
 _BAD: Final = _Bad()
@@ -46,7 +46,7 @@ class Reader:
         self.leaves: list[Leaf] = []
 
     def section(self, cls: type[S], raw: Any, path: KeyPath) -> S | None:
-        """The section that the table `raw` holds, or None after noting what is wrong with it."""
+        """The section in the table `raw`, or None after recording its problems."""
         if not isinstance(raw, dict):
             self._findings.problem(path, found(raw), f"write a table: [{key_text(path)}]")
             return None
@@ -80,7 +80,7 @@ class Reader:
 
     def _array(self, setting: Setting, shape: Array, raw: Any, path: KeyPath) -> Any:
         if setting.single and isinstance(raw, dict):
-            # Paths of the only element name no position: that is how the file has it.
+            # The path of the only element has no array position, as in the file.
             only = self._value(setting, shape.item, raw, path)
             return only if only is _BAD else (only,)
         if not isinstance(raw, list):
@@ -138,7 +138,7 @@ def _unknown_remedy(name: str, settings: dict[str, Setting], path: KeyPath) -> s
     if hint is not None:
         return f"did you mean {hint}?"
     if not path:
-        # Most often a line was uncommented, and the [table] above it was not.
+        # The usual mistake: a line was uncommented, but not the [table] above it.
         for setting in settings.values():
             if isinstance(setting.shape, Table) and name in setting.shape.settings:
                 return f"write it below [{setting.name}]"

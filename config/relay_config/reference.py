@@ -1,6 +1,6 @@
-"""`docs/reference/settings.md`, written from the schema; `make example` renews it, and a test compares the two.
+"""`docs/reference/settings.md`, generated from the schema; `make example` updates it, and a test compares the two.
 
-Only the words about settings as a whole are written here; what a setting means stands in `relay_config.schema`.
+Only the text about settings in general is written here; `relay_config.schema` describes each setting.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""Patterns of `[[reply_rule]]`: regular expressions on what other servers reply, bounded in the time they can take.
+"""Patterns of `[[reply_rule]]`: regular expressions for the replies of other servers, with bounded matching time.
 
-A reply is written by a stranger, and Python's engine backtracks: with `(a+)+b` or `.*.*x` a few hundred characters
-take minutes, in which nothing else is delivered. So a pattern is refused unless its cost is bounded:
+Strangers write the replies, and Python's engine backtracks: with `(a+)+b` or `.*.*x` a few hundred characters take
+minutes, during which nothing else is delivered. So a pattern is refused unless its cost is bounded:
 
-- `.*` outside of groups separates parts, which are searched one after the other, each behind the one before. That is
-  what the pattern says, and its cost is the sum of the parts' costs, not their product;
-- only single characters and classes repeat; a group may be optional, but not repeat;
+- `.*` outside of groups separates parts, which are searched one after the other, each after the end of the previous
+  one. This has the same meaning, but the cost is the sum of the parts' costs, not their product;
+- only single characters and classes may repeat; a group may be optional, but must not repeat;
 - within a part, the product of the repeats' widths is at most `_MOST_WAYS`;
 - there are no back references and no conditions.
 
@@ -21,26 +21,26 @@ SEARCHED: Final = 500
 """Characters of a reply that a pattern sees."""
 _LONGEST: Final = 500
 _MOST_WAYS: Final = 2000
-"""Ways to match a part from one place. Each of `SEARCHED` places costs that many steps at most: 30 ms in all."""
+"""Most ways to match a part at one position. Each of `SEARCHED` positions costs so many steps at most: 30 ms total."""
 _COUNT: Final = re.compile(r"\{(\d*)(?:(,)(\d*))?\}")
 _EASIER: Final = "use fewer or narrower repeats, or separate parts by .* outside of groups"
 
 Pattern = tuple[tuple[re.Pattern[str], ...], ...]
-"""Alternatives, each with parts that must occur in this order."""
+"""Alternatives, each a sequence of parts that must occur in this order."""
 
 
 class _Piece(NamedTuple):
-    """What the scan found at one place of the pattern."""
+    """One element of the pattern, as found by the scan."""
 
     end: int
     kind: str
     """`atom`, `open`, `close`, `or`, `repeat`, `gap` (`.*` where it may separate parts), `other`."""
     most: int = 1
-    """Of a repeat: how often at most."""
+    """For a repeat: the maximum number of repetitions."""
 
 
 def compile_reply_pattern(text: str) -> Pattern:
-    """The pattern, ready to be searched for; raises `BadNameError` with what to write instead."""
+    """Compile a pattern for `occurs`; raises `BadNameError` with what to write instead."""
     if len(text) > _LONGEST:
         raise BadNameError(f"write at most {_LONGEST} characters")
     try:
@@ -55,7 +55,7 @@ def compile_reply_pattern(text: str) -> Pattern:
 
 
 def occurs(pattern: Pattern, text: str) -> bool:
-    """Whether the pattern matches somewhere in the text's beginning."""
+    """Whether the pattern matches anywhere in the first `SEARCHED` characters of the text."""
     text = text[:SEARCHED]
     return any(_in_order(parts, text) for parts in pattern)
 
@@ -71,7 +71,10 @@ def _in_order(parts: tuple[re.Pattern[str], ...], text: str) -> bool:
 
 
 def _split(text: str) -> list[list[str]]:
-    """The alternatives' parts; refuses what could take long."""
+    """The parts of each alternative; refuses patterns that could take long.
+
+    `ways` is an upper bound of the ways to match the current part: the product of the widths of its repeats.
+    """
     alternatives: list[list[str]] = [[]]
     start = position = depth = 0
     ways = 1
@@ -131,7 +134,7 @@ def _repeat(text: str, at: int) -> _Piece | None:
 
 
 def _lazy(text: str, at: int) -> int:
-    """After the mark that makes a repeat lazy or possessive, if there is one."""
+    """The position after the mark that makes a repeat lazy or possessive, if there is one."""
     return at + (text[at : at + 1] in ("?", "+"))
 
 
@@ -144,7 +147,7 @@ def _class_end(text: str, at: int) -> int:
 
 
 def _group(text: str, at: int) -> _Piece:
-    """The start of a group with the mark of its kind, whose `?` is no repeat."""
+    """The opening of a group, including the mark of its kind, whose `?` is not a repeat."""
     if text.startswith(("(?P=", "(?("), at):
         raise BadNameError("leave out back references and conditions")
     for mark in ("(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"):

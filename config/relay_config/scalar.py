@@ -20,15 +20,15 @@ from relay_config.words import (
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LARGEST: Final = 2**53
-"""Whole numbers beyond are not exact in a float or in JSON, and no setting needs them."""
+"""Larger whole numbers are not exact in a float or in JSON, and no setting needs them."""
 
 
 class ValueRefusedError(ValueError):
-    """The value is not what the setting holds; the message is the remedy."""
+    """The value is not valid for the setting; the message is the remedy."""
 
 
 def read_scalar(setting: Setting, kind: type[Any], raw: Any) -> Any:
-    """The value of type `kind` that `raw` stands for; raises `ValueRefusedError` with the remedy."""
+    """Convert `raw` to a value of type `kind`; raises `ValueRefusedError` with the remedy."""
     try:
         return _READERS[kind](setting, raw)
     except WordError as error:
@@ -68,7 +68,7 @@ def _within(setting: Setting, value: float) -> None:
     bounds = setting.bounds
     least = -_LARGEST if bounds.least is None else bounds.least
     most = _LARGEST if bounds.most is None else bounds.most
-    # Written so that NaN, which no comparison holds for, is refused.
+    # Written so that NaN, for which every comparison is false, is refused.
     if not least <= value <= most:
         upper = "" if bounds.most is None else f" and at most {bounds.most:g}"
         lower = f"at least {least:g}" if bounds.least is not None else "a smaller number"

@@ -1,7 +1,7 @@
-"""The schema as a tree that can be walked: what each setting may hold, its help and its default.
+"""The schema as a tree: the allowed values of each setting, its help and its default.
 
 Loading, the environment overrides, the example file and the reference all walk this tree, so that the records of
-`relay_config.schema` stay the only place that says what a setting is. Nothing here knows a particular setting.
+`relay_config.schema` are the only definition of a setting. Nothing here knows a particular setting.
 """
 
 import types
@@ -25,14 +25,14 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some words."""
+    """One of a fixed set of words."""
 
     words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Any number of the same."""
+    """An array of items of the same shape."""
 
     item: "Shape"
 
@@ -61,12 +61,12 @@ Shape: TypeAlias = Scalar | Choice | Array | Keyed | Table
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of a value: numbers, the length of an array, or for durations and sizes a least value."""
+    """Limits of a number, and the minimum length of an array."""
 
     least: float | None = None
     most: float | None = None
     items: int = 0
-    """Fewest elements of an array."""
+    """Minimum number of elements of an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +74,24 @@ class Setting:
     """One key of a section."""
 
     name: str
-    """As the settings file has it."""
+    """The key in the settings file."""
     attribute: str
-    """As the record has it; differs where the name is a word of Python (`class`)."""
+    """The field of the record; differs from `name` if that is a Python keyword (`class`)."""
     shape: Shape
     optional: bool
     """None is allowed (and is the default): the key is left out."""
     required: bool
     default: Any
-    """None where required."""
+    """None if the setting is required."""
     help: str
     example: Any
-    """A value as the file writes it, where the default shows none."""
+    """A value as written in the file, for settings whose default shows none."""
     check: str | None
-    """Which test of `relay_config.check` applies."""
+    """Name of the test in `relay_config.check` that applies."""
     least: str | None
-    """The smallest duration or size, in words; None: above zero."""
+    """The smallest duration or size, as text; None: any value above zero."""
     single: bool
-    """One table may stand for an array of one."""
+    """A single table may be written instead of an array with one element."""
     bounds: Bounds
 
 

@@ -1,4 +1,4 @@
-"""Streams, the named classes of mail: which there are, and what the settings say about each. Pure."""
+"""Streams, the named classes of mail: which streams exist, and the settings of each. Pure."""
 
 from typing import Final
 
@@ -25,7 +25,7 @@ _UNKNOWN: Final = Share()
 
 
 class Streams:
-    """Priority, weight and expiry of each stream, looked up once per setting and not once per message."""
+    """Priority, weight and expiry of each stream, computed once per settings and not once per message."""
 
     def __init__(self, settings: Settings) -> None:
         self._retry = settings.retry
@@ -50,7 +50,10 @@ class Streams:
         return self._shares.get(name, _UNKNOWN)
 
     def retry(self, name: str, received_at: float = 0.0, expires_at: float | None = None) -> Retry:
-        """When mail of the stream is tried again, and at which age it expires; `expires_at` is the message's own."""
+        """The retry schedule and expiry age for mail of the stream.
+
+        `expires_at` is the message's own expiry time, if it has one (both times are seconds since the epoch).
+        """
         retry = self._retries.get(name, self._retry)
         if expires_at is None:
             return retry

@@ -1,4 +1,4 @@
-"""Write values as TOML: for the example file and the reference, not for whole documents."""
+"""Formats single values as TOML, for the example file and the reference; not for whole documents."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from relay_config.words import Duration, Rate, Size, format_duration, format_rat
 
 
 def toml_value(value: Any) -> str:
-    """A value of the schema as a settings file writes it, words included."""
+    """A value of the schema as written in a settings file, including durations, sizes and rates."""
     word = _word(value)
     if word is not None:
         return json.dumps(word)
@@ -15,7 +15,7 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
-    # JSON's strings are TOML's basic strings.
+    # A JSON string is a valid TOML basic string.
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 

@@ -1,7 +1,8 @@
 """Durations, sizes and rates as words: "5m", "50MiB", "100/s".
 
-Only ASCII digits count as digits (`int` would take any script's), nothing is negative, and everything has an upper
-bound, so that no sum of settings can overflow a clock or a 64-bit integer. Fractions are refused: "1h30m", not "1.5h".
+Only ASCII digits are accepted (`int` would accept those of any script). No value is negative, and every value has an
+upper bound, so that no sum of settings can overflow a clock or a 64-bit integer. Fractions are refused: "1h30m", not
+"1.5h".
 """
 
 import re
@@ -15,20 +16,20 @@ class Duration(float):
 
 
 class Size(int):
-    """Octets."""
+    """Bytes."""
 
     __slots__ = ()
 
 
 class Rate(NamedTuple):
-    """So many per so many seconds; an amount of 0 means no limit."""
+    """`amount` per `seconds` seconds; an amount of 0 means no limit."""
 
     amount: int
     seconds: float
 
 
 class WordError(ValueError):
-    """A text is no duration, size or rate; the message says what to write instead."""
+    """A text is not a duration, size or rate; the message says what to write instead."""
 
 
 DURATION_REMEDY: Final = 'write a duration like "30s", "5m", "1h30m" or "2d"'
@@ -36,7 +37,7 @@ SIZE_REMEDY: Final = 'write a size like "10kB", "50MiB" or "1GiB"'
 RATE_REMEDY: Final = 'write a rate like "100/s", "1000/h" or "5/10s"; "0" stands for no limit'
 
 LONGEST: Final = Duration(3650 * 86_400)
-"""Ten years: beyond any sensible setting, and far below where adding it to a time overflows."""
+"""Ten years: more than any sensible setting, and far too small to overflow when it is added to a time."""
 LARGEST: Final = Size(2**53)
 """8 PiB: exact in a float and in JSON."""
 MOST: Final = 10**9
@@ -58,7 +59,7 @@ _OCTETS: Final = {
 _BINARY: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _DECIMAL: Final = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
-# At most 15 digits: longer numbers pass every bound below, and need no big-integer arithmetic to be refused.
+# At most 15 digits: longer numbers exceed every bound below, and are refused without big-integer arithmetic.
 _DURATION: Final = re.compile(
     r"(?:([0-9]{1,15})w)?(?:([0-9]{1,15})d)?(?:([0-9]{1,15})h)?(?:([0-9]{1,15})m)?"
     r"(?:([0-9]{1,15})s)?(?:([0-9]{1,15})ms)?"
@@ -68,7 +69,10 @@ _RATE: Final = re.compile(r"([0-9]{1,10})/([0-9a-z]{1,40})")
 
 
 def parse_duration(text: str) -> Duration:
-    """Seconds of "5m", "1h30m", "2d", "500ms"; units from large to small, each at most once."""
+    """Parse "5m", "1h30m", "2d" or "500ms" to seconds; units from large to small, each at most once.
+
+    Raises `WordError`.
+    """
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         if re.fullmatch(r"[0-9]{1,15}", text):
@@ -82,7 +86,7 @@ def parse_duration(text: str) -> Duration:
 
 
 def format_duration(seconds: float) -> str:
-    """The word of a duration of 0 or more seconds, to the millisecond: "1h30m", "0s"."""
+    """A duration of 0 or more seconds as text, rounded to milliseconds: "1h30m", "0s"."""
     rest = round(seconds * 1000)
     words = []
     for unit in ("d", "h", "m", "s", "ms"):
@@ -93,7 +97,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> Size:
-    """Octets of "50MiB", "10kB", "1GiB" or plain "4096"; the case of the unit does not matter."""
+    """Parse "50MiB", "10kB", "1GiB" or plain "4096" to bytes; the unit's case is ignored. Raises `WordError`."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise WordError(SIZE_REMEDY)
@@ -111,7 +115,7 @@ def parse_size(text: str) -> Size:
 
 
 def format_size(octets: int) -> str:
-    """The shortest exact word of a size: "50MiB", "10kB", "1500B"."""
+    """A size in bytes as the shortest exact text: "50MiB", "10kB", "1500B"."""
     for units in (_BINARY, _DECIMAL):
         for name, factor in units:
             if octets and octets % factor == 0:
@@ -120,7 +124,7 @@ def format_size(octets: int) -> str:
 
 
 def parse_rate(text: str) -> Rate:
-    """A rate like "100/s", "1000/h", "5/10s"; "0" for no limit."""
+    """Parse a rate like "100/s", "1000/h" or "5/10s"; "0" means no limit. Raises `WordError`."""
     if text == "0":
         return Rate(0, 1.0)
     match = _RATE.fullmatch(text)
@@ -139,7 +143,7 @@ def parse_rate(text: str) -> Rate:
 
 
 def format_rate(rate: Rate) -> str:
-    """The word of a rate: "100/s", "5/10s", "0" for no limit."""
+    """A rate as text: "100/s", "5/10s", or "0" for no limit."""
     if rate.amount == 0:
         return "0"
     period = format_duration(rate.seconds)

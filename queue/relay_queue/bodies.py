@@ -1,7 +1,8 @@
-"""Large bodies as files: `bodies/tmp/` while they arrive, `bodies/xx/` once they are kept.
+"""Large bodies as files: in `bodies/tmp/` while they arrive, in `bodies/xx/` once they are kept.
 
-A kept file is durable (octets, size and name) before its row is committed, so a row never names a file that a power cut
-can take; the reverse, a file without a row, is litter that `sweep` removes. Must not know of rows or messages.
+A kept file is durable (bytes, size and name) before its row is committed, so a row never names a file that a power
+failure can remove. The reverse, a file without a row, is a leftover that `sweep` removes. Must not know of rows or
+messages.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ class SpoolFile(io.FileIO):
         self.size = 0
 
     def write(self, block: Any) -> int:
-        """Append all of `block` (any buffer), wherever a reader stands. Raises OSError when the disk refuses."""
+        """Append all of `block` (any buffer), whatever the read position. Returns its size in bytes. Raises OSError."""
         rest = memoryview(block).cast("B")
         size = len(rest)
         while rest:
@@ -44,7 +45,7 @@ class SpoolFile(io.FileIO):
 
 
 class CheckedFile(io.FileIO):
-    """A kept body. Read from front to end it proves its CRC-32 before the last block is handed out."""
+    """A kept body. Reading it from start to end verifies its CRC-32 before the last block is returned."""
 
     def __init__(self, descriptor: int, size: int, crc: int | None) -> None:
         super().__init__(descriptor, "rb")
@@ -54,7 +55,7 @@ class CheckedFile(io.FileIO):
         self._seen = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As of any file. Raises `BodyDamagedError` instead of returning the last block of a damaged file."""
+        """Read as from any file. Raises `BodyDamagedError` instead of returning the last block of a damaged file."""
         position = self.tell()
         block = super().read(-1 if size is None else size) or b""
         self._check(position, block)
@@ -89,18 +90,18 @@ class Bodies:
         private_folder(self._tmp)
 
     def new(self) -> SpoolFile:
-        """A new temporary file. Raises OSError as it comes, like the writes that follow."""
+        """Create a temporary file. This call and later writes raise OSError."""
         path = self._tmp / new_id()
         descriptor = self._disk.create(path)
         return SpoolFile(path, descriptor)
 
     def keep(self, file: SpoolFile) -> None:
-        """Make a temporary file durable under its lasting name and close it. Raises OSError as the step did."""
+        """Make a temporary file durable under its permanent name and close it. Raises OSError if a step fails."""
         with file:
             self._disk.sync(file.fileno())
         target = self._path(file.path.name)
         if not target.parent.is_dir():
-            with contextlib.suppress(FileExistsError):  # another worker was quicker
+            with contextlib.suppress(FileExistsError):  # another worker created it first
                 self._disk.make_folder(target.parent)
             self._disk.sync_folder(self.folder)
         self._disk.rename(file.path, target)
@@ -112,11 +113,11 @@ class Bodies:
         self._disk.remove(Path(file.name))
 
     def remove(self, name: str) -> None:
-        """Remove a kept file whose row is gone."""
+        """Remove a kept file whose row was deleted. Raises OSError, or `BodyDamagedError` for an invalid name."""
         self._disk.remove(self._path(name))
 
     def open(self, body: Body) -> CheckedFile:
-        """Open a kept file. Raises `BodyDamagedError` when it is missing or of the wrong size."""
+        """Open a kept file. Raises `BodyDamagedError` if it is missing or has the wrong size."""
         assert body.file is not None, "this body is in memory wholly"
         try:
             descriptor = os.open(self._path(body.file), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -138,7 +139,10 @@ class Bodies:
                     yield block
 
     def sweep(self, known: Container[str]) -> int:
-        """Remove temporary files and kept ones that are not `known`; returns how many. Nobody may be putting."""
+        """Remove all temporary files, and kept files that are not `known`; returns how many.
+
+        No message may be put meanwhile, as its file would be removed before its row is committed.
+        """
         gone = 0
         for path in self.folder.glob("*/*"):
             if path.parent == self._tmp or path.name not in known:
@@ -147,7 +151,7 @@ class Bodies:
         return gone
 
     def _path(self, name: str) -> Path:
-        # Names come from our own rows, but a damaged row must not lead us out of the folder.
+        # Names come from our own rows, but the name in a damaged row must not lead to a path outside the folder.
         if not is_id(name):
             raise BodyDamagedError(f"{name!r} is no name of a body file")
         return self.folder / name[-2:] / name

@@ -1,6 +1,6 @@
-"""Which one wins when a worker's mark, an admin's action and a recipient's state meet: pure, shared by all backends.
+"""Decides the new state when a worker's mark and an admin's action meet a recipient. Pure, shared by all backends.
 
-Every answer is checked against `states.TRANSITIONS`, so that no backend can make a transition the table does not have.
+Every answer is checked against `states.TRANSITIONS`, so that no backend can make a transition that is not in the table.
 """
 
 from relay_queue.model import Mark, Put
@@ -8,14 +8,14 @@ from relay_queue.protocol import Action
 from relay_queue.states import FINAL, TRANSITIONS, State, allowed
 
 MARKABLE = TRANSITIONS[State.ACTIVE]
-"""What a mark may say: only claimed recipients are marked."""
+"""The states that a mark may set: only claimed recipients are marked."""
 
 DEFERRABLE = frozenset({Action.HOLD, Action.DROP, Action.FAIL})
 """The actions that become pending on a claimed recipient; the others have no effect there."""
 
 
 def settle(state: State, owner: int | None, pending: Action | None, mark: Mark) -> State | None:
-    """The state that `mark` brings a recipient to, or None when it is refused (see `Queue.mark`)."""
+    """The state of a recipient after `mark`, or None if the mark is refused (see `Queue.mark`)."""
     if state is not State.ACTIVE or owner != mark.owner:
         return None
     if pending is None or mark.state in FINAL:
@@ -28,14 +28,14 @@ def settle(state: State, owner: int | None, pending: Action | None, mark: Mark) 
 
 
 def given_back(pending: Action | None) -> State:
-    """The state of a recipient whose worker died. With a pending FAIL it is HELD: its DSN cannot be sent here."""
+    """The state of a recipient whose worker died. With a pending FAIL it is HELD, because no DSN can be built here."""
     if pending is None:
         return State.QUEUED
     return State.DROPPED if pending is Action.DROP else State.HELD
 
 
 def steered(action: Action, state: State) -> State | None:
-    """The state that an admin's action brings an unclaimed recipient to, or None when the action has no effect."""
+    """The state of an unclaimed recipient after an admin's action, or None if the action has no effect."""
     if action is Action.FLUSH:
         return State.QUEUED if state is State.QUEUED else None
     if action is Action.RELEASE:
@@ -45,19 +45,19 @@ def steered(action: Action, state: State) -> State | None:
 
 
 def pending_after(action: Action, pending: Action | None) -> Action | None:
-    """The pending action of a claimed recipient after another: the later replaces the earlier, release ends hold."""
+    """The pending action of a claimed recipient after a new `action`: it replaces the old one; RELEASE cancels HOLD."""
     if action in DEFERRABLE:
         return action
     return None if action is Action.RELEASE and pending is Action.HOLD else pending
 
 
 def is_by_admin(state: State, reply: str | None) -> bool:
-    """Whether a recipient ended by an administrator's action: then its reason is kept. `reply` is the mark's."""
+    """Whether an administrator's action ended a recipient, so that its reason is kept. `reply` is the mark's."""
     return state is State.DROPPED or (state is State.FAILED and reply is None)
 
 
 def check_put(put: Put) -> None:
-    """Refuse, as a bug of ours, what no backend could return."""
+    """Assert that a put is consistent. A failure is a bug in the caller."""
     message = put.entry.message
     assert put.entry.recipients, "a message without recipients would never end"
     for recipient in put.entry.recipients:
@@ -68,5 +68,5 @@ def check_put(put: Put) -> None:
 
 
 def check_mark(mark: Mark) -> None:
-    """Refuse, as a bug of ours, a mark that the table of states does not allow."""
+    """Assert that the table of states allows a mark. A failure is a bug in the caller."""
     assert mark.state in MARKABLE, f"{mark.state.word} does not follow active"

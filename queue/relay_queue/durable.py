@@ -1,6 +1,6 @@
-"""The steps by which a file becomes durable. Every durable write outside the database goes through a `Disk`.
+"""The steps that make a file durable. Every durable write outside the database goes through a `Disk`.
 
-Its own class so that a test can let any one step fail. Must not know what the files mean.
+They are methods of a class so that a test can make any single step fail. Must not know what the files contain.
 """
 
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 class Disk:
-    """Durable steps on the real file system; each raises OSError as it comes."""
+    """Durable steps on the real file system. Each raises OSError unchanged."""
 
     def create(self, path: Path) -> int:
-        """Create a file nobody else can read and open it for appending and reading; never follows a link."""
+        """Create a private file (mode 0600) and open it for appending and reading; never follows a symbolic link."""
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def sync(self, descriptor: int) -> None:
-        """Bring a file's octets and size to the medium. After a failure the descriptor must not be believed again."""
+        """Write a file's bytes and size to the disk. After a failure, do not trust later success on the descriptor."""
         os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -27,7 +27,7 @@ class Disk:
         path.mkdir(mode=0o700)
 
     def sync_folder(self, path: Path) -> None:
-        """Bring a folder's entries to the medium."""
+        """Write a folder's entries to the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -35,5 +35,5 @@ class Disk:
             os.close(descriptor)
 
     def remove(self, path: Path) -> None:
-        """Unlink a file; gone already is good enough."""
+        """Unlink a file; it is no error if the file does not exist."""
         path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The data folder: made private, refused when others could have put things in it.
+"""The data folder: created private, and refused if other users could have put files in it.
 
-Must not look at what is in the folder; that is for those who own the parts.
+Must not look at the folder's contents; that is up to the modules that own them.
 """
 
 import os
@@ -13,7 +13,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def private_folder(path: Path) -> Path:
-    """Make sure that `path` is a folder of our own, creating it (0700) if it is not there. Raises `QueueError`."""
+    """Make sure that `path` is a folder of our own; create it (0700) if it does not exist. Raises `QueueError`."""
     try:
         if not path.exists():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def private_folder(path: Path) -> Path:
     if found.st_mode & _OTHERS_WRITE:
         raise QueueError(f"{path} can be written by others; run: chmod go-w {path}")
     if os.geteuid() != found.st_uid:
-        # Root is no exception: the owner could lead it to other places by links.
+        # Root is no exception: the folder's owner could use links to redirect root's writes to other places.
         raise QueueError(
             f"{path} belongs to user {found.st_uid}, and this is user {os.geteuid()}; "
             "run as the owner, or set `user` to it"
@@ -36,7 +36,10 @@ def private_folder(path: Path) -> Path:
 
 
 def private_file(path: Path) -> bool:
-    """Make sure that `path`, if it is there, is a plain file that only its owner writes; whether it is there."""
+    """Make sure that `path`, if it exists, is a plain file that only its owner can write; returns whether it exists.
+
+    Raises `QueueError` if it is anything else.
+    """
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Message ids: UUIDv7 (RFC 9562 §5.7) as 26 characters of base32hex in lower case (RFC 4648 §7), which sort by time.
 
-Within a process ids only grow, even when the clock goes back; between processes their 74 random bits keep them apart.
-Must not be asked for the time of receipt: a message carries that itself.
+Within a process ids only increase, even when the clock goes back; 74 random bits keep those of different processes
+apart. Do not derive the time of receipt from an id: the message has its own field for it.
 """
 
 import os
@@ -12,7 +12,7 @@ _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 _LENGTH = 26
 _TAIL_BITS = 74
-"""rand_a (12) and rand_b (62) taken as one counter below the 48 bits of milliseconds (RFC 9562 §6.2, method 2)."""
+"""rand_a (12) and rand_b (62) form one counter below the 48 bits of milliseconds (RFC 9562 §6.2, method 2)."""
 _TAIL_END = 1 << _TAIL_BITS
 _RAND_B = (1 << 62) - 1
 _STEP_MASK = (1 << 32) - 1
@@ -24,9 +24,9 @@ _POOL = 100 * _DRAW
 _lock = threading.Lock()
 _pool = b""
 _used = 0
-"""Octets of the pool that were drawn; none is drawn twice."""
+"""Bytes of the pool that have been used; none is used twice."""
 _last = 0
-"""The last id's milliseconds and tail, without version and variant."""
+"""The milliseconds and tail of the last id, without version and variant."""
 
 
 def new_id(now: float | None = None) -> str:
@@ -37,7 +37,8 @@ def new_id(now: float | None = None) -> str:
         random = _random()
         fresh = (milliseconds << _TAIL_BITS) | (random & (_TAIL_END - 1))
         if fresh >> _TAIL_BITS <= _last >> _TAIL_BITS:
-            # Same millisecond, or the clock went back: count on by a random step, so that ids stay hard to guess.
+            # Same millisecond, or the clock went back: continue from the last id by a random step, so that ids stay
+            # hard to guess.
             fresh = _last + 1 + (random & _STEP_MASK)
         _last = fresh
     tail = fresh & (_TAIL_END - 1)
@@ -45,7 +46,7 @@ def new_id(now: float | None = None) -> str:
 
 
 def _random() -> int:
-    # From the kernel in blocks: a call for each id took 15 us, more than all else about it.
+    # Random bytes are read from the kernel in blocks: one call per id took 15 us, more than the rest of its creation.
     global _pool, _used  # noqa: PLW0603 -- as above
     if _used == len(_pool):
         _pool, _used = os.urandom(_POOL), 0
@@ -58,7 +59,7 @@ def _forget_pool() -> None:
     _pool, _used = b"", 0
 
 
-os.register_at_fork(after_in_child=_forget_pool)  # two processes must not draw the same
+os.register_at_fork(after_in_child=_forget_pool)  # parent and child must not use the same bytes
 
 
 def is_id(text: str) -> bool:
@@ -67,7 +68,7 @@ def is_id(text: str) -> bool:
 
 
 def _encode(value: int) -> str:
-    # In two halves, as ints of more than 60 bits are slow.
+    # Encoded in two halves, because arithmetic on ints of more than 60 bits is slow.
     pairs, high, low = _PAIRS, value >> 70, value & _LOW_HALF
     return (
         f"{pairs[high >> 50]}{pairs[high >> 40 & 1023]}{pairs[high >> 30 & 1023]}{pairs[high >> 20 & 1023]}"

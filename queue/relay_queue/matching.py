@@ -1,6 +1,6 @@
-"""What a `Selection` means, said once in Python. The SQL of `relay_queue.sqlite.filters` says the same.
+"""The meaning of a `Selection`, in Python. `relay_queue.sqlite.filters` implements the same in SQL.
 
-The same tests run against both, so a difference shows.
+The same tests run against both, so they detect a difference.
 """
 
 import fnmatch
@@ -17,10 +17,10 @@ def matches(selection: Selection, message: Message, recipient: Recipient) -> boo
 
 @functools.lru_cache(maxsize=4096)
 def lane_matches(pattern: str, lane: str | None) -> bool:
-    """Whether a site pattern (`*` and `?` are special, any case) means a lane: by its name, its site, or one host.
+    """Whether a site pattern (`*` and `?` are wildcards, case is ignored) matches a lane's name, its site, or one host.
 
     A lane is named `site`, `site#variant`, `site/domain` or `site#variant/domain`; a site is one host, or several
-    joined by commas. Lists, suspensions and deliveries all ask here, so that they agree.
+    joined by commas. Lists, suspensions and deliveries all use this function, so that they agree.
     """
     if lane is None:
         return False
@@ -32,7 +32,7 @@ def lane_matches(pattern: str, lane: str | None) -> bool:
 
 
 def header_ids(text: str) -> tuple[str, str]:
-    """How a Message-ID given with or without its angle brackets may stand in a message: as it is, or in brackets."""
+    """The two forms in which a message may contain a Message-ID: without and with angle brackets."""
     bare = text.strip().removeprefix("<").removesuffix(">")
     return bare, f"<{bare}>"
 

@@ -1,4 +1,4 @@
-"""The queue's nouns: messages, recipients, what is asked of them and what happened to them.
+"""The records of the queue: messages, recipients, pending actions on them, and their outcomes.
 
 Plain records without behaviour. Times are seconds since the epoch (float, UTC); sizes are bytes; addresses and domains
 are text (domains are lower-case A-labels). Every backend stores exactly these fields. A new field is added here, and as
@@ -12,13 +12,13 @@ import msgspec
 from relay_queue.states import State
 
 DEFAULT_STREAM = "transactional"
-"""The stream of mail that names no other."""
+"""The stream of a message that names none."""
 LOCAL_NODE = "local"
 """The node of a queue that is not shared between machines."""
 
 
 class Destination(msgspec.Struct, frozen=True, order=True):
-    """What due mail is found and claimed by: known when a message is accepted, and never changed by DNS."""
+    """The key by which due mail is found and claimed: fixed when a message is accepted; DNS never changes it."""
 
     domain: str
     """Lower-case A-label domain, or an address literal with its brackets."""
@@ -30,27 +30,27 @@ class Owner(msgspec.Struct, frozen=True):
     """Who may claim recipients and mark them: one worker process, from its start to its end."""
 
     node: str
-    """The machine, by a name that does not change while it has leases. A data folder belongs to one node."""
+    """The machine's name, which must not change while it has leases. A data folder belongs to one node."""
     worker: int
     """The worker's number on its node, from 0."""
     lease: int
-    """The number under which the queue knows this owner. It is never used again, so a worker that was believed dead
+    """The number that identifies this owner in the queue. It is never reused, so a worker that was believed dead
     cannot mark what its successor has claimed."""
 
 
 class SuspensionKind(enum.StrEnum):
-    """What a suspension names. The values are stored in databases: never change one, only append."""
+    """What a suspension applies to. The values are stored in databases: never change one, only append."""
 
     DOMAIN = "domain"
     """A recipient domain."""
     SITE = "site"
-    """A lane's name, with `*` and `?` as wildcards."""
+    """A lane name; `*` and `?` are wildcards."""
     USER = "user"
     """The user who submitted the mail."""
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """What all recipients of one submission share."""
+    """The data that all recipients of one submission share."""
 
     id: str
     """UUIDv7 as 26 characters of base32 (`relay_queue.ids`); sorts by time of receipt."""
@@ -59,33 +59,33 @@ class Message(msgspec.Struct, kw_only=True):
     sender: str
     """Reverse-path without angle brackets; empty for the null sender `<>` (RFC 5321 §4.5.5)."""
     size: int
-    """Bytes of the message as it goes on the wire, before dot-stuffing."""
+    """Size in bytes as sent on the wire, before dot-stuffing."""
     user: str | None = None
-    """Who authenticated, if anyone did."""
+    """The authenticated user, if any."""
     origin: str = "smtp"
-    """How it came to be: `smtp`, `dsn`, `cli` (later `http`)."""
+    """How the message was created: `smtp`, `dsn`, `cli` (later `http`)."""
     envid: str | None = None
     """ENVID as sent, still in xtext (RFC 3461 §4.4)."""
     ret: str | None = None
     """RET: `FULL`, `HDRS`, or None when not given (RFC 3461 §4.3)."""
     eightbit: bool = False
-    """BODY=8BITMIME was declared, or the content has octets above 127 (RFC 6152)."""
+    """BODY=8BITMIME was declared, or the content has bytes above 127 (RFC 6152)."""
     smtputf8: bool = False
     """The next server must support SMTPUTF8 (RFC 6531 §3.4)."""
     header_id: str | None = None
-    """The Message-ID of its header with its angle brackets; None where the header has none that can be read."""
+    """The header's Message-ID with its angle brackets; None if it is missing or cannot be parsed."""
     stream: str = DEFAULT_STREAM
     """The class of mail; its recipients carry it as well."""
     tags: tuple[str, ...] = ()
-    """Words by which the sender groups messages."""
+    """Labels by which the sender groups messages."""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
-    """What the sender wants to see again in events and in the history."""
+    """Data from the sender that is repeated in events and in the history."""
     idempotency_key: str | None = None
     """The sender's name for this submission: submitting the same key again must not send a second message."""
     not_before: float | None = None
     """Recipients are not due before this time; None: due at once."""
     expires_at: float | None = None
-    """When to give up, in place of the stream's expiry and `retry.expire_after`; None: those apply."""
+    """When to give up. Overrides the stream's expiry and `retry.expire_after`; None: those apply."""
 
 
 class Recipient(msgspec.Struct, kw_only=True):
@@ -95,36 +95,36 @@ class Recipient(msgspec.Struct, kw_only=True):
     n: int
     """Position among the message's recipients, from 0; (message_id, n) is the key."""
     address: str
-    """Forward-path without angle brackets, as given (local part's case kept)."""
+    """Forward-path without angle brackets, as given (the case of the local part is kept)."""
     domain: str
     """Lower-case A-label domain of the address, or an address literal with its brackets."""
     stream: str = DEFAULT_STREAM
-    """The message's stream; with `domain` the key of scheduling (`Destination`)."""
+    """The message's stream; together with `domain` the scheduling key (`Destination`)."""
     notify: str | None = None
     """NOTIFY: `NEVER` or a comma list of SUCCESS,FAILURE,DELAY; None when not given (RFC 3461 §4.1)."""
     orcpt: str | None = None
     """ORCPT as sent: `addr-type;xtext` (RFC 3461 §4.2)."""
     state: State = State.QUEUED
     owner: int | None = None
-    """Lease of the worker that has claimed it (`Owner.lease`); only while ACTIVE."""
+    """Lease of the worker that has claimed it (`Owner.lease`); set only while ACTIVE."""
     attempts: int = 0
-    """Delivery attempts ended so far."""
+    """Number of delivery attempts that have ended."""
     due_at: float = 0.0
-    """Not to be tried before; meaningful while QUEUED."""
+    """Time before which it is not tried; meaningful only while QUEUED."""
     lane: str | None = None
     """The lane (site or smarthost) of the last attempt; None before the first."""
     reply: str | None = None
     """The last answer or error, one line of printable text, at most 1,000 characters."""
     remote: str | None = None
-    """The server that gave the last answer there was, `host[address]:port`; None before the first."""
+    """The server that sent the most recent reply, `host[address]:port`; None before the first reply."""
     reason: str | None = None
-    """What an administrator gave as the reason for the present hold, or for an action that is still to be done."""
+    """The administrator's reason for the current hold or for the pending action."""
     failure: str | None = None
     """Class of the last failure (`relay.delivery.outcome`), e.g. `greylisted`, `connect`."""
     delay_notified: bool = False
-    """A delay DSN was sent already (never twice)."""
+    """A delay DSN was already sent (at most one is sent)."""
     changed_at: float = 0.0
-    """When it entered this state, or the last attempt ended."""
+    """When it entered this state, or when the last attempt ended."""
 
     @property
     def destination(self) -> Destination:
@@ -133,22 +133,22 @@ class Recipient(msgspec.Struct, kw_only=True):
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A message's bytes, as they go on the wire before dot-stuffing.
+    """A message's bytes as sent on the wire, before dot-stuffing.
 
-    Small messages are all in `head`. Of a large one `head` is the header block with its blank line, and `file` names
-    a file in the queue's body folder with the rest.
+    `head` holds a small message completely. For a large message, `head` is the header block with its blank line, and
+    `file` names a file in the queue's body folder that holds the rest.
     """
 
     head: bytes
     file: str | None = None
     file_size: int = 0
-    """Bytes in `file`. If the file has another size when it is opened, the message is quarantined."""
+    """Size of `file` in bytes. If the file has a different size when it is opened, the message is quarantined."""
     file_crc: int | None = None
-    """CRC-32 of the bytes in `file`; known once the body was read back from the queue, not needed for `put`."""
+    """CRC-32 of the bytes in `file`; set in bodies read from the queue, not needed for `put`."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A message with all or some of its recipients: what is put, claimed and listed."""
+    """A message with all or some of its recipients: the unit that is put, claimed and listed."""
 
     message: Message
     recipients: list[Recipient]
@@ -162,7 +162,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, kw_only=True):
-    """What became of one claimed recipient. It is refused when the recipient is no longer ACTIVE with `owner`."""
+    """The outcome for one claimed recipient. It is refused if the recipient is no longer ACTIVE with `owner`."""
 
     message_id: str
     n: int
@@ -178,12 +178,12 @@ class Mark(msgspec.Struct, kw_only=True):
     failure: str | None = None
     lane: str | None = None
     remote: str | None = None
-    """Who answered, `host[address]:port`; None when nobody did."""
+    """The server that replied, `host[address]:port`; None if none did."""
     delay_notified: bool = False
 
 
 class Ended(msgspec.Struct, kw_only=True):
-    """One recipient's end, kept in the history for `history.keep`. Fields that `Message` has too are copied from it."""
+    """History entry of an ended recipient, kept for `history.keep`. Fields that `Message` also has are copied."""
 
     message_id: str
     n: int
@@ -212,7 +212,7 @@ class Ended(msgspec.Struct, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which live recipients an admin means. Fields combine with AND; the tuple fields are OR within. Empty: all."""
+    """Selects live recipients. Fields combine with AND, the values in a tuple field with OR. Empty selects all."""
 
     ids: tuple[str, ...] = ()
     """Message ids, or `ID/n` for one recipient."""
@@ -222,13 +222,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     domain: str | None = None
     stream: str | None = None
     site: str | None = None
-    """Lane name, with `*` and `?` as wildcards."""
+    """Lane name; `*` and `?` are wildcards."""
     states: tuple[State, ...] = ()
     user: str | None = None
     received_before: float | None = None
     larger_than: int | None = None
     error: str | None = None
-    """Text contained in the last reply or in an administrator's reason, any case."""
+    """Text contained in the last reply or in the administrator's reason; case is ignored."""
     header_id: str | None = None
     """Message-ID of the header, with or without its angle brackets."""
 
@@ -247,7 +247,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 class Suspension(msgspec.Struct, frozen=True, kw_only=True):
-    """A stop of deliveries, by an admin or by the relay itself."""
+    """An order to stop deliveries, given by an admin or by the relay itself."""
 
     id: int
     kind: SuspensionKind
@@ -255,24 +255,24 @@ class Suspension(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     created_at: float
     until: float | None = None
-    """None: until removed."""
+    """End time; None: until it is removed."""
 
 
 class Steered(msgspec.Struct):
-    """What an admin's action touched."""
+    """The result of an admin's action."""
 
     recipients: int = 0
     messages: int = 0
     requested: int = 0
-    """Of the recipients, those that a worker has claimed: the worker carries the action out when their attempt ends."""
+    """How many of `recipients` are claimed: the worker carries out the action when their attempt ends."""
     entries: list[Entry] = msgspec.field(default_factory=list)
-    """The recipients that were changed (on a dry run: would be touched), of the first 1,000 messages."""
+    """The recipients that were changed (in a dry run: would be affected), of the first 1,000 messages."""
 
 
 class Integrity(msgspec.Struct, frozen=True):
-    """What came of examining how the queue is stored."""
+    """The result of an integrity check of the stored queue."""
 
     faults: tuple[str, ...]
-    """Damage that was found, a sentence each; empty where there is none."""
+    """The damage found, one sentence per fault; empty if there is none."""
     whole: bool
-    """False: the time was up before everything was examined."""
+    """False if the time limit was reached before everything was checked."""

@@ -1,9 +1,9 @@
-"""Room that is kept for the case that the disk is full: a file that can be given up, a part at a time.
+"""Reserved disk space for the case that the disk is full: a file that can be released one part at a time.
 
-On a full disk nothing can be changed in the queue, not even to drop mail and so make room. So the server sets a file of
-a fixed size aside while there is room, and an admin's action that finds none frees a part of it and is tried again.
-As long as the file is not whole, no mail is accepted, or it would take the room that was just freed. Must not know what
-the room is used for.
+On a full disk nothing in the queue can be changed, not even to drop mail and so free space. Therefore the server
+creates a file of a fixed size while there is space. An admin's action that finds the disk full releases a part of it
+and is tried again. While the file is not complete, no mail is accepted, because it would take the space that was just
+freed. Must not know what the space is used for.
 """
 
 import os
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Final
 
 NAME: Final = "reserve"
-"""In the data folder."""
+"""File name in the data folder."""
 SIZE: Final = 8 << 20
-"""Octets: enough to hold, drop or flush some ten thousand recipients."""
+"""Bytes: enough to hold, drop or flush about ten thousand recipients."""
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _PART: Final = 1 << 20
-"""Octets that are given up at a time."""
+"""Bytes that are released at a time."""
 
 
 def whole(data_dir: Path) -> bool:
-    """Whether no part was given up; also where there is no reserve, as on a disk that never had room for it."""
+    """Whether no part was released. Also true if there is no reserve, because the disk never had space for it."""
     try:
         return (data_dir / NAME).lstat().st_size >= SIZE
     except OSError:
@@ -28,7 +28,7 @@ def whole(data_dir: Path) -> bool:
 
 
 def release(data_dir: Path) -> bool:
-    """Give up a part; False where there is nothing left to give."""
+    """Release a part; False if nothing is left. Raises OSError."""
     try:
         descriptor = os.open(data_dir / NAME, os.O_RDWR | _SAFE)
     except OSError:
@@ -42,7 +42,7 @@ def release(data_dir: Path) -> bool:
 
 
 def fill(data_dir: Path, spare: float) -> bool:
-    """Make the reserve whole if `spare` octets stay free besides; whether it is whole now. Raises OSError."""
+    """Fill the reserve if `spare` bytes remain free besides it; returns whether it is complete now. Raises OSError."""
     path = data_dir / NAME
     try:
         size: int | None = path.lstat().st_size
@@ -61,15 +61,15 @@ def fill(data_dir: Path, spare: float) -> bool:
 
 
 def _make(path: Path) -> None:
-    """Under another name first: a reserve that is just being made would count as one that was partly given up."""
+    """Created under another name first: an incomplete new file would count as a partly released reserve."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
     try:
-        # Not a file with holes, which would take no room.
+        # Allocates the blocks: a sparse file would reserve no space.
         os.posix_fallocate(descriptor, 0, SIZE)
     except OSError:
-        fresh.unlink()  # without a reserve the disk's room alone decides whether mail is accepted
+        fresh.unlink()  # without a reserve, only the free space on the disk decides whether mail is accepted
         raise
     finally:
         os.close(descriptor)
@@ -77,7 +77,7 @@ def _make(path: Path) -> None:
 
 
 def _lengthen(path: Path, size: int) -> None:
-    """Make a reserve whole again of which a part was given up."""
+    """Fill a reserve again after a part was released."""
     descriptor = os.open(path, os.O_RDWR | _SAFE)
     try:
         os.posix_fallocate(descriptor, 0, SIZE)

@@ -1,4 +1,4 @@
-"""The life of a recipient: one table, from which the code asks and `docs/internals/states.md` is drawn.
+"""The states of a recipient: one table, which the code consults and `docs/internals/states.md` is drawn from.
 
 A recipient is in exactly one state. A *live* state is in the queue; a *final* state is in the history and never changes
 again. Change the table and the picture in the manual together: a test compares them.
@@ -8,12 +8,12 @@ import enum
 
 
 class State(enum.IntEnum):
-    """Where a recipient stands. The numbers are stored in databases: never renumber, only append."""
+    """The state of a recipient. The numbers are stored in databases: never renumber, only append."""
 
     QUEUED = 0
     """Waits until its `due_at`."""
     ACTIVE = 1
-    """Claimed by one worker (its `owner`): in a lane's window or on the wire."""
+    """Claimed by one worker (its `owner`): waiting in a lane's window, or being delivered."""
     HELD = 2
     """Set aside by an admin; never due until released."""
     QUARANTINED = 3
@@ -21,15 +21,15 @@ class State(enum.IntEnum):
     DELIVERED = 4
     """The next server took responsibility with a 250 (final)."""
     FAILED = 5
-    """Refused for good, or failed by an admin; the sender was told if they asked to be (final)."""
+    """Permanently refused, or failed by an admin; the sender was notified if they asked for it (final)."""
     EXPIRED = 6
-    """Temporary failures outlasted `retry.expire_after`; the sender was told (final)."""
+    """Temporary failures lasted longer than `retry.expire_after`; the sender was notified (final)."""
     DROPPED = 7
-    """Removed by an admin without telling the sender (final)."""
+    """Removed by an admin without notifying the sender (final)."""
 
     @property
     def word(self) -> str:
-        """The state's name as people and JSON see it."""
+        """The state's name as shown to users and in JSON."""
         return self.name.lower()
 
 
@@ -61,5 +61,5 @@ LIVE = frozenset(TRANSITIONS) - FINAL
 
 
 def allowed(before: State, after: State) -> bool:
-    """Whether a recipient may go from `before` to `after` (staying in place is no change, so not a transition)."""
+    """Whether a recipient may change from `before` to `after`. Keeping the same state is not a transition."""
     return after in TRANSITIONS[before]

@@ -1,8 +1,8 @@
 """The command line: `relay [-c relay.toml] COMMAND`.
 
-This module knows the commands' names and one line about each, so that `relay --help` imports none of them. A command's
-module is imported when the command is used, and what is slow to import (rich, cryptography, the server) where it is
-needed. A new command gets a line in `COMMANDS` and in `docs/reference/cli.md` (a test compares).
+This module has the commands' names and one line of help for each, so that `relay --help` imports none of them. A
+command's module is imported when the command is used, and slow imports (rich, cryptography, the server) are done where
+they are needed. A new command needs a line in `COMMANDS` and in `docs/reference/cli.md` (a test compares them).
 """
 
 import importlib
@@ -52,17 +52,17 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what the world may do to it becomes one line, and Ctrl-C is quiet."""
+        """Run the command. Errors of the environment become one line; Ctrl-C ends it without a message."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-            raise  # click ends with the right code, quietly where the reader went away
+            raise  # click exits with the right status, without a message if the reader closed the pipe
         except Exception as error:
             sentence = explain_foreign(error)
             if sentence is None:
-                raise  # a fault of ours: its trace is wanted
+                raise  # a bug: show its traceback
             raise sentence from error
 
 

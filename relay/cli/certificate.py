@@ -1,6 +1,6 @@
-"""A self-signed certificate for a start: ECDSA P-256, valid for the host's name and for loopback.
+"""Creates an initial self-signed certificate: ECDSA P-256, valid for the host's name and for loopback.
 
-Clients must be told to trust it; a real one takes its place before others connect.
+Clients must be configured to trust it; replace it by a real one before other clients connect.
 """
 
 import datetime as dt
@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = dt.timedelta(days=825)
-"""The most that common TLS clients accept."""
+"""Maximum validity that common TLS clients accept."""
 _SKEW = dt.timedelta(hours=1)
-"""Clients whose clock is behind accept it too."""
+"""The validity starts this much earlier, for clients whose clock is slow."""
 _COMMON_NAME_MAX = 64
 """Characters of a common name (X.520)."""
 
 
 def self_signed(hostname: str, now: float) -> tuple[bytes, bytes]:
-    """(certificate, private key) as PEM."""
+    """Return (certificate, private key) as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:_COMMON_NAME_MAX])])
     start = dt.datetime.fromtimestamp(now, dt.UTC) - _SKEW

@@ -1,4 +1,4 @@
-"""`relay check`: everything that is wrong with the settings, the data folder and the queue, at once."""
+"""`relay check`: reports all problems of the settings, the data folder and the queue at once."""
 
 import os
 import time
@@ -22,18 +22,18 @@ from relay_queue.sqlite.connect import FILE_NAME
 from relay_queue.states import State
 
 _EXAMINED_SECONDS = 10.0
-"""How long the queue is examined: some gigabytes of it."""
+"""Seconds for examining the queue, enough for some gigabytes."""
 
 
 @dataclass(slots=True)
 class Found:
-    """What a check came to, by severity."""
+    """The findings of a check, by severity."""
 
     problems: list[Problem] = field(default_factory=list)
-    """What keeps the relay from starting or from taking mail."""
+    """Findings that prevent the relay from starting or from accepting mail."""
     warnings: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
-    """What is as it should be and good to know; without a remedy."""
+    """Information about things that are in order; without a remedy."""
 
 
 @click.command()
@@ -74,7 +74,7 @@ def check(ctx: click.Context, shell: Shell, *, as_json: bool) -> None:
 
 
 def _world(shell: Shell, settings: Settings, at: check_start.Place, found: Found) -> None:
-    """What the settings name and do not hold. The ports first: root gives its rights up for the data folder."""
+    """Check what the settings refer to. Ports come first, because root drops its rights for the data folder."""
     folder = Path(settings.data_dir)
     server = check_start.running(folder)
     if server is not None:
@@ -87,7 +87,7 @@ def _world(shell: Shell, settings: Settings, at: check_start.Place, found: Found
     problems = [*check_start.ownership(folder, settings), *check_start.medium(folder)]
     if not problems:
         try:
-            data_dir = shell.data_dir  # from here on as its owner
+            data_dir = shell.data_dir  # from here on, the process runs as its owner
         except FailureError as failure:
             what = failure.message.removeprefix(f"{folder}: ").removesuffix(".")
             problems.append(Problem(str(folder), "", what, failure.remedy or "see to its rights"))
@@ -100,12 +100,12 @@ def _world(shell: Shell, settings: Settings, at: check_start.Place, found: Found
 
 
 def _stopped_writers(data_dir: Path) -> Iterator[Problem]:
-    """Workers that left word that they can write to the queue no more (`relay.process.housekeeping`)."""
+    """Find workers that reported that they can no longer write to the queue (`relay.process.housekeeping`)."""
     for marker in sorted((data_dir / "run").glob(f"{MARKER}*")):
         try:
             reason = marker.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
-            continue  # its worker began anew meanwhile
+            continue  # the worker was restarted in the meantime
         what = f"worker {marker.name.removeprefix(MARKER)} stopped writing to the queue: {reason}"
         yield Problem(str(data_dir), "", what, "see to the disk (`dmesg`), then restart the relay")
 
@@ -120,7 +120,7 @@ def _contents(shell: Shell, settings: Settings, found: Found) -> None:
         _queue(shell, data_dir / FILE_NAME, found)
     stopped = list(_stopped_writers(data_dir))
     if stopped:
-        # Left by a server that runs no more it is history: the next start begins anew.
+        # If the server no longer runs, the marker is obsolete: the next start removes it.
         (found.problems if shell.running() else found.warnings).extend(stopped)
     try:
         if not read_users(data_dir / FILE) and any(listener.auth == "required" for listener in settings.listener):
@@ -132,7 +132,7 @@ def _contents(shell: Shell, settings: Settings, found: Found) -> None:
 
 
 def _queue(shell: Shell, database: Path, found: Found) -> None:
-    """The queue opens, is not damaged as far as it could be examined, and nothing in it is set aside."""
+    """Check that the queue opens, shows no damage in the part examined, and has no quarantined recipients."""
     aside = 0
     try:
         with shell.admin() as admin:

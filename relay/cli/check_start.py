@@ -1,6 +1,6 @@
-"""What keeps `relay serve` from starting although its settings are good: ports, the data folder, its disk.
+"""Finds what prevents `relay serve` from starting although its settings are valid: ports, the data folder, its disk.
 
-Part of `relay check`. Nothing here changes anything: a port is bound for an instant, and a folder is only looked at.
+Part of `relay check`. Nothing is changed: a port is bound only for a moment, and folders are only inspected.
 """
 
 import os
@@ -22,7 +22,7 @@ from relay_queue.folder import private_folder
 from relay_queue.protocol import QueueError
 
 Place = Callable[[KeyPath, str, str], Problem]
-"""Names the place of a setting: `relay_config.check.Report.at`."""
+"""Creates a problem with the position of a setting: `relay_config.check.Report.at`."""
 
 _ENTRIES = {
     "queue.db": stat.S_IFREG,
@@ -43,23 +43,23 @@ _ENTRIES = {
     "salvage": stat.S_IFDIR,
     "sandbox": stat.S_IFDIR,
 }
-"""What the relay makes in the data folder, and of which kind each must be."""
+"""Entries that the relay creates in the data folder, and the required kind of each."""
 _KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link"}
 _TRIES = 2
 _PAUSE = 0.1
-"""Seconds from one try of a port to the next."""
+"""Seconds between two attempts at a port."""
 
 
 def running(data_dir: Path) -> int | None:
-    """The process id of the relay that runs on this data folder (0: unknown), or None."""
+    """Return the process id of the relay that uses this data folder (0: unknown), or None."""
     try:
         return holder(data_dir)
-    except OSError:  # what is wrong with the lock's file is found among the entries
+    except OSError:  # the check of the entries reports problems of the lock file
         return None
 
 
 def ports(settings: Settings, at: Place, server: int | None) -> Iterator[Problem]:
-    """Addresses that cannot be listened on. Those that the running `server` of this folder listens on are its own."""
+    """Find addresses that the relay cannot listen on, except those that the running `server` itself uses."""
     addresses: list[tuple[KeyPath, str]] = [
         (("listener", index, "address"), listener.address) for index, listener in enumerate(settings.listener)
     ]
@@ -80,7 +80,7 @@ def _refusal(address: str) -> BindError | None:
             refusal = error
             if listening(parse_endpoint(address)):
                 return refusal
-            # Nobody listens there: perhaps whoever did has just ended.
+            # No process listens there; the one that did may have just ended.
             time.sleep(_PAUSE)
         else:
             return None
@@ -91,12 +91,12 @@ def _has(server: int, address: str) -> bool:
     sockets = listening(parse_endpoint(address))
     owners = users(sockets)
     if not owners:
-        return bool(sockets)  # we may not look into the process; it is most likely the relay's own port
+        return bool(sockets)  # the process may not be inspected; most likely the port is the relay's own
     return any(owner.pid == server for owner in owners)
 
 
 def new_folder(settings: Settings) -> Iterator[Problem]:
-    """A data folder that is still to be made: whether it can be, and whether there is room."""
+    """Check whether a missing data folder can be created, and whether the disk has room."""
     folder = Path(settings.data_dir)
     above = folder.parent
     if not os.access(above, os.W_OK | os.X_OK):
@@ -107,7 +107,7 @@ def new_folder(settings: Settings) -> Iterator[Problem]:
 
 
 def ownership(folder: Path, settings: Settings) -> Iterator[Problem]:
-    """Whether the folder is the relay's alone; that it is a folder is seen with the settings."""
+    """Check that only the relay can access the folder. The settings check reports a path that is not a folder."""
     status = folder.lstat()
     owner, me = user_name(status.st_uid), user_name(os.geteuid())
     wanted = settings.user if settings.user is not None else me
@@ -122,7 +122,7 @@ def ownership(folder: Path, settings: Settings) -> Iterator[Problem]:
 
 
 def _refused(folder: Path) -> bool:
-    """Whether the queue would not be opened in the folder by this user."""
+    """Whether this user could not open a queue in the folder."""
     try:
         private_folder(folder)
     except QueueError:
@@ -131,14 +131,14 @@ def _refused(folder: Path) -> bool:
 
 
 def entries(folder: Path) -> Iterator[Problem]:
-    """What lies in the place of the relay's own files, and files that it cannot use, as `sudo` leaves them."""
+    """Find foreign entries with the names of the relay's files, and files that it cannot use, as left by `sudo`."""
     owner = folder.stat().st_uid
     for name, kind in _ENTRIES.items():
         path = folder / name
         try:
             status = path.lstat()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue  # not made yet, or its folder is found wanting itself
+            continue  # not created yet, or a problem of its folder is reported itself
         if stat.S_IFMT(status.st_mode) != kind:
             what = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
             yield Problem(str(path), "", f"found {what} in the place of {_KINDS[kind]}", "move it away")
@@ -151,13 +151,13 @@ def entries(folder: Path) -> Iterator[Problem]:
 
 
 def medium(folder: Path) -> Iterator[Problem]:
-    """Whether the file system can be written to."""
+    """Check that the file system is writable."""
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         yield Problem(str(folder), "", "its file system is read-only", "mount it for writing")
 
 
 def space(settings: Settings, folder: Path) -> Iterator[Problem]:
-    """Whether the disk has the room that it takes to accept mail."""
+    """Check that the disk has enough room to accept mail."""
     disk = os.statvfs(folder)
     free, needed = free_and_needed(settings, disk)
     if free < needed:
@@ -168,7 +168,7 @@ def space(settings: Settings, folder: Path) -> Iterator[Problem]:
 
 
 def log(settings: Settings, at: Place) -> Iterator[Problem]:
-    """Whether the relay's user can write to the log; as that user."""
+    """Check, with the rights of the relay's user, that it can write to the log."""
     if settings.log.destination == "stderr":
         return
     path = Path(settings.log.destination)

@@ -1,7 +1,7 @@
-"""What every command needs: the settings, the data folder, the queue, a word to a running server.
+"""What every command needs: the settings, the data folder, the queue, and notices to a running server.
 
-Commands work as the owner of the data folder: root becomes that user first, so that no file in the folder ends up
-belonging to root, where the server could not touch it.
+Commands run as the owner of the data folder: root changes to that user first, so that no file in the folder belongs to
+root, because the server could not access it.
 """
 
 import os
@@ -28,11 +28,11 @@ class Shell:
     def __init__(self, config: str | None) -> None:
         self._config = config
         self.who = os.environ.get("SUDO_USER") or user_name(os.getuid())
-        """Who gave the command; asked before root becomes someone else."""
+        """The user who ran the command, determined before root changes to another user."""
 
     @cached_property
     def settings_path(self) -> Path | None:
-        """The settings file: as named, or the first that is there. None: all settings are in the environment."""
+        """The settings file: the named one, or the first that exists. None: all settings are in the environment."""
         from relay_config.load import find_settings
 
         if self._config is not None:
@@ -41,19 +41,19 @@ class Shell:
 
     @property
     def settings_name(self) -> str:
-        """Where the settings are, for people."""
+        """The location of the settings, for messages."""
         return "the environment" if self.settings_path is None else str(self.settings_path)
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings; raises `SettingsError` with everything that is wrong."""
+        """The settings. Raises `SettingsError` with all faults."""
         from relay_config.load import load
 
         return load(self.settings_path, os.environ)
 
     @cached_property
     def data_dir(self) -> Path:
-        """The data folder, entered: it exists, is readable, and this process is its owner from now on."""
+        """The data folder, which exists and is readable. From now on this process runs as its owner."""
         folder = Path(self.settings.data_dir)
         try:
             self._hand_over(folder)
@@ -67,7 +67,7 @@ class Shell:
             raise FailureError(f"{folder} is a symbolic link or no folder.", "Name the data folder itself.")
         become(status.st_uid, status.st_gid)
         if not program_readable():
-            # Whatever is still to be imported would fail one by one.
+            # Otherwise each later import would fail.
             raise FailureError(
                 f"{user_name(status.st_uid)}, who owns {folder}, cannot read Python in {Path(os.__file__).parent}.",
                 "Install it where everyone can read it, e.g. with a system Python in /opt/relay.",
@@ -81,7 +81,7 @@ class Shell:
         return folder
 
     def _hand_over(self, folder: Path) -> None:
-        """An empty folder that root made belongs to the relay's user from now on, as after a start of the relay."""
+        """Give an empty folder that root created to the relay's user, as a start of the relay does."""
         from relay.process.privileges import PrivilegeError, hand_over, unprivileged
 
         try:
@@ -93,7 +93,7 @@ class Shell:
 
     @contextmanager
     def as_owner(self, *paths: Path) -> Iterator[None]:
-        """For root, before it becomes the folder's owner: act as that user where it decides what the paths lead to."""
+        """As root, act as the folder's owner if that user controls what the paths lead to."""
         from relay.process.privileges import Identity, on_behalf_of
 
         identity = None
@@ -106,7 +106,7 @@ class Shell:
 
     @contextmanager
     def admin(self) -> Iterator[Admin]:
-        """The queue, open for reading and steering."""
+        """Open the queue for reading and for admin actions."""
         from relay_queue.sqlite import open_admin
 
         admin = open_admin(self.data_dir)
@@ -116,14 +116,14 @@ class Shell:
             admin.close()
 
     def wake(self) -> None:
-        """Let a running server notice a change at once; without one it is seen at the next start."""
+        """Notify a running server of a change; without one, the change takes effect at the next start."""
         from relay.process.wake import notify
 
         notify(self.data_dir)
 
     @contextmanager
     def recorder(self) -> Iterator[Recorder]:
-        """Where to leave a trace of what an admin did. Only in the event store: the log is the server's."""
+        """Open a recorder of admin actions. It writes only to the event store, as the log belongs to the server."""
         from relay.events.log import EventLog
 
         data_dir = self.data_dir
@@ -135,7 +135,7 @@ class Shell:
             log.close()
 
     def record_steered(self, action: str, count: int, *, filters: str = "", reason: str | None = None) -> None:
-        """Leave a trace of an action on the queue, its suspensions or users."""
+        """Record an action on the queue, its suspensions or users."""
         with self.recorder() as recorder:
             recorder.steered(action, count, self.who, filters=filters, reason=reason)
 
@@ -146,7 +146,7 @@ class Shell:
         return holder(self.data_dir) is not None
 
     def remark_if_stopped(self) -> None:
-        """Say when nothing will move because no server runs."""
+        """Print a remark if nothing will be delivered because no server runs."""
         if not self.running():
             remark("The relay is not running: nothing is delivered until `relay serve` is started.")
 
@@ -155,7 +155,7 @@ pass_shell = click.make_pass_decorator(Shell)
 
 
 def become(uid: int, gid: int) -> None:
-    """Turn root into the given user for good; any other user stays who they are."""
+    """Change root permanently to the given user; for any other user, do nothing."""
     if os.geteuid() != 0 or uid == 0:
         return
     try:
@@ -167,7 +167,7 @@ def become(uid: int, gid: int) -> None:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user, or the number where there is none."""
+    """Return the name of a user, or the number if there is no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -63,7 +63,7 @@ def generate_(shell: Shell, domain: str, selector: str | None, algorithm: str, *
     if any(entry.selector == selector for entry in shell.settings.dkim.get(domain, ())):
         raise FailureError(f"{domain} has a key with selector {selector} already.", "Choose another with --selector.")
     file = shell.settings_path
-    # Opened before root becomes the folder's owner, who need not be allowed to change the settings.
+    # The file is opened before root changes to the folder's owner, who may not be allowed to change the settings.
     opened = None
     if file is not None and not no_settings:
         with shell.as_owner(file):
@@ -150,7 +150,7 @@ def _for_append(path: Path) -> int | None:
 
 
 def _to_add(settings: Settings, file: Path | None, domain: str, selector: str, key: Path) -> str:
-    """What the settings need for a new key: a table of the file, or all keys as the value of a variable."""
+    """Return the settings for a new key: a table for the file, or all keys as the value of a variable."""
     if file is not None:
         return dkim_table(domain, selector, as_written(key, file.absolute().parent))
     tables = {name: [_table(entry) for entry in entries] for name, entries in settings.dkim.items()}
@@ -166,7 +166,7 @@ def _table(entry: DkimKey) -> dict[str, str]:
 
 
 def _append(path: Path, descriptor: int, table: str) -> bool:
-    """Add a table to the settings; taken back where they would not load any more (one domain written in two forms)."""
+    """Add a table to the settings. Undone if they no longer load (for example, one domain written in two forms)."""
     from relay_config.load import load as load_settings
     from relay_config.problems import SettingsError
 

@@ -1,7 +1,6 @@
-"""How a command ends: 0 done, 1 failed, 2 usage, 3 nothing matched, 130 interrupted.
+"""Exit statuses of commands: 0 success, 1 failure, 2 usage error, 3 nothing matched, 130 interrupted.
 
-Errors that a person can mend are a sentence and a remedy on stderr, never a traceback; that would mean a fault
-of ours.
+Errors that a user can fix are shown as a sentence and a remedy on stderr. A traceback always means a bug.
 """
 
 from typing import IO, Any
@@ -11,11 +10,11 @@ import click
 FAILED = 1
 NOTHING = 3
 INTERRUPTED = 130
-"""As a shell reports a command that Ctrl-C ended."""
+"""The status that a shell reports for a command ended by Ctrl-C."""
 
 
 class FailureError(click.ClickException):
-    """The command could not do what was asked (exit 1)."""
+    """The command failed (exit 1)."""
 
     exit_code = FAILED
 
@@ -24,23 +23,23 @@ class FailureError(click.ClickException):
         self.remedy = remedy
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """The sentence and its remedy, on stderr."""
+        """Print the sentence and its remedy on stderr."""
         from relay.cli.output import printable
 
-        # What a server or a damaged file said must not steer the terminal; settings have a line for each problem.
+        # Text of servers or damaged files must not control the terminal. Settings have a line for each problem.
         lines = [f"relay: {self.message}", *([f"  {self.remedy}"] if self.remedy else [])]
         for line in "\n".join(lines).split("\n"):
             click.echo(printable(line), file=file, err=True)
 
 
 class NothingMatchedError(FailureError):
-    """What was asked about does not exist (exit 3), which scripts may want to tell from a failure."""
+    """The requested object does not exist (exit 3); scripts may need to distinguish this from a failure."""
 
     exit_code = NOTHING
 
 
 def explain_foreign(error: Exception) -> FailureError | None:
-    """A sentence for what the world did to a command; None when the fault is ours."""
+    """Return an explained failure for an error of the environment, or None for a bug."""
     from relay.process.failures import explain_os
     from relay.submission.users import UserFileError
     from relay_config.problems import SettingsError

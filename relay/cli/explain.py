@@ -1,4 +1,4 @@
-"""`relay explain-reply`: what a refusal of another server means to the relay, and which rule says so."""
+"""`relay explain-reply`: shows how the relay treats a refusal of another server, and which rule applies."""
 
 import re
 import sys
@@ -26,14 +26,14 @@ _CODE = re.compile(r"[45][0-9]{2}(?=[ -]|$)")
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """One text and what it means."""
+    """One text and its meaning."""
 
     text: str
     outcome: Outcome
 
     @property
     def permanent(self) -> bool:
-        """Whether the mail comes back at once."""
+        """Whether the mail is returned to the sender at once."""
         return self.outcome.disposition is Disposition.PERMANENT
 
 
@@ -88,7 +88,7 @@ def explain_reply(
 
 
 def parse(text: str) -> Reply | None:
-    """The reply that a text stands for; None where it does not begin with the code of a refusal."""
+    """Parse a reply; returns None if the text does not begin with the code of a refusal."""
     lines = text.strip().replace("\\r", "").split("\\n")
     code = _CODE.match(lines[0])
     if code is None:
@@ -98,14 +98,14 @@ def parse(text: str) -> Reply | None:
 
 
 def judge(reply: Reply, stage: Stage, rules: ReplyRules, origin: Origin) -> Outcome:
-    """The outcome of a recipient, had this been the reply at the stage."""
+    """Return the outcome of a recipient for this reply at this stage."""
     if stage in _BEFORE_MAIL:
         return judge_error(SessionError(stage, "reply", str(reply), reply))
     return judge_reply(reply, rules, origin)
 
 
 def _settings(shell: Shell) -> Settings | None:
-    """The settings; None where no file was named and none is in its usual place."""
+    """Return the settings, or None if no file was named and none is in its usual place."""
     try:
         shell.settings_path  # noqa: B018 - looks for the file
     except SettingsError:
@@ -130,7 +130,7 @@ def _origin(settings: Settings | None, site: str | None, domain: str | None) -> 
 
 
 def _from_arguments(texts: tuple[str, ...]) -> Iterable[str]:
-    """One reply for each argument, or one of all if the quotes were forgotten: `explain-reply 550 5.1.1 unknown`."""
+    """Yield a reply per argument, or join all if the quotes were forgotten: `explain-reply 550 5.1.1 unknown`."""
     if len(texts) > 1 and re.fullmatch(r"[0-9]{3}", texts[0]):
         return (" ".join(texts),)
     return texts

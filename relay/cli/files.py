@@ -1,4 +1,4 @@
-"""Files that commands make: private, new, whole. Nothing here overwrites anything."""
+"""Creates the files of commands: private, new and complete. Existing files are never overwritten."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from relay.cli.exits import FailureError
 
 
 def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file that must not exist yet, durably; its folder is made (0700) where it is missing."""
+    """Write a new file durably; a missing folder is created (0700). Raises `FailureError` if the file exists."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def private(name: str, flags: int) -> int:

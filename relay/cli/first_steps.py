@@ -13,12 +13,12 @@ from relay.sandbox.magic import MEANINGS
 FIRST_USER = "app"
 """The user that `relay init` makes."""
 _UNKNOWN = "PASSWORD"
-"""Stands in the commands for a password that is not known."""
+"""Placeholder in the commands for an unknown password."""
 
 
 @dataclass(slots=True, frozen=True)
 class Door:
-    """A port that takes mail."""
+    """A port that accepts mail."""
 
     host: str
     """As a client on this machine writes it."""
@@ -37,20 +37,20 @@ class Door:
 
 @dataclass(slots=True, frozen=True)
 class Facts:
-    """What the texts name."""
+    """The facts that the texts contain."""
 
     relay: str
     """How the command is called here: `relay`, `.venv/bin/relay`."""
     settings: str | None
-    """The settings file's path; None where all settings are in the environment."""
+    """The settings file's path; None if all settings are in the environment."""
     certificate: str
     """The certificate's path."""
     hostname: str
     domain: str
     user: str | None
-    """The first user; None where there is none any more."""
+    """The first user; None if it does not exist any more."""
     password: str | None
-    """The user's password; None where it is not known."""
+    """The user's password; None if unknown."""
     sender: str | None = None
     """An address that the user may send from. Default: the user at the domain."""
     records: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Facts:
     addresses: tuple[str, ...] = ()
     """Public addresses of this machine; none where it has none of its own or is not connected."""
     doors: tuple[Door, ...] = ()
-    """Where a sandbox takes mail, in the order of its settings."""
+    """The ports on which a sandbox accepts mail, in the order of its settings."""
 
 
 def for_sandbox(facts: Facts) -> str:

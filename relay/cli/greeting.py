@@ -1,4 +1,4 @@
-"""What a sandbox shows at its start: how to send a first message, by the settings and users as they are now.
+"""The greeting of a sandbox at its start: how to send a first message with the current settings and users.
 
 The first user's password is only known as long as it is the one that `relay init` made: it lies beside the mail
 (`FIRST_LOGIN`, readable by the owner alone) and is shown while the user's stored hash is its own.
@@ -22,7 +22,7 @@ _HERE = "127.0.0.1"
 
 
 def greet(settings: Settings, settings_path: Path | None) -> None:
-    """Show it, if the settings are those of a sandbox. Nothing that goes wrong here keeps the relay from running."""
+    """Show the greeting if the settings are those of a sandbox. An error here never prevents the relay from running."""
     if settings.sandbox.receiver is None:
         return
     try:
@@ -33,7 +33,7 @@ def greet(settings: Settings, settings_path: Path | None) -> None:
 
 
 def facts(settings: Settings, settings_path: Path | None) -> Facts:
-    """What the text names. Raises OSError and `UserFileError`."""
+    """Return the facts of the text. Raises OSError and `UserFileError`."""
     data_dir = Path(settings.data_dir)
     user = read_users(data_dir / FILE).get(FIRST_USER)
     domain = next(iter(settings.dkim), settings.hostname.partition(".")[2] or settings.hostname)
@@ -51,7 +51,7 @@ def facts(settings: Settings, settings_path: Path | None) -> Facts:
 
 
 def doors(settings: Settings) -> tuple[Door, ...]:
-    """The listeners that somebody on this machine may use."""
+    """Return the listeners that a client on this machine may use."""
     trusted = Networks(settings.submission.trusted_networks)
     made = (_door(listener, trusted) for listener in settings.listener)
     return tuple(door for door in made if door is not None)
@@ -84,13 +84,13 @@ def _sender(user: User, domain: str) -> str:
 
 
 def program() -> str:
-    """The command as it was called, so that what is shown can be pasted."""
+    """Return the command as it was called, so that the examples can be pasted."""
     called = sys.argv[0]
     return called if Path(called).name == "relay" else "relay"
 
 
 def shown(path: Path) -> str:
-    """A path, relative to here where that is shorter."""
+    """Return a path, relative to the current folder if that is shorter."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, FileNotFoundError):

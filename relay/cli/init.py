@@ -1,6 +1,6 @@
 """`relay init DIR`: everything a relay needs to start: settings, certificate, DKIM keys, data folder, first user.
 
-Overwrites nothing: what it would write is looked for first, and each file is created anew or not at all.
+Nothing is overwritten: it first checks whether any of the files exists, and each file is created exclusively.
 """
 
 import ipaddress
@@ -30,7 +30,7 @@ _ALGORITHMS: tuple[Algorithm, ...] = ("rsa", "ed25519")
 
 @dataclass(slots=True, frozen=True)
 class Plan:
-    """What is to be made. Paths are absolute."""
+    """The files to create. Paths are absolute."""
 
     folder: Path
     data_dir: Path
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def certificate(self) -> Path:
-        """The certificate, beside the settings: it is no mail data."""
+        """The certificate, which is beside the settings because it is not mail data."""
         return self.folder / "tls" / "certificate.pem"
 
     @property
@@ -90,7 +90,7 @@ def init(
 
 
 def make(plan: Plan, now: float) -> str:
-    """Carry out a plan; returns what to do next."""
+    """Carry out a plan; returns the text about the next steps."""
     keys = [(default_selector(kind, now), kind) for kind in _ALGORITHMS]
     key_files = [(selector, key_file(plan.data_dir, plan.domain, selector)) for selector, _ in keys]
     owner = _owner(plan.system_user)
@@ -132,14 +132,14 @@ def make(plan: Plan, now: float) -> str:
         _write_settings(plan, key_files)
     if owner is not None:
         for made in (plan.certificate.parent, plan.data_dir):
-            # What lies in a place of the user's was made by the user already.
+            # Files in a folder that the user controls were already created as that user.
             if not controls(owner, made):
                 give(made, owner)
     return f"Made {shown(plan.settings)}.\n\n{text}"
 
 
 def _write_settings(plan: Plan, key_files: list[tuple[str, Path]]) -> None:
-    """Last of all: where there is a settings file, the rest is there too."""
+    """Write the settings last, so that if they exist, all other files exist too."""
 
     def written(path: Path) -> str:
         return as_written(path, plan.folder)
@@ -169,14 +169,14 @@ def _public_addresses() -> tuple[str, ...]:
                 sock.connect((anywhere, 9))
                 address = sock.getsockname()[0]
         except OSError:
-            continue  # no such network here
+            continue  # this address family is not available here
         if ipaddress.ip_address(address).is_global:
             found.append(address)
     return tuple(found)
 
 
 def _first_user(plan: Plan, now: float) -> str:
-    """Make the first user, who may send from the domain; returns the generated password."""
+    """Create the first user, who may send from the domain; returns the generated password."""
     password = generate_secret()
     user = User(name=USER, credential=seal_secret(password), senders=(plan.domain,), created_at=now)
     with editing(plan.data_dir / USERS_FILE) as users:
@@ -206,7 +206,7 @@ def _checked(name: str, option: str) -> str:
 
 
 def _owner(system_user: str | None) -> Identity | None:
-    """The user that root makes the files for; None where they stay the caller's."""
+    """Return the user for whom root creates the files, or None if they belong to the caller."""
     if system_user is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""A message from what `relay send` was given: options, or octets on standard input.
+"""Builds a message from the input of `relay send`: options, or bytes on standard input.
 
-Pure. Composing uses the standard library's `email` package, as any client would; a message from standard input is never
-parsed by it, only its line ends are mended.
+Pure. Composing uses the standard library's `email` package, as any client would. A message from standard input is never
+parsed by that package; only its line ends are repaired.
 """
 
 import re
@@ -29,13 +29,13 @@ class Letter:
 
     sender: str
     recipients: tuple[str, ...]
-    """Each once."""
+    """The recipients, without duplicates."""
     octets: bytes
     """With CRLF line ends; the header block ends with a blank line."""
 
     @property
     def long_lines(self) -> bool:
-        """A line has more than 998 bytes."""
+        """Whether a line has more than 998 bytes."""
         return any(len(line) > LONGEST for line in self.octets.split(b"\r\n"))
 
 
@@ -57,7 +57,7 @@ def composed(sender: str, recipients: tuple[str, ...], subject: str, body: str) 
 def received(
     octets: bytes, sender: str | None, recipients: tuple[str, ...], default_domain: str | None = None
 ) -> Letter:
-    """A whole message; the envelope is taken from its header where it is not given.
+    """Return a whole message; missing parts of the envelope are taken from its header.
 
     Addresses without a domain get `default_domain`.
     """
@@ -80,13 +80,13 @@ def received(
 
 
 def _one_form(address: str) -> str:
-    """An address as it is sent; what is no address stays as it is, and is refused later."""
+    """Return an address in the form in which it is sent; an invalid address is unchanged, and refused later."""
     path = parse_address(address)
     return path.address if isinstance(path, Path) else address
 
 
 def _each_once(recipients: tuple[str, ...]) -> tuple[str, ...]:
-    """The recipients without repetitions, in the order in which they were first named."""
+    """Return the recipients without duplicates, in the order of their first occurrence."""
     found: dict[str, str] = {}
     for recipient in recipients:
         path = parse_address(recipient)
@@ -98,7 +98,7 @@ def _each_once(recipients: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _checked(octets: bytes) -> bytes:
-    """What every server would refuse is refused here."""
+    """Refuse a message that every server would refuse."""
     if b"\0" in octets:
         raise FailureError("The message holds a NUL character, which mail cannot carry.")
     return octets

@@ -1,7 +1,7 @@
-"""What commands print: tables for people, JSON lines for programs, words for times and sizes.
+"""Output of commands: tables for people, JSON lines for programs, formatted times and sizes.
 
-Nothing from outside (addresses, remote replies, subjects) reaches a terminal but through `printable`: a reply may hold
-escape sequences. Listings go to stdout, remarks to stderr, so that a pipe carries data alone.
+Text from outside (addresses, remote replies, subjects) must pass `printable` before it reaches a terminal, because it
+may contain escape sequences. Listings go to stdout, remarks to stderr, so that a pipe carries only data.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from relay.cli.exits import NothingMatchedError
 T = TypeVar("T")
 
 PROSE = frozenset({"WHY", "REASON", "SUBJECT", "TEXT"})
-"""Last columns that hold sentences."""
+"""Last columns that contain sentences."""
 
 raw_option = click.option("--raw", is_flag=True, help="Do not escape control characters in a terminal.")
 
@@ -27,25 +27,25 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines f
 
 
 def printable(text: str) -> str:
-    """Text with everything that could steer a terminal or break a line shown as an escape."""
+    """Return the text with terminal control characters and line breaks as escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def emit_octets(blocks: Iterable[bytes], *, raw: bool) -> None:
-    """A message: octet by octet, but in a terminal with everything escaped that could steer it (unless `raw`)."""
+    """Write a message byte by byte; in a terminal, control characters are escaped (unless `raw`)."""
     output = sys.stdout.buffer
     if raw or not in_terminal():
         for block in blocks:
             output.write(block)
     else:
-        # Bytes that are no UTF-8 become escapes as well: a terminal may take 0x9b for the begin of a sequence.
+        # Invalid UTF-8 is escaped as well, because a terminal may take 0x9b for the start of an escape sequence.
         decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         held = ""
         for block in itertools.chain(filter(None, blocks), [b""]):
             text = held + decoder.decode(block, final=not block)
-            # A line end may lie across two blocks.
+            # A line end may be split between two blocks.
             held = "\r" if text.endswith("\r") and block else ""
             lines = text.removesuffix(held).replace("\r\n", "\n").split("\n")
             output.write("\n".join(map(_escaped, lines)).encode("utf-8"))
@@ -53,25 +53,25 @@ def emit_octets(blocks: Iterable[bytes], *, raw: bool) -> None:
 
 
 def _escaped(line: str) -> str:
-    """As `printable`, with tabs left alone."""
+    """Like `printable`, but keeps tabs."""
     return line if line.isprintable() else "\t".join(map(printable, line.split("\t")))
 
 
 def emit_json(record: dict[str, Any]) -> None:
-    """One JSON object on a line of its own. ASCII only, so that no terminal is steered and every pipe survives."""
-    # DEL is the one control character that JSON lets pass.
+    """Write one JSON object as a line. ASCII only, so that it is safe for every terminal and pipe."""
+    # DEL is the only control character that JSON does not escape.
     click.echo(json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f"))
 
 
 def in_terminal() -> bool:
-    """Whether a person looks at standard output."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def emit_table(
     headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: frozenset[int] = frozenset()
 ) -> None:
-    """A table: drawn by rich in a terminal, aligned plain text elsewhere. `right`: columns aligned right."""
+    """Write a table: drawn by rich in a terminal, otherwise as aligned plain text. `right`: right-aligned columns."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if in_terminal():
         _draw(headers, cells, right)
@@ -91,7 +91,7 @@ def _aligned(lines: Sequence[Sequence[str]], right: frozenset[int]) -> list[str]
 
 
 def _draw(headers: Sequence[str], cells: Sequence[Sequence[str]], right: frozenset[int]) -> None:
-    """In a terminal. Where it is too narrow, sentences go below their lines: ids and addresses stay in one piece."""
+    """Draw a table in a terminal. If it is too narrow, sentences go below their lines; ids are never wrapped."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
@@ -103,7 +103,7 @@ def _draw(headers: Sequence[str], cells: Sequence[Sequence[str]], right: frozens
         lines = _aligned([headers[:-1], *(line[:-1] for line in cells)], right)
     console.print(Text(lines[0], style="bold"), soft_wrap=True)
     for line, row in zip(lines[1:], cells, strict=True):
-        # Text: rich must not read markup into an address like a[b]@c.
+        # Text, so that rich does not interpret an address like a[b]@c as markup.
         console.print(Text(line), soft_wrap=True)
         if below and row[-1]:
             console.print(Padding(Text(row[-1], style="dim"), (0, 0, 0, 2)))
@@ -119,7 +119,7 @@ def emit_listing(
     nothing: str,
     right: frozenset[int] = frozenset(),
 ) -> None:
-    """The one form of all listings. Without any record: the sentence `nothing` on stderr and exit 3."""
+    """Write a listing. If there are no records, print the sentence `nothing` on stderr and exit with 3."""
     if as_json:
         empty = True
         for item in records:
@@ -135,12 +135,12 @@ def emit_listing(
 
 
 def remark(text: str) -> None:
-    """A sentence beside the data: on stderr, so that pipes don't carry it."""
+    """Print a sentence on stderr, so that it does not mix with the data in a pipe."""
     click.echo(printable(text), err=True)
 
 
 def remark_lines(text: str) -> None:
-    """As `remark`, for a text of several lines."""
+    """Like `remark`, for a text of several lines."""
     for line in text.split("\n"):
         remark(line)
 
@@ -162,7 +162,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def span(seconds: float) -> str:
-    """A length of time in its two largest units: `2 d 3 h`, `4 min 10 s`, `0 s`."""
+    """Format a duration in its two largest units: `2 d 3 h`, `4 min 10 s`, `0 s`."""
     rest = max(0, round(seconds))
     parts: list[str] = []
     for size, unit in _UNITS:
@@ -177,7 +177,7 @@ def span(seconds: float) -> str:
 
 
 def octets(size: int) -> str:
-    """A size in the largest binary unit that keeps a digit before the point: `812 B`, `4.0 KiB`."""
+    """Format a size in bytes in the largest binary unit with a digit before the point: `812 B`, `4.0 KiB`."""
     if size < 1024:
         return f"{size} B"
     amount = float(size)

@@ -80,14 +80,14 @@ def list_(shell: Shell, /, *, limit: int, only_ids: bool, as_json: bool, **filte
 
 
 class Counted:
-    """Entries as they come, counted: a long listing is never held in memory as a whole."""
+    """Counts entries while they are read, so that a long listing is never held in memory as a whole."""
 
     def __init__(self, entries: Iterator[Entry]) -> None:
         self._entries = entries
         self.count = 0
 
     def __iter__(self) -> Iterator[Entry]:
-        """Go on with the entries."""
+        """Yield the remaining entries."""
         for entry in self._entries:
             self.count += 1
             yield entry

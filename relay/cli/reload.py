@@ -41,7 +41,7 @@ def _checked_data_dir(shell: Shell) -> Path:
 
 
 def _data_dir(shell: Shell) -> Path:
-    """Where the relay runs, also while other settings are wrong: logs are to be rotated all the same."""
+    """Return the data folder even if other settings are invalid, because log rotation must still work."""
     from relay_config.load import read
     from relay_config.problems import SettingsError
     from relay_config.schema import Settings

@@ -77,7 +77,7 @@ def show(shell: Shell, message_id: str, *, raw: bool, as_json: bool) -> None:
 
 
 def _found(messages: SandboxStore, message_id: str) -> tuple[Envelope, list[str]]:
-    """The message meant by an id, the newest where several came of one queue id; and the ids of the others."""
+    """Return the message of an id (the newest if a queue id has several), and the ids of the others."""
     envelope = messages.envelope(message_id)
     if envelope is not None:
         return envelope, []

@@ -1,7 +1,7 @@
-"""Which recipients a command means: ids, `-` (ids on stdin), filters, `--all`; the same options on every queue command.
+"""Selects the recipients of a queue command: ids, `-` (ids on stdin), filters, `--all`; the same for every command.
 
-Steering needs to be told what to touch. Nothing given is a usage error, never "everything"; and an empty stdin selects
-nothing, so that `relay queue list … --ids | relay queue drop -` is safe when the list is empty.
+Commands that change the queue need an explicit selection. A missing selection is a usage error, never "everything", and
+an empty stdin selects nothing, so that `relay queue list … --ids | relay queue drop -` is safe if the list is empty.
 """
 
 import shlex
@@ -22,16 +22,16 @@ from relay_queue.states import LIVE, State
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST_N = 9
-"""Digits of a recipient's number that are looked at."""
+"""Maximum number of digits of a recipient's number."""
 
 
 @dataclass(slots=True, frozen=True)
 class Chosen:
-    """What the command line named."""
+    """The selection on the command line."""
 
     selection: Selection
     everything: bool
-    """No id and no filter: only `--all` may act on this."""
+    """True if there is no id and no filter; then `--all` is required to act."""
 
 
 _FILTERS = (
@@ -112,7 +112,7 @@ def chosen(
 
 
 _SHOWN = 10
-"""Ids that a description names."""
+"""Maximum number of ids in a description."""
 
 
 def described(selection: Selection, now: float, *, everything: bool, limit: int | None) -> str:
@@ -142,7 +142,7 @@ def described(selection: Selection, now: float, *, everything: bool, limit: int 
 
 
 def _expand(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Replace `-` by the ids on stdin, and check the form of all: a mistyped id should say so, not match nothing."""
+    """Replace `-` by the ids on stdin, and check all ids, so that a mistyped id is an error and not an empty match."""
     names: list[str] = []
     for name in given:
         if name == "-":
@@ -175,7 +175,7 @@ def domain_name(text: str) -> str:
 def address_name(text: str) -> str:
     """An address as the queue stores it: quoted only where it must be, outside ASCII with its domain in its one form.
 
-    What is no address is searched for as it is.
+    Text that is not a valid address is searched for unchanged.
     """
     from relay.smtp.address import Path, parse_address
 

@@ -1,7 +1,7 @@
 """`relay send`: submit one message, into the queue of this machine or to a server by SMTP.
 
-Into the queue it takes the same way as a submission over SMTP: header fixes, Received, DKIM, one durable put. Whoever
-owns the data folder may send from any address.
+A message for the queue is processed like a submission over SMTP: header fixes, Received, DKIM, one durable put. The
+owner of the data folder may send from any address.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ def send(
 ) -> None:
     """Submit one message: from standard input, or composed of --from, --to, --subject and --body."""
     if subject is None and body is None:
-        # Another server completes addresses by settings of its own.
+        # Another server completes addresses according to its own settings.
         default_domain = shell.settings.submission.default_domain if server is None else None
         letter = received(sys.stdin.buffer.read(), sender, recipients, default_domain)
     elif sender is None or not recipients:
@@ -106,7 +106,7 @@ def _enqueue(shell: Shell, letter: Letter) -> str:
     if len(letter.octets) > settings.submission.max_message_size:
         raise FailureError("The message is larger than submission.max_message_size allows.")
     data_dir = shell.data_dir
-    del data_dir  # from here on as its owner
+    del data_dir  # from here on, the process runs as its owner
     transaction = _transaction(letter, settings.submission)
     # Quoted-printable makes at most three bytes and a few line ends of one, so nothing spills into a file.
     content = Incoming(_no_file, spill_at=4 * len(letter.octets), header_limit=settings.limits.header_size)

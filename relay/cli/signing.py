@@ -1,6 +1,6 @@
-"""Signing keys as the command line handles them: where they lie, how they are named, what DNS must say.
+"""Signing keys on the command line: their files, their names and their DNS records.
 
-What a key is, is `relay.message.dkim.keys`'s; this is shared by `relay dkim` and `relay init`.
+`relay.message.dkim.keys` defines the keys; this module is shared by `relay dkim` and `relay init`.
 """
 
 import time
@@ -60,7 +60,7 @@ def zone_lines(key: SigningKey) -> str:
 
 
 def key_ring(settings: Settings) -> KeyRing:
-    """All signers of the settings; raises a failure that names a key that is no use."""
+    """Return all signers of the settings. Raises a failure that names an unusable key."""
     keys: dict[str, list[SigningKey]] = {}
     for key, _ in configured(settings):
         keys.setdefault(key.domain, []).append(key)

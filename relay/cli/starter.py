@@ -17,7 +17,7 @@ SANDBOX_DOORS = (
     Door("127.0.0.1", 2587, "starttls", login=True),
     Door("127.0.0.1", 2465, "implicit", login=True),
 )
-"""What the settings of a sandbox make of these."""
+"""The values of these settings in a sandbox."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,7 +41,7 @@ def dkim_table(domain: str, selector: str, key: str) -> str:
 
 
 def production(start: Start) -> str:
-    """Settings of a relay for the world."""
+    """Return the settings of a relay for production."""
     user = f"user = {_quoted(start.user)}  # becomes this system user once the ports are bound\n" if start.user else ""
     return f"""{_HEAD}
 hostname = {_quoted(start.hostname)}  # in greetings and EHLO; its address must point back to it
@@ -65,7 +65,7 @@ trusted_networks = []  # these may relay without AUTH, where a listener's auth i
 
 
 def sandbox(start: Start) -> str:
-    """Settings of a relay that sends nothing out."""
+    """Return the settings of a relay that sends no mail to the outside."""
     return f"""{_HEAD}
 # A sandbox: mail takes the whole real path, but ends in a receiver built into the relay. `relay sandbox list` shows it.
 

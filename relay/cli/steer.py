@@ -1,6 +1,7 @@
-"""`relay queue flush|hold|release|drop|fail`: act on chosen recipients, then tell a running server.
+"""`relay queue flush|hold|release|drop|fail`: act on selected recipients, then notify a running server.
 
-What is in a worker's hands gets a wish, which the worker carries out when the attempt ends; the output says how many.
+A recipient that is claimed by a worker gets a pending action, which the worker applies when the attempt ends; the
+output gives the number of them.
 """
 
 import time
@@ -29,7 +30,7 @@ class Verb:
     """`Held`, for "Held 3 recipients"."""
     help: str
     reasoned: bool = False
-    """It takes a `--reason`."""
+    """Whether it takes a `--reason`."""
     deletes: bool = False
 
 
@@ -41,7 +42,7 @@ VERBS = (
     Verb(Action.FAIL, "Failed", "Give mail up and send its sender a bounce.", reasoned=True, deletes=True),
 )
 _NO_REASON = "no reason was given"
-"""What a sender reads in a bounce of mail that an administrator gave up without a reason."""
+"""Text in the bounce if an administrator fails mail without a reason."""
 
 
 def _command(verb: Verb) -> click.Command:
@@ -106,7 +107,7 @@ def _confirm(verb: Verb, admin: Admin, target: Chosen) -> None:
 
 
 def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, Put]]) -> Callable[[Entry], Put | None]:
-    """What builds the sender's bounce of a message given up, and notes both in `built`."""
+    """Return a function that builds the bounce of a failed message and adds both to `built`."""
     from relay.cli.signing import key_ring
     from relay.message.dsn import DsnFactory
     from relay.message.dsn.wanted import FULL_MAX
@@ -114,7 +115,7 @@ def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, 
     factory = DsnFactory(shell.settings, key_ring(shell.settings))
 
     def original(message_id: str) -> bytes:
-        """The message, or its begin where it is too large to be returned whole; nothing where it is damaged."""
+        """Return the message, or its beginning if it is too large to be returned whole; nothing if it is damaged."""
         octets = b""
         try:
             for block in admin.body(message_id):
@@ -122,7 +123,7 @@ def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, 
                 if len(octets) > FULL_MAX:
                     break
         except BodyDamagedError:
-            return b""  # the sender is told all the same
+            return b""  # the sender is notified all the same
         return octets
 
     def build(entry: Entry) -> Put | None:
@@ -135,13 +136,13 @@ def _bounces(shell: Shell, admin: Admin, now: float, built: list[tuple[Message, 
 
 
 _ENDS = {Action.HOLD: State.HELD, Action.DROP: State.DROPPED, Action.FAIL: State.FAILED}
-"""What becomes of a recipient, where that is an event of its own."""
+"""The final state of a recipient, for the actions that have an event."""
 
 
 def _record(
     recorder: Recorder, action: Action, steered: Steered, bounces: list[tuple[Message, Put]], now: float
 ) -> None:
-    """Leave a trace in the history of each message (of many, the first)."""
+    """Record the action in the history of each message (only the first if there are many)."""
     state = _ENDS.get(action)
     for entry in steered.entries if state is not None else ():
         assert state is not None

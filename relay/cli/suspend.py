@@ -15,7 +15,7 @@ from relay.cli.words import DURATION
 from relay_queue.model import Suspension, SuspensionKind
 
 _SHOWN = 20
-"""Suspensions that a record of their removal names."""
+"""Maximum number of suspensions named in the record of their removal."""
 
 
 @click.group()

@@ -138,7 +138,7 @@ def _sender(sender: str) -> str:
 
 
 def _credential(*, ask: bool, generate: bool) -> tuple[Credential, str | None]:
-    """(what is stored, the password to show if it was generated)."""
+    """Return the credential to store, and the password to show if it was generated."""
     if ask and generate:
         raise click.UsageError("--password and --generate exclude each other.")
     if not ask:

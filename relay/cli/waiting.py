@@ -1,8 +1,8 @@
-"""Gathers what is known about recipients that wait, for `relay.cli.why` to put in words.
+"""Collects the facts about waiting recipients, which `relay.cli.why` puts into words.
 
-Of a running relay the workers' reports are read (`relay.process.reports`); without one they are ignored, however young.
-Which lane mail belongs to is known from a report, from the settings (routes), or from its last attempt. Only where a
-site is suspended and none of these says it, DNS is asked, for a few domains and for a moment.
+If a relay runs, its workers' reports are read (`relay.process.reports`); otherwise they are ignored, however recent.
+The lane of a recipient is known from a report, from the settings (routes), or from its last attempt. Only if a site is
+suspended and none of these sources knows the lane, DNS is queried, for a few domains and with a short timeout.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from relay.delivery.routes import Route
 
 _BATCH = 200
-"""Messages looked at together."""
+"""Number of messages that are processed together."""
 _DNS_DOMAINS = 100
-"""Domains that DNS is asked about by one command, at most …"""
+"""Maximum number of domains for which one command queries DNS."""
 _DNS_SECONDS = 2.0
-"""… and how long each batch waits for it."""
+"""Seconds that each batch waits for DNS."""
 _DOMAINS_COUNTED = 100
 """Domains whose due times are kept in memory."""
 
 
 class Waiting:
-    """What is known at one moment."""
+    """The facts at one moment."""
 
     def __init__(self, shell: Shell, admin: Admin, now: float) -> None:
         self._shell = shell
@@ -48,16 +48,16 @@ class Waiting:
         self._wires: dict[tuple[str, int], tuple[str, OnWire]] = {}
         self._places: dict[tuple[str, int], tuple[str, int]] = {}
         self._lane_of: dict[str, str] = {}
-        """Lanes by domain: what the workers say, and what DNS said."""
+        """Lanes by domain, from the workers' reports and from DNS."""
         self._unknown: set[str] = set()
-        """Domains that DNS was asked about in vain."""
+        """Domains for which DNS gave no lane."""
         self._left = _DNS_DOMAINS
         self._due_times = lru_cache(maxsize=_DOMAINS_COUNTED)(self._read_due_times)
         if self.running:
             self._read_reports()
 
     def explained(self, entries: Iterable[Entry]) -> Iterator[tuple[Message, Recipient, str]]:
-        """Every recipient with why it waits."""
+        """Yield every recipient with the reason why it waits."""
         entries = iter(entries)
         while batch := list(itertools.islice(entries, _BATCH)):
             self._find_lanes(recipient for entry in batch for recipient in entry.recipients)
@@ -66,7 +66,7 @@ class Waiting:
                     yield entry.message, recipient, why(recipient, self.around(entry.message, recipient), self._now)
 
     def around(self, message: Message, recipient: Recipient) -> Around:
-        """What is known about a recipient besides its row."""
+        """Return the facts about a recipient besides its row."""
         key = (recipient.message_id, recipient.n)
         if recipient.state is State.ACTIVE:
             lane, wire = self._wires.get(key, (None, None))
@@ -108,7 +108,7 @@ class Waiting:
         return self._lane_of.get(domain) or self._by_settings(domain) or recipient.lane
 
     def _by_settings(self, domain: str) -> str | None:
-        """The lane that the settings prescribe, if they do."""
+        """Return the lane that the settings prescribe, if any."""
         from relay.delivery.site import limits_for
 
         route = self._prescribed(domain)
@@ -127,7 +127,7 @@ class Waiting:
         return prescribed
 
     def _find_lanes(self, recipients: Iterable[Recipient]) -> None:
-        """Ask DNS about domains whose lane nothing else tells, where a suspended site might be theirs."""
+        """Query DNS for domains whose lane is otherwise unknown and might belong to a suspended site."""
         if not self._sites or self._left <= 0:
             return
         wanted: dict[str, None] = {}
@@ -145,7 +145,7 @@ class Waiting:
     # -- places ---------------------------------------------------------------------------------------------------
 
     def _before(self, recipient: Recipient) -> int:
-        """How many of its destination are due before it in the queue: those never tried go first."""
+        """Count the recipients of its destination that are due before it; those never tried come first."""
         untried = self._due_times(recipient.destination, False)
         if recipient.attempts == 0:
             return bisect_left(untried, recipient.due_at)
@@ -156,7 +156,7 @@ class Waiting:
 
 
 def together(one: LaneReport, other: LaneReport) -> LaneReport:
-    """Two workers' shares of a lane as one."""
+    """Merge two workers' reports of one lane."""
     paused = [share for share in (one, other) if share.paused_until]
     until = min(share.paused_until for share in paused) if len(paused) == 2 else 0.0
     connecting = [share.connecting_since for share in (one, other) if share.connecting_since]
@@ -174,7 +174,7 @@ def together(one: LaneReport, other: LaneReport) -> LaneReport:
 
 
 async def _by_dns(shell: Shell, domains: Iterable[str]) -> dict[str, str]:
-    """The lanes of these domains, as far as DNS tells in time."""
+    """Return the lanes of these domains, as far as DNS answers in time."""
     from relay.delivery.routing import Route, Router
     from relay.delivery.site import limits_for
 

@@ -1,7 +1,7 @@
-"""Why a recipient waits and until when, in words: one rule for lists, `show` and JSON. Pure: facts in, words out.
+"""Explains why a recipient waits and until when, in the same way for lists, `show` and JSON. Pure: facts in, words out.
 
-`relay.cli.waiting` gathers what is known: the recipient's row, suspensions, and what the workers of a running relay
-report of their lanes. Nothing here reads a clock, a file or the queue.
+`relay.cli.waiting` collects the facts: the recipient's row, suspensions, and the lane reports of a running relay's
+workers. Nothing here reads a clock, a file or the queue.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from relay_queue.model import Message, Recipient, Suspension
 from relay_queue.states import State
 
 COUNTED = 100_000
-"""Due recipients that are counted; there may be more."""
+"""Maximum number of due recipients that are counted; there may be more."""
 _LONG = 5.0
-"""Seconds from which on it is worth saying how long something lasts."""
+"""Minimum duration in seconds that is worth reporting."""
 _AWAITED = {
     "MAIL": ", which has not answered MAIL yet",
     "RCPT": ", which has not answered RCPT yet",
@@ -28,20 +28,20 @@ _AWAITED = {
 
 @dataclass(slots=True, frozen=True)
 class Around:
-    """What is known besides the recipient's own row."""
+    """Facts besides the recipient's own row."""
 
     running: bool = True
-    """A relay runs on this data folder."""
+    """Whether a relay runs on this data folder."""
     stop: Suspension | None = None
     """The suspension that stops it."""
     lane: LaneReport | None = None
     """Its lane as reported a moment ago, all workers' shares together."""
     wire: OnWire | None = None
-    """The transaction that it is in."""
+    """The transaction in which it is being sent."""
     place: int | None = None
-    """Its place in its lane's line, from 1."""
+    """Its position in its lane's queue, from 1."""
     ahead: int = 0
-    """How many are due before it, in its lane's line and in the queue."""
+    """Number of recipients that are due before it, in its lane's queue and in the database."""
 
 
 def why(recipient: Recipient, around: Around, now: float) -> str:
@@ -95,7 +95,7 @@ def _queued(recipient: Recipient, around: Around, now: float) -> str:
 
 
 def _holding(lane: LaneReport, now: float) -> str:
-    """What keeps a lane's line waiting."""
+    """Return what keeps a lane's recipients waiting."""
     if lane.paused_until > now:
         return f", paused for another {span(lane.paused_until - now)}, after: {lane.cause}"
     oldest = min((wire.since for wire in lane.wire), default=now)

@@ -1,4 +1,4 @@
-"""Durations and sizes as options take them: the same words as in the settings."""
+"""Option types for durations and sizes, with the same syntax as in the settings."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ class DurationType(click.ParamType[float]):
 
 
 class SizeType(click.ParamType[int]):
-    """`1MiB`, `500kB`: octets."""
+    """`1MiB`, `500kB`: bytes."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Octets, or a usage error that says what to write."""
+        """Bytes, or a usage error that says what to write."""
         try:
             return value if isinstance(value, int) else int(parse_size(str(value)))
         except WordError as error:

@@ -1,1 +1,1 @@
-"""What happened, told once: log line, event store."""
+"""Events: each one is recorded once, as a log line and as a line of the event store."""

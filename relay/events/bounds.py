@@ -1,4 +1,4 @@
-"""Bounds on the length of an event's values, so that one client's long words cannot fill the log and the store.
+"""Bounds on the length of an event's values, so that a client cannot fill the log and the store with long values.
 
 The same bounds hold for the log (both formats) and for the store, because a record is shortened before it is written.
 """
@@ -10,17 +10,17 @@ import msgspec
 from relay.events.catalog import Event
 
 LONGEST: Final = 512
-"""Characters of a value. An address has at most 256, so that no address is ever shortened."""
+"""Maximum length of a value in characters. An address has at most 256, so addresses are never shortened."""
 _LONGER: Final = {"reply": 1000, "error": 1000, "message": 1000, "trace": 16_000}
-"""Characters of the values that need more: what a server answered, and what went wrong in the relay itself."""
+"""Maximum length in characters of the values that need more: server replies and the relay's own errors."""
 _WHOLE: Final = frozenset({"id", "dsn"})
-"""Values that are never shortened: half an id finds nothing."""
+"""Values that are never shortened, because a search by a shortened id finds nothing."""
 ELLIPSIS: Final = "…"
 """Ends a shortened value."""
 
 
 def bounded(event: Event) -> Event:
-    """The event with every value that is too long shortened; the event itself where none is."""
+    """Return the event with its overlong values shortened, or the event itself if there are none."""
     changes = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
@@ -32,9 +32,9 @@ def bounded(event: Event) -> Event:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or its beginning with an ellipsis, in at most `limit` characters and four times as many bytes.
+    """Return the text, cut to at most `limit` characters and `4 * limit` bytes; a cut text ends with an ellipsis.
 
-    Characters that are not printable are written as escapes of up to 12 bytes, others take 4 at most.
+    Unprintable characters are written as escapes of up to 12 bytes; other characters take at most 4 bytes.
     """
     if len(text) > limit // 3 and not text.isprintable():
         escapes = sum(12 if char > "\uffff" else 6 for char in text[:limit] if not char.isprintable())
@@ -44,7 +44,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _bounded_value(value: Any, limit: int) -> Any:
-    """The value itself where nothing in it is too long."""
+    """Return the value with its strings shortened, or the value itself if none of them is too long."""
     if isinstance(value, str):
         return shortened(value, limit)
     if isinstance(value, tuple):

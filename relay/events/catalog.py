@@ -1,8 +1,8 @@
-"""Every event there is: its name, severity, fields and meaning, once.
+"""The catalog of all events: name, severity, fields and meaning, each defined once.
 
-The log, the event store and `docs/reference/events.md` follow from these records (`python -m relay.events.reference`
-writes the page; a test compares). A field that is None or empty is left out. Nothing secret may be a field: no
-password, no content of mail.
+The log, the event store and `docs/reference/events.md` are derived from these records (`python -m
+relay.events.reference` writes the page; a test compares it). A field that is None or empty is left out. Fields must not
+contain secrets, such as passwords or the content of mail.
 """
 
 import enum
@@ -26,7 +26,7 @@ def _doc(text: str) -> msgspec.Meta:
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Base of all: what is not given is not written."""
+    """Base of all events. Fields with their default value are not written."""
 
 
 class Accepted(Event, kw_only=True, omit_defaults=True):
@@ -183,7 +183,7 @@ class Kind:
     level: Level
     record: type[Event]
     text: str
-    """What it says, where the record serves several events; else empty."""
+    """Meaning of the event, if several events share the record; otherwise empty."""
 
 
 KINDS: Final = {

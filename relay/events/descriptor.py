@@ -1,8 +1,8 @@
-"""An open output that is written to without waiting: a file, a pipe, a terminal or a socket.
+"""An open output for non-blocking writes: a file, a pipe, a terminal or a socket.
 
-A pipe that nobody reads, a terminal that is stopped (Ctrl-S) and a socket whose peer is slow make `write(2)` wait for
-as long as they like, and a process that waits there notices no signal in time. Here such a write raises
-`BlockingIOError` at once. Regular files are written as usual: the kernel knows no other way for them.
+A pipe that nobody reads, a terminal that is stopped (Ctrl-S) and a socket whose peer is slow can block `write(2)`
+indefinitely, and a blocked process does not handle signals in time. Here such a write raises `BlockingIOError` at
+once. Regular files are written as usual, because the kernel has no non-blocking mode for them.
 """
 
 import contextlib
@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Final
 
 _ATOMIC: Final = select.PIPE_BUF
-"""Octets that a pipe takes as a whole or not at all (pipe(7)), so that the lines of several processes do not mix."""
+"""Bytes that a pipe takes as a whole or not at all (pipe(7)), so that the lines of several processes do not mix."""
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class Descriptor:
-    """One open output. `ours`: opened here, so `close` closes it."""
+    """One open output. `ours` means that the descriptor was opened here, so `close` closes it.
+
+    `polled` means that the descriptor may be in blocking mode, so `write` checks for room first.
+    """
 
     def __init__(self, file: int, *, ours: bool, polled: bool = False) -> None:
         self._file = file
@@ -33,7 +36,7 @@ class Descriptor:
             self._socket = socket.socket(fileno=os.dup(file))
 
     def write(self, data: memoryview) -> int:
-        """Write some octets, at least one; returns how many. Raises OSError, `BlockingIOError` where it would wait."""
+        """Write at least one byte and return how many. Raises OSError; `BlockingIOError` if the write would block."""
         if self._regular:
             return os.write(self._file, data)
         part = data[: _whole_lines(data)]
@@ -52,11 +55,11 @@ class Descriptor:
         return (status.st_dev, status.st_ino) == self._identity
 
     def fileno(self) -> int:
-        """For `poll`."""
+        """Return the descriptor's number, for `poll`."""
         return self._file
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the descriptor, if it was opened here."""
         if self._socket is not None:
             self._socket.close()
         if self._ours:
@@ -65,11 +68,11 @@ class Descriptor:
 
 
 def open_stream(number: int) -> Descriptor:
-    """Standard output (1) or standard error (2).
+    """Open standard output (1) or standard error (2).
 
-    The stream itself stays as it is: O_NONBLOCK would hold for every process that shares it, such as the shell that
-    started the relay. So pipes and terminals are opened a second time. Where that is not allowed (a pipe made by
-    another user), each write first asks whether there is room.
+    The flags of the stream itself are not changed: O_NONBLOCK would affect every process that shares it, such as the
+    shell that started the relay. So pipes and terminals are opened a second time. Where that is not permitted (a pipe
+    made by another user), each write first polls whether there is room.
     """
     mode = os.fstat(number).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISSOCK(mode):
@@ -80,19 +83,22 @@ def open_stream(number: int) -> Descriptor:
 
 
 def open_file(path: Path) -> Descriptor:
-    """A file to append to, made (0600) where it is missing, its folder too (0700); or a named pipe. Raises OSError."""
+    """Open a named pipe, or a file for appending; a missing file (0600) and folder (0700) are created.
+
+    Raises OSError.
+    """
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir(mode=0o700)
     flags = _APPEND | os.O_CREAT | os.O_NOFOLLOW
     if path.is_fifo():
-        # Opened for reading as well, a named pipe can be opened before its reader comes, and outlives its restart.
+        # With O_RDWR a named pipe can be opened before its reader exists, and stays usable when the reader restarts.
         with contextlib.suppress(PermissionError):
             return Descriptor(os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, 0o600), ours=True)
     return Descriptor(os.open(path, flags, 0o600), ours=True)
 
 
 def is_journal(number: int, named: str) -> bool:
-    """Whether a stream goes to the journal: systemd puts its device and inode into `$JOURNAL_STREAM` (`named`)."""
+    """Whether a stream goes to the journal. `named` is `$JOURNAL_STREAM`, which holds its device and inode."""
     try:
         status = os.fstat(number)
     except OSError:
@@ -101,7 +107,7 @@ def is_journal(number: int, named: str) -> bool:
 
 
 def writable(outputs: list[Descriptor], seconds: float) -> bool:
-    """Wait until one of the outputs takes something, or fails; False: the time is over."""
+    """Wait until one of the outputs is writable or has failed. Returns False on timeout."""
     poll = select.poll()
     for output in outputs:
         poll.register(output, select.POLLOUT)
@@ -109,7 +115,7 @@ def writable(outputs: list[Descriptor], seconds: float) -> bool:
 
 
 def _whole_lines(data: memoryview) -> int:
-    """How many of the first octets to write at once: as many whole lines as a pipe takes at once, or a part of one."""
+    """Return how many bytes to write at once: the whole lines that fit into an atomic write, or a part of a line."""
     if len(data) <= _ATOMIC:
         return len(data)
     return bytes(data[:_ATOMIC]).rfind(b"\n") + 1 or _ATOMIC

@@ -1,6 +1,6 @@
-"""Python's `logging` and `warnings`, as events: what libraries say goes where everything else goes.
+"""Records the messages of Python's `logging` and `warnings` as events, so that libraries log to the same place.
 
-Only warnings and worse: aiosmtpd and asyncio tell every command at lower levels.
+Only warnings and errors are recorded: aiosmtpd and asyncio log every command at lower levels.
 """
 
 import logging
@@ -17,7 +17,7 @@ _LEVELS: Final = ((logging.ERROR, Level.ERROR), (logging.WARNING, Level.WARNING)
 
 
 class Diagnostics(logging.Handler):
-    """Turns log records into `diagnostic` events; what repeats is told once a minute."""
+    """Turns log records into `diagnostic` events; a repeated message is recorded once a minute."""
 
     def __init__(self, log: EventLog, clock: Callable[[], float] = time.time) -> None:
         super().__init__(logging.WARNING)
@@ -26,7 +26,7 @@ class Diagnostics(logging.Handler):
         self._limiter = Limiter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Record it. Called under the handler's lock, from any thread."""
+        """Record a message. Called under the handler's lock, from any thread."""
         repeated = self._limiter.count((record.name, record.pathname, record.lineno), self._clock())
         if repeated is None:
             return
@@ -42,7 +42,7 @@ class Diagnostics(logging.Handler):
 
 
 def install(log: EventLog) -> Callable[[], None]:
-    """Send `logging` and `warnings` to the log, in place of the handlers there are. Returns what undoes it."""
+    """Send `logging` and `warnings` to the log instead of the current handlers. Returns a function that undoes it."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     handler = Diagnostics(log)

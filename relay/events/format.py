@@ -1,8 +1,8 @@
-"""Events as lines: JSON for programs, logfmt for people.
+"""Formats events as lines: JSON for programs, logfmt for people.
 
-Whatever a remote side says, one event is one line: control characters, line and paragraph separators, and characters
-that turn or hide text (U+202E and its kin: all that Python calls unprintable) are written as escapes. Printable text
-of any script stays readable.
+One event is always one line, whatever a remote side sends: all characters that Python considers unprintable are
+written as escapes. These include control characters, line and paragraph separators, and characters that reverse or
+hide text (such as U+202E). Printable text of any script stays readable.
 """
 
 import re
@@ -17,9 +17,9 @@ import msgspec
 from relay.events.catalog import Event
 
 _LONGEST: Final = 4000
-"""Characters of one value (a trace: four times as many); what is beyond is cut off, marked with an ellipsis."""
+"""Maximum length of a value in characters (four times as many for a trace). A cut value ends with an ellipsis."""
 _REMEMBERED: Final = 4096
-"""Quoted values kept; all are dropped when there are more (at most a megabyte)."""
+"""Size of the cache of quoted values (at most a megabyte). The cache is cleared when it is full."""
 _REMEMBERED_LENGTH: Final = 200
 _FRACTIONS: Final = tuple(f".{n:03}Z" for n in range(1000))
 _encode: Final = msgspec.json.Encoder().encode
@@ -28,7 +28,7 @@ _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"
 
 
 class Stamp:
-    """The time of an event as RFC 3339 in UTC, milliseconds; the date and time of day are made once a second."""
+    """Formats times as RFC 3339 in UTC with milliseconds. The part up to the seconds is cached for that second."""
 
     __slots__ = ("_second", "_text")
 
@@ -37,7 +37,7 @@ class Stamp:
         self._text = ""
 
     def __call__(self, now: float) -> str:
-        """`2026-11-05T12:34:56.789Z`."""
+        """Return the time (seconds since the epoch) as `2026-11-05T12:34:56.789Z`."""
         second = int(now)
         if second != self._second:
             self._second = second
@@ -46,19 +46,19 @@ class Stamp:
 
 
 def json_fields(event: Event) -> bytes:
-    """The event's fields as JSON, without the opening brace: `"id":"…","n":0}`."""
+    """Return the event's fields as JSON, without the opening brace: `"id":"…","n":0}`."""
     try:
         body = _encode(event)
-    except UnicodeEncodeError:  # a lone surrogate: bytes that were no UTF-8, smuggled through text
+    except UnicodeEncodeError:  # a lone surrogate: the text was decoded from bytes that are not UTF-8
         body = _encode(_without_surrogates(msgspec.to_builtins(event)))
     if body.isascii() and b"\x7f" not in body:
-        # msgspec escapes controls, quotes and backslashes; printable ASCII is all that is left.
+        # msgspec has escaped control characters, quotes and backslashes, so only printable ASCII is left.
         return body[1:]
     return _escape_unprintable(body.decode()).encode()[1:]
 
 
 def logfmt_fields(event: Event) -> str:
-    """The event's fields as ` id=… n=0 from=a@example.org reply="250 2.0.0 ok"`."""
+    """Return the event's fields as ` id=… n=0 from=a@example.org reply="250 2.0.0 ok"`."""
     plan = _plans.get(type(event)) or _plan(type(event))
     known = _quoted
     line = ""
@@ -67,7 +67,7 @@ def logfmt_fields(event: Event) -> str:
             continue
         kind = type(value)
         if kind is str:
-            # Hosts, users and replies come again and again; to look them up costs a fifth of judging them.
+            # Hosts, users and replies repeat often, and a lookup costs a fifth of quoting them again.
             if value:
                 line = f"{line}{prefix}{known.get(value) or _remember(value)}"
         elif kind is int:
@@ -89,7 +89,7 @@ def _remember(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A value of logfmt: bare where nothing in it could be misread, else in quotes with escapes as in JSON."""
+    """Return a logfmt value: bare if it is unambiguous, otherwise in quotes with escapes as in JSON."""
     if len(text) > _LONGEST:
         limit = _LONGEST * 4 if text.startswith("Traceback") else _LONGEST
         text = text[:limit] + ("…" if len(text) > limit else "")
@@ -99,7 +99,7 @@ def quote(text: str) -> str:
 
 
 def line_of(stored: dict[str, Any]) -> str:
-    """A stored event (as read back) as one line of logfmt, safe on a terminal; without a line end."""
+    """Return a stored event (as read back) as one line of logfmt, safe on a terminal, without a line end."""
     stamp = "-"
     when = stored.get("time")
     if isinstance(when, int | float):
@@ -121,7 +121,7 @@ def _stored_value(value: Any) -> str:
 
 
 def _key(name: str) -> str:
-    """A field's name; names come from the relay itself, but a file may hold anything."""
+    """Return a field's name. The relay writes only valid names, but a file may have been changed."""
     return name if name.isidentifier() and name.isascii() else "field"
 
 
@@ -131,7 +131,7 @@ _plans: dict[type[Event], _Plan] = {}
 
 
 def _plan(record: type[Event]) -> _Plan:
-    """How to read a record: all its fields in one call, and what stands before each."""
+    """Return a getter of all the record's fields in one call, and the prefix of each field; cached by type."""
     fields = msgspec.structs.fields(record)
     names = [field.name for field in fields]
     getter = attrgetter(*names)
@@ -159,7 +159,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _unicode_escape(character: str) -> str:
-    """As JSON writes it: four hex digits, two of those (a surrogate pair) beyond U+FFFF."""
+    """Return a JSON escape with four hex digits, or two of them (a surrogate pair) above U+FFFF."""
     code = ord(character)
     if code < 0x10000:
         return f"\\u{code:04x}"
@@ -168,7 +168,7 @@ def _unicode_escape(character: str) -> str:
 
 
 def _escape_unprintable(text: str) -> str:
-    """JSON text with every unprintable character escaped: outside of ASCII these occur inside strings only."""
+    """Escape every unprintable character of a JSON text: outside of ASCII they occur only inside strings."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _unicode_escape(c) for c in text)

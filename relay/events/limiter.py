@@ -1,15 +1,15 @@
-"""Keeps one fault that repeats from flooding the log. Pure: the time is handed in."""
+"""Keeps a repeated fault from flooding the log. Pure: the caller passes the time."""
 
 from collections.abc import Hashable
 from typing import Final
 
 _EVERY: Final = 60.0
-"""Seconds between reports of the same thing."""
+"""Seconds between two reports of the same fault."""
 _REMEMBERED: Final = 1000
 
 
 class Limiter:
-    """Counts what repeats."""
+    """Counts repeated faults by key."""
 
     __slots__ = ("_seen",)
 
@@ -17,7 +17,7 @@ class Limiter:
         self._seen: dict[Hashable, tuple[float, int]] = {}
 
     def count(self, key: Hashable, now: float) -> int | None:
-        """How often it was kept back since it was last told; None: keep it back now."""
+        """Return how many reports were suppressed since the last one, or None if this one is to be suppressed."""
         told_at, kept_back = self._seen.get(key, (float("-inf"), 0))
         if 0 <= now - told_at < _EVERY:
             self._seen[key] = told_at, kept_back + 1

@@ -1,7 +1,7 @@
-"""`EventLog`: what happened goes to the log and to the event store, one line each, off the hot path.
+"""`EventLog` writes each event to the log and to the event store, one line each, off the hot path.
 
-A call costs the making of two lines in memory; a thread writes them every tenth of a second (`relay.events.writer`).
-Where no event loop runs (the supervisor, the shell) each line is written at once, as far as that needs no waiting.
+A call only formats two lines in memory; a thread writes them every tenth of a second (`relay.events.writer`).
+Where no event loop runs (the supervisor, the shell), each line is written at once if the write does not block.
 """
 
 import asyncio
@@ -50,24 +50,24 @@ from relay_queue.model import Entry, Mark, Message, Recipient
 from relay_queue.states import State
 
 _FLUSH_AFTER: Final = 0.1
-"""Seconds that a line waits for company."""
+"""Seconds that a line waits so that it can be written together with others."""
 _FLUSH_AT: Final = 256
-"""Lines (some 64 KiB) that do not wait."""
+"""Number of waiting lines (some 64 KiB) that are written at once."""
 _REOPENED_AFTER: Final = 0.3
-"""Seconds after which a log file that was to be opened anew is open, or it is known why not."""
+"""Seconds until the outcome of reopening the log file is checked: by then it is open or has failed."""
 _REOPEN_EVERY: Final = 0.7
-"""Seconds after that until it is tried again."""
+"""Seconds after a failed check until reopening is tried again."""
 _LOST_EVERY: Final = 10.0
-"""Seconds between reports of lost lines: a report may be lost as well."""
+"""Seconds between reports of lost lines. Reports repeat because a report may be lost as well."""
 _SHOWN_RECIPIENTS: Final = 20
 
 
 class EventLog(Recorder):
-    """The recorder of one process. `slot` names it: a worker's number, `supervisor`, `cli`.
+    """The recorder of one process. `slot` names the process: a worker's number, `supervisor` or `cli`.
 
-    `echo` False leaves out the log (the shell's own output is not to be mixed with it). Raises OSError when the log
-    file cannot be opened, unless it `must_open` not: then that is reported as for a running relay. Methods may be
-    called from the thread that made it; `problem` and `diagnostic` from any.
+    With `echo` False, nothing goes to the log, so that it does not mix with the shell's own output. Raises OSError if
+    the log file cannot be opened; with `must_open` False, the failure is reported as in a running relay instead.
+    Methods may be called only from the thread that created the object; `problem` and `diagnostic` from any thread.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class EventLog(Recorder):
         self._take(settings, must_open=must_open)
 
     def accepted(self, entry: Entry, peer: Peer | None) -> None:
-        """A message is durable in the queue (`peer` None: made by the relay or its shell)."""
+        """A message is durable in the queue. `peer` is None if the relay or its shell created the message."""
         message, recipients = entry.message, entry.recipients
         event = Accepted(
             id=message.id,
@@ -126,7 +126,7 @@ class EventLog(Recorder):
             return
         event = Refused(
             peer=peer.address,
-            # What follows AUTH may be a password.
+            # The arguments of AUTH may contain a password.
             command="AUTH" if command[:4].upper() == "AUTH" else command,
             reply=str(reply),
             listener=peer.listener,
@@ -160,7 +160,7 @@ class EventLog(Recorder):
         self._record(KINDS["tls-failed"], event)
 
     def outcome(self, message: Message, recipient: Recipient, mark: Mark) -> None:
-        """An attempt ended, or an admin's wish was carried out: delivered, deferred, failed, expired, held, dropped."""
+        """An attempt ended or an admin's action was applied: delivered, deferred, failed, expired, held, dropped."""
         event = Outcome(
             id=message.id,
             n=recipient.n,
@@ -190,15 +190,15 @@ class EventLog(Recorder):
         self._record(KINDS["lane"], LaneChanged(lane=name, what=what, reason=reason, wait=wait), level)
 
     def steered(self, action: str, count: int, who: str, *, filters: str = "", reason: str | None = None) -> None:
-        """An admin acted on the queue, its suspensions or users: what was selected how, and why."""
+        """An admin acted on the queue, its suspensions or users; `filters` tells what was selected."""
         self._record(KINDS["steered"], Steered(action=action, count=count, who=who, filters=filters, reason=reason))
 
     def process(self, what: str, **fields: str | float) -> None:
-        """The relay started, stopped, reloaded, lost a worker."""
+        """The relay started, stopped, reloaded or lost a worker."""
         self._record(KINDS["process"], Process(what=what, details=fields), PROCESS_LEVELS.get(what))
 
     def problem(self, where: str, error: BaseException) -> None:
-        """An internal fault: logged with its trace, once a minute while it repeats."""
+        """An internal fault occurred. It is logged with its trace, once a minute while it repeats."""
         frame = traceback.extract_tb(error.__traceback__, limit=-1)
         place = (frame[-1].filename, frame[-1].lineno) if frame else ()
         repeated = self._limiter.count((where, type(error), *place), self._clock())
@@ -213,11 +213,11 @@ class EventLog(Recorder):
         self._from_any_thread(KINDS["problem"], event, Level.ERROR)
 
     def diagnostic(self, logger: str, level: Level, message: str, trace: str = "") -> None:
-        """A library's message (see `relay.events.diagnostics`)."""
+        """A library logged a message (see `relay.events.diagnostics`)."""
         self._from_any_thread(KINDS["diagnostic"], Diagnostic(logger=logger, message=message, trace=trace), level)
 
     def reload(self, settings: Settings) -> None:
-        """Take a new form, level and destination; a destination that cannot be opened is told, and the old one kept."""
+        """Use a new format, level and destination. If the destination cannot be opened, report it and keep the old."""
         self.flush()
         try:
             self._take(settings, must_open=True)
@@ -225,9 +225,9 @@ class EventLog(Recorder):
             self.process("log not opened", destination=settings.log.destination, reason=error.strerror or str(error))
 
     def reopen(self) -> None:
-        """Open the log file anew: it was moved away.
+        """Reopen the log file after it was moved away.
 
-        Where that fails, lines go on into the old one, the failure is reported, and it is tried again every second.
+        If that fails, lines still go to the old file, the failure is reported, and reopening is retried every second.
         """
         if self._closing:
             return
@@ -246,14 +246,14 @@ class EventLog(Recorder):
             self._loop.call_later(_REOPEN_EVERY, self.reopen)
 
     def prune(self, before: float) -> int:
-        """Remove from the store the days that ended before (epoch seconds), and the oldest files while it is too large.
+        """Remove days that ended before `before` (epoch seconds) from the store, and the oldest files if it is full.
 
         Returns how many files were removed. Raises OSError.
         """
         return store.prune(self._data_dir, before) + self._segments.shrink()
 
     def flush(self) -> None:
-        """Hand the lines over to be written; without a loop also write what could not be written before."""
+        """Pass the waiting lines to the writer; without a loop, also retry the lines that could not be written."""
         self._flush(wait=self._loop is None)
         if self._loop is None:
             self._log.reopen = self._log.reopen or self._log.failure is not None
@@ -263,19 +263,19 @@ class EventLog(Recorder):
             self._flush(wait=True)
 
     def close(self) -> None:
-        """Write what waits (giving up after two seconds when nobody reads), and close."""
+        """Write the waiting lines (giving up after two seconds if nobody reads), then close."""
         self._report_omitted()
         self._flush(wait=self._loop is None)
         if not self._writer.close((self._store, self._log)):
             return
-        # The thread has ended: what is left to report about this end is written here.
+        # The thread has ended, so the remaining reports are written here.
         self._scheduled = self._closing = True
         self._lost_told_at = float("-inf")
         self._flush(wait=True)
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the files without writing: this process was forked from the one whose log it is."""
+        """Close the files without writing, in a process that was forked from the log's owner."""
         self._log.close()
         self._store.close()
 
@@ -283,7 +283,7 @@ class EventLog(Recorder):
         destination = settings.log.destination
         path = None if destination == "stderr" else Path(destination)
         if path is not None and path != self._path and self._echo and must_open:
-            # A trial with an output of its own: the one in use belongs to the writer's thread.
+            # Test the path with a separate output, because the one in use belongs to the writer's thread.
             trial = Output("log", lambda: path)
             trial.prepare()
             trial.close()
@@ -300,7 +300,7 @@ class EventLog(Recorder):
             level = kind.level
         head = self._heads.get((kind.name, level)) or self._make_head(kind.name, level)
         fields = json_fields(event)
-        if len(fields) > LONGEST:  # else no value can be too long
+        if len(fields) > LONGEST:  # otherwise no value can be too long
             event = bounded(event)
             fields = json_fields(event)
         self._store_lines.append(b'{"time":%.3f,%b%b\n' % (now, head[0], fields))
@@ -316,7 +316,7 @@ class EventLog(Recorder):
             self._flush(wait=False)
 
     def _admit(self, peer: Peer, event: str) -> bool:
-        """Whether to record an event that costs a client nothing; what is not recorded is counted and reported."""
+        """Whether to record an event that costs a client nothing. Events not recorded are counted and reported."""
         clients = self._clients
         if not clients.limit:
             return True
@@ -331,7 +331,7 @@ class EventLog(Recorder):
         return False
 
     def _report_omitted(self) -> None:
-        """The minute is over: say how much of it was not recorded."""
+        """Report how many events of the past minute were not recorded."""
         if self._omission is not None:
             self._omission.cancel()
             self._omission = None
@@ -340,7 +340,7 @@ class EventLog(Recorder):
             self._record(KINDS["omitted"], event, KINDS[one.event].level)
 
     def _make_head(self, name: str, level: Level) -> tuple[bytes, str]:
-        """What every line of this event begins with, after the time: as JSON and as logfmt."""
+        """Return what every line of this event begins with, after the time, as JSON and as logfmt."""
         word = level.name.lower()
         as_json = f'"level":"{word}","event":"{name}","worker":"{self._slot}",'.encode()
         head = self._heads[name, level] = as_json, f" level={word} event={name} worker={self._slot}"
@@ -381,7 +381,7 @@ class EventLog(Recorder):
                 self._record(KINDS["lines-lost"], event)
 
     def _tell_failure(self) -> None:
-        """The log file cannot be opened any more, or can be again. Standard error gets a line: the log may be gone."""
+        """Report that the log file cannot be opened, or can be again; also on standard error, as logging may fail."""
         failure, self._failure_told = self._log.failure, self._log.failure
         if failure is None:
             self.process("log opened", destination=str(self._path))

@@ -1,10 +1,10 @@
-"""How many events one client may cause in a minute: the first ones are recorded, the others are only counted.
+"""Limits the events that one client may cause in a minute: the first are recorded, the others are only counted.
 
-Refused commands, failed logins and failed TLS handshakes cost a client nothing, and each is an event. Without a bound
-one stranger fills the disk with them. Pure: the time is given, never read.
+Refused commands, failed logins and failed TLS handshakes cost a client nothing, and each is an event. Without a limit,
+one stranger could fill the disk with them. Pure: the caller passes the time.
 
-There are two bounds: one for each client, and one for all strangers together, because a network of machines has many
-addresses. Clients that are trusted or logged in have only the first, so that no stranger hides what happens to them.
+There are two limits: one for each client, and one for all strangers together, because a network of machines has many
+addresses. Clients that are trusted or logged in have only the first limit, so that strangers cannot hide their events.
 """
 
 from collections import Counter
@@ -13,19 +13,19 @@ from typing import Final
 import msgspec
 
 WINDOW: Final = 60.0
-"""Seconds; counts begin anew after that."""
+"""Seconds after which the counts are reset."""
 _STRANGERS: Final = 10
-"""All strangers together may cause as many events as so many of them."""
+"""All strangers together may cause as many events as this number of clients."""
 _MOST_REPORTED: Final = 20
 """Clients whose counts are reported one by one, the largest first; the others are reported together."""
 _MOST_CLIENTS: Final = 10_000
-"""Clients that are counted one by one. Those that come after them are counted together."""
+"""Clients that are counted one by one; any further clients are counted together."""
 OTHERS: Final = "others"
 """Stands for the clients that are counted together."""
 
 
 class Omission(msgspec.Struct, frozen=True):
-    """What was counted only."""
+    """Events of one client that were only counted."""
 
     client: str
     event: str
@@ -40,18 +40,18 @@ class ClientLimiter:
 
     def __init__(self) -> None:
         self.limit = 0
-        """Events of one client in a minute; 0: no limit, then nobody need ask."""
+        """Events that one client may cause in a minute; 0 means no limit, and `admit` need not be called."""
         self._started_at = float("-inf")
         self._recorded: dict[str, int] = {}
         self._strangers = 0
         self._omitted: Counter[tuple[str, str]] = Counter()
 
     def over(self, now: float) -> bool:
-        """Whether the minute has ended (or the clock was set back): `take` the counts before the next event."""
+        """Whether the minute has ended or the clock was set back; then call `take` before the next event."""
         return not 0 <= now - self._started_at < WINDOW
 
     def admit(self, client: str, event: str, now: float, *, stranger: bool) -> bool:
-        """Whether to record an event of a client; False: it was counted."""
+        """Whether to record an event of a client; if False, the event was counted."""
         if not self._recorded and not self._omitted:
             self._started_at = now
         if client not in self._recorded and len(self._recorded) >= _MOST_CLIENTS:
@@ -68,7 +68,7 @@ class ClientLimiter:
         return True
 
     def take(self) -> list[Omission]:
-        """What was only counted since the last call; counting begins anew."""
+        """Return the events that were only counted since the last call, and reset the counts."""
         omitted, self._omitted = self._omitted, Counter()
         self._recorded = {}
         self._strangers = 0

@@ -1,8 +1,8 @@
 """Reads the event store back: merged over workers by time, filtered, followed.
 
-Tolerant: a line that is torn (a crash, a full disk) or no event is passed over. Events come as plain dicts with what
-`docs/reference/events.md` lists, `time` in seconds since the epoch. Their text is as remote sides wrote it: print it
-through `relay.events.format.line_of` or escape it otherwise.
+Lines that are incomplete (after a crash or a full disk) or not an event are skipped. Events are plain dicts with the
+fields that `docs/reference/events.md` lists; `time` is in seconds since the epoch. Their text is unescaped text from
+remote sides: print it through `relay.events.format.line_of`, or escape it in another way.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from relay.events.store import EventFile, day_of, files
 from relay.events.trail import Trail
 
 _POLL: Final = 0.3
-"""Seconds between looks at the files while following."""
+"""Seconds between checks of the files while following."""
 _BLOCK: Final = 1 << 16
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -30,7 +30,7 @@ StoredEvent = dict[str, Any]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Query:
-    """Which events are wanted. All fields must match; empty ones do not ask for anything."""
+    """Selects events. All fields must match; an empty field matches everything."""
 
     message_id: str | None = None
     """Queue id of the message or of a notification about it."""
@@ -46,7 +46,7 @@ class Query:
     """Names of events."""
 
     def matches(self, event: StoredEvent) -> bool:
-        """Whether the event is wanted, leaving `header_id` out of account: no event can tell by itself."""
+        """Whether the event matches, ignoring `header_id`, which takes several events (see `relay.events.trail`)."""
         when = event["time"]
         if (self.since is not None and when < self.since) or (self.until is not None and when >= self.until):
             return False
@@ -57,12 +57,12 @@ class Query:
         return self.address is None or self.address.lower() in _addresses(event)
 
     def may_hold(self, line: bytes) -> bool:
-        """Whether a line is worth decoding: cheap, and true for every line that matches."""
+        """Whether a line may match, so that it must be decoded. Cheap, and true for every line that matches."""
         return self.message_id is None or self.message_id.encode() in line
 
 
 def read(data_dir: Path, query: Query = Query()) -> Iterator[StoredEvent]:
-    """The events asked for, oldest first."""
+    """Yield the matching events, oldest first."""
     chosen = [file for file in files(data_dir) if _may_cover(file, query)]
     chosen.sort(key=lambda file: (file.slot, file.day, file.number))
     trail = _trail(data_dir, query)
@@ -71,7 +71,7 @@ def read(data_dir: Path, query: Query = Query()) -> Iterator[StoredEvent]:
 
 
 def last(data_dir: Path, count: int, query: Query = Query()) -> list[StoredEvent]:
-    """The newest `count` of the events asked for, oldest first."""
+    """Return the newest `count` matching events, oldest first."""
     return list(deque(read(data_dir, query), maxlen=count))
 
 
@@ -82,9 +82,10 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[StoredEvent]:
-    """The events asked for as they come, from now on, until `stop`.
+    """Yield matching events as they are written, from now on, until `stop`.
 
-    Workers write a tenth of a second behind, so what comes in one look is in order, and looks hardly overlap.
+    Workers write with a delay of a tenth of a second, so the events of one check are in order, and the events of two
+    checks hardly overlap.
     """
     tails = {file.path: _Tail(file.path, file.path.stat().st_size) for file in files(data_dir)}
     trail = _trail(data_dir, query)
@@ -99,7 +100,7 @@ def follow(
 
 @dataclass(slots=True)
 class _Tail:
-    """A file that grows: what was not read yet, in whole lines."""
+    """Reads a growing file: yields the whole lines that were not read yet."""
 
     path: Path
     offset: int
@@ -119,7 +120,7 @@ class _Tail:
 
 
 def _trail(data_dir: Path, query: Query) -> Trail | None:
-    """The queue ids with the Message-ID that is asked for, from all of the store: `accepted` may be before `since`."""
+    """Collect the queue ids of the Message-ID from the whole store, because `accepted` may be before `since`."""
     if query.header_id is None:
         return None
     trail = Trail(query.header_id)
@@ -138,14 +139,14 @@ def _slot_events(slot: list[EventFile], query: Query, trail: Trail | None) -> It
             with file.path.open("rb") as lines:
                 yield from _events(lines, query, trail)
         except FileNotFoundError:
-            continue  # forgotten meanwhile
+            continue  # removed in the meantime
 
 
 def _events(lines: Iterator[bytes] | Any, query: Query, trail: Trail | None) -> Iterator[StoredEvent]:
     for line in lines:
         if query.may_hold(line) and (trail is None or trail.may_hold(line)):
             event = _parse(line)
-            # The trail first: it learns even from events that are not wanted.
+            # Ask the trail first, because it also learns ids from events that do not match.
             if event is not None and (trail is None or trail.covers(event)) and query.matches(event):
                 yield event
 
@@ -159,14 +160,14 @@ def _parse(line: bytes) -> StoredEvent | None:
 
 
 def _may_cover(file: EventFile, query: Query) -> bool:
-    """Whether the file's day can hold events of the time asked for; a day more, as lines are written a little later."""
+    """Whether the file can hold events of the time range. Allows a day more, as lines are written a little later."""
     if query.since is not None and file.day < day_of(query.since):
         return False
     return query.until is None or file.day <= day_of(query.until + 60)
 
 
 def _addresses(event: StoredEvent) -> list[str]:
-    """Sender and recipients of an event, in lower case."""
+    """Return the sender and recipients of an event, in lower case."""
     found: list[str] = []
     for name in ("from", "to"):
         value = event.get(name)

@@ -1,7 +1,7 @@
-"""What the rest of the relay tells about what happened: one method per event.
+"""The interface through which the rest of the relay reports events: one method per event.
 
-Callers hand over records, never formatted text. The implementation (`relay.events.log`) writes one log line and one
-line of the event store per event, batched, off the hot path.
+Callers pass records, never formatted text. The implementation (`relay.events.log`) writes one log line and one line
+of the event store per event, batched, off the hot path.
 """
 
 from typing import Protocol
@@ -12,10 +12,10 @@ from relay_queue.model import Entry, Mark, Message, Recipient
 
 
 class Recorder(Protocol):
-    """Every event of the relay. `docs/reference/events.md` lists them; a test compares."""
+    """All events of the relay. `docs/reference/events.md` lists them; a test compares the two."""
 
     def accepted(self, entry: Entry, peer: Peer | None) -> None:
-        """A message is durable in the queue (`peer` None: made by the relay or its shell)."""
+        """A message is durable in the queue. `peer` is None if the relay or its shell created the message."""
         ...
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
@@ -31,7 +31,7 @@ class Recorder(Protocol):
         ...
 
     def outcome(self, message: Message, recipient: Recipient, mark: Mark) -> None:
-        """An attempt ended, or an admin's wish was carried out: delivered, deferred, failed, expired, held, dropped."""
+        """An attempt ended or an admin's action was applied: delivered, deferred, failed, expired, held, dropped."""
         ...
 
     def notified(self, kind: str, message: Message, dsn_id: str) -> None:
@@ -43,13 +43,13 @@ class Recorder(Protocol):
         ...
 
     def steered(self, action: str, count: int, who: str, *, filters: str = "", reason: str | None = None) -> None:
-        """An admin acted on the queue, its suspensions or users: what was selected how, and why."""
+        """An admin acted on the queue, its suspensions or users; `filters` tells what was selected."""
         ...
 
     def process(self, what: str, **fields: str | float) -> None:
-        """The relay started, stopped, reloaded, lost a worker."""
+        """The relay started, stopped, reloaded or lost a worker."""
         ...
 
     def problem(self, where: str, error: BaseException) -> None:
-        """An internal fault: logged with its trace, once."""
+        """An internal fault occurred; it is logged once, with its trace."""
         ...

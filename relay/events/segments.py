@@ -1,7 +1,7 @@
-"""Which file of the event store a process writes to now, and how large the store may become.
+"""Chooses the file of the event store that a process writes to, and bounds the size of the store.
 
-Asked before each write, from the thread that writes: a day's file is left for the next segment when it is large enough.
-That is also the moment at which the oldest files go, so that the store stays small however fast events come.
+The writing thread asks for the path before each write. When a day's file is large enough, the next segment begins.
+The oldest files are removed at the same time, so that the store stays within its bound however fast events arrive.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from relay.events import store
 from relay_config.schema import Settings
 
 _SHARE: Final = 10
-"""By default the store may take the file system's size divided by this,"""
+"""By default the store may use the file system's size divided by this, but at most `_DEFAULT_MOST`."""
 _DEFAULT_MOST: Final = 4 * 1024 * 1024 * 1024
-"""but at most so many bytes."""
+"""Bytes that the store may use by default, at most."""
 _PARTS: Final = 8
-"""The files being written, which are never removed, are at most this part of the store."""
+"""The files being written, which are never removed, may use the store's size divided by this."""
 _SMALLEST: Final = 64 * 1024
 _LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a segment, at least and at most."""
@@ -45,7 +45,7 @@ class Segments:
         self._segment = min(max(self._most // (_PARTS * writers), _SMALLEST), _LARGEST)
 
     def path(self) -> Path:
-        """Where to write now."""
+        """Return the file to write to now."""
         day = store.day_of(self._clock())
         if day != self._day or self._path is None:
             self._day, self._number = day, self._last_of(day)
@@ -53,29 +53,29 @@ class Segments:
         if _size(self._path) >= self._segment:
             self._number += 1
             self._path = store.segment(self._data_dir, self._slot, day, self._number)
-            # The events at hand are worth more than the bound. Housekeeping, which tries again, reports what is wrong.
+            # Writing the current events matters more than the bound. Housekeeping retries and reports the error.
             with contextlib.suppress(OSError):
                 self.shrink()
         return self._path
 
     def shrink(self) -> int:
-        """Remove the oldest files while there is too much; returns how many. Raises OSError."""
+        """Remove the oldest files while the store is too large; returns how many. Raises OSError."""
         return store.shrink(self._data_dir, self._most, self._clock())
 
     def _last_of(self, day: str) -> int:
-        """The segment of the day that an earlier run of this process wrote last."""
+        """Return the day's last segment that an earlier run of this process wrote."""
         ours = [file.number for file in store.files(self._data_dir) if (file.slot, file.day) == (self._slot, day)]
         return max(ours, default=0)
 
 
 def most_bytes(data_dir: Path, settings: Settings) -> int:
-    """How many bytes the store may have: `history.events_size`, or what suits the disk."""
+    """Return the maximum size of the store in bytes: `history.events_size`, or a default from the disk's size."""
     if settings.history.events_size is not None:
         return settings.history.events_size
     try:
         system = os.statvfs(data_dir)
     except OSError:
-        return _DEFAULT_MOST  # no folder, no events
+        return _DEFAULT_MOST  # the folder does not exist, so there are no events
     return min(_DEFAULT_MOST, system.f_blocks * system.f_frsize // _SHARE)
 
 
@@ -83,4 +83,4 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return 0  # opening the file will say what is wrong
+        return 0  # opening the file will report the error

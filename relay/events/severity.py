@@ -1,4 +1,4 @@
-"""How severe each event is, and which event an outcome is."""
+"""The severity of each event, and the event that corresponds to each outcome."""
 
 from typing import Final
 
@@ -26,5 +26,5 @@ PROCESS_LEVELS: Final = {
     "restart needed": Level.WARNING,
 }
 PRIORITIES: Final = {Level.DEBUG: b"<7>", Level.INFO: b"<6>", Level.WARNING: b"<4>", Level.ERROR: b"<3>"}
-"""What the journal reads before a line (sd-daemon(3)), for `journalctl -p warning`."""
+"""Priority prefixes that the journal reads from a line (sd-daemon(3)), for `journalctl -p warning`."""
 LEVELS: Final = {level.name.lower(): level for level in Level}

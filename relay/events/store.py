@@ -1,8 +1,8 @@
 """Where events are kept: `events/YYYY-MM-DD-SLOT.jsonl` in the data folder, for each process and day (UTC).
 
-One JSON object a line, in order of time. A day with many events continues in further files, the *segments*
-`YYYY-MM-DD-SLOT.1.jsonl`, `…-SLOT.2.jsonl` and so on, so that old events are forgotten by removing whole files: those
-of days that ended too long ago, and the oldest ones while the folder is larger than it may be.
+Each line is a JSON object; lines are in order of time. A day with many events continues in further files, the
+*segments* `YYYY-MM-DD-SLOT.1.jsonl`, `…-SLOT.2.jsonl` and so on, so that old events are deleted by removing whole
+files: those of days that ended too long ago, and the oldest ones while the folder exceeds its size limit.
 """
 
 import re
@@ -25,18 +25,18 @@ class EventFile:
     day: str
     """`YYYY-MM-DD`."""
     slot: str
-    """Who writes it: a worker's number, `supervisor`, `cli`."""
+    """The process that writes it: a worker's number, `supervisor` or `cli`."""
     number: int = 0
-    """Which segment of the day; the first is 0, and has no number in its name."""
+    """Segment of the day; the first is 0 and has no number in its name."""
 
 
 def folder(data_dir: Path) -> Path:
-    """Where the files are."""
+    """Return the folder of the event files."""
     return data_dir / "events"
 
 
 def day_of(now: float) -> str:
-    """The day (UTC) of a time."""
+    """Return the day (UTC) of a time in seconds since the epoch, as `YYYY-MM-DD`."""
     return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
@@ -57,7 +57,7 @@ def files(data_dir: Path) -> list[EventFile]:
 
 
 def prune(data_dir: Path, before: float) -> int:
-    """Remove the files of days that ended before that time (epoch seconds); returns how many."""
+    """Remove the files of days that ended before `before` (epoch seconds); returns how many."""
     first = day_of(before)
     gone = [file for file in files(data_dir) if file.day < first]
     for file in gone:
@@ -66,9 +66,9 @@ def prune(data_dir: Path, before: float) -> int:
 
 
 def shrink(data_dir: Path, most: int, now: float) -> int:
-    """Remove the oldest files while all together have more than `most` bytes; returns how many.
+    """Remove the oldest files while the total size exceeds `most` bytes; returns how many.
 
-    Files that a process may be writing stay, whatever their size.
+    Files that a process may be writing are kept, whatever their size.
     """
     sized = [(file, size) for file in files(data_dir) if (size := _size(file.path)) is not None]
     excess = sum(size for _, size in sized) - most
@@ -87,10 +87,10 @@ def shrink(data_dir: Path, most: int, now: float) -> int:
 
 
 def in_use(all_files: list[EventFile], now: float) -> set[EventFile]:
-    """The files that a process may be writing: each slot's last segment of today, and of the day before.
+    """Return the files that a process may be writing: each slot's last segment of today and of the day before.
 
-    The day before, because a process that had its file's name just before midnight writes just after it. The last
-    segment of the newest day is one of them too: the clock may have been set back.
+    The day before is included because a process may choose its file just before midnight and write just after it. The
+    last segment of the newest day is included too, because the clock may have been set back.
     """
     days = {day_of(now), day_of(now - _DAY)}
     kept = set()
@@ -103,7 +103,7 @@ def in_use(all_files: list[EventFile], now: float) -> set[EventFile]:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none (any more), or no file."""
+    """Return the size of a file in bytes, or None if it does not exist (any more) or is not a regular file."""
     try:
         return path.stat().st_size if path.is_file() else None
     except FileNotFoundError:

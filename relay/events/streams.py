@@ -1,7 +1,7 @@
-"""Standard output and standard error of a server, as streams that never make it wait.
+"""Non-blocking streams for the standard output and standard error of a server.
 
-Whatever a library or the interpreter prints (a traceback, a warning) goes through these, so that a pipe which nobody
-reads cannot stop a process in the middle of `write(2)`. Text that is not taken at once is dropped.
+Everything that a library or the interpreter prints (a traceback, a warning) goes through these streams, so that a pipe
+that nobody reads cannot block a process in `write(2)`. Text that cannot be written at once is dropped.
 """
 
 import io
@@ -24,15 +24,15 @@ class Stream(io.TextIOBase):
         self._output: Descriptor | None = None
 
     def writable(self) -> Literal[True]:
-        """It is for output."""
+        """Return True: the stream is for output."""
         return True
 
     def fileno(self) -> int:
-        """The stream's own number."""
+        """Return the stream's descriptor number."""
         return self._number
 
     def write(self, text: str) -> int:
-        """Write what is taken at once; returns the length of the text as if all of it was."""
+        """Write what can be written at once; returns the length of the whole text in any case."""
         view = memoryview(text.encode(self.encoding, self.errors))
         try:
             if self._output is None:
@@ -40,16 +40,16 @@ class Stream(io.TextIOBase):
             while view:
                 view = view[self._output.write(view) :]
         except OSError:
-            # Nobody reads, or nobody can: there is no other place to say so.
+            # Nobody reads the stream, or it has failed, and there is no other place to report that.
             return len(text)
         return len(text)
 
 
 def guard_streams() -> None:
-    """Make standard output and standard error such streams, for the rest of this process and those forked from it.
+    """Replace standard output and standard error, for the rest of this process and for its forked children.
 
-    A stream that was closed by whoever started the process is opened on /dev/null first: the next file to be opened
-    would get its number, and with it all that is printed.
+    A stream that was closed by the parent process is first opened on /dev/null: otherwise the next file to be opened
+    would get its number, and everything that is printed would go into that file.
     """
     for number in (0, 1, 2):
         try:

@@ -1,4 +1,4 @@
-"""Which events belong to a Message-ID: it stands in `accepted` alone, the others name the queue id.
+"""Finds the events of a Message-ID: only `accepted` contains it, all other events contain the queue id.
 
 Several messages may have the same Message-ID, and one may be accepted while events are being followed, so the queue ids
 are learned as events go by. Pure.
@@ -26,15 +26,15 @@ class Trail:
         self._needles = [_encode(bare)[1:-1]]
 
     def names(self, line: bytes) -> bool:
-        """Whether a stored line may be the one that names the Message-ID."""
+        """Whether a stored line may contain the Message-ID."""
         return self._needles[0] in line
 
     def may_hold(self, line: bytes) -> bool:
-        """Whether a stored line is worth decoding: cheap, and true for every line that belongs."""
+        """Whether a stored line may belong, so that it must be decoded. Cheap, and true for every line that belongs."""
         return any(needle in line for needle in self._needles)
 
     def covers(self, event: dict[str, Any]) -> bool:
-        """Whether an event belongs; learns from it."""
+        """Whether an event belongs to the Message-ID; also learns new queue ids from it."""
         queue_id = event.get("id")
         if event.get("message_id") in self._forms and isinstance(queue_id, str) and queue_id not in self._ids:
             self._ids.add(queue_id)

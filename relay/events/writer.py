@@ -1,8 +1,8 @@
-"""Writes lines to files and pipes without ever making their caller wait: a full pipe or a slow disk stops nothing.
+"""Writes lines to files and pipes without blocking the caller, even if a pipe is full or a disk is slow.
 
-Where an event loop runs, a thread writes. Without one (the supervisor, which forks and so has no threads; the shell)
-the caller writes at once what can be written at once. What cannot be written yet is kept, up to a bound; lines beyond
-that are dropped and counted, and so are those that nobody took by the end.
+Where an event loop runs, a thread writes. Without a loop (the supervisor, which forks and so has no threads; the
+shell), the caller writes what can be written without blocking. The rest is kept, up to a bound; lines beyond the bound
+are dropped and counted, and so are the lines that are still unwritten at the end.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from typing import Final
 from relay.events.descriptor import Descriptor, open_file, open_stream, writable
 
 _MOST_WAITING: Final = 4 * 1024 * 1024
-"""Octets that may wait for one output: some 15,000 lines."""
+"""Bytes that may wait for one output: some 15,000 lines."""
 _CLOSE_PATIENCE: Final = 2.0
 """Seconds to wait for the last lines when closing."""
 _LOOK_EVERY: Final = 1.0
-"""Seconds between looks at whether the path still names the open file, and between tries to open it again."""
+"""Seconds between checks whether the path still names the open file, and between attempts to reopen it."""
 _RETRY_EVERY: Final = 0.02
-"""Seconds that the thread waits for a blocked output before it looks for lines of the others."""
+"""Seconds that the thread waits for a blocked output before it checks for lines of the other outputs."""
 STDERR: Final = 2
 NOBODY_READS: Final = "nobody reads it"
 _LINE_END: Final = ord("\n")
 
 
 class Output:
-    """One place that lines go to. `path` says where, anew for each write; None is standard error.
+    """One destination of lines. `path` is called before each write; None stands for standard error.
 
-    A file that was moved away or removed is opened anew by itself within a second. Where that fails, lines go on into
-    the file that is still open, and `failure` says why.
+    A file that was moved away or removed is reopened automatically within a second. If that fails, lines still go to
+    the open file, and `failure` gives the reason.
     """
 
     def __init__(self, name: str, path: Callable[[], Path | None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,33 +45,33 @@ class Output:
         self._torn = False
         self._waiting = b""
         self.reopen = False
-        """Ask for the file to be opened anew before the next line."""
+        """Set to True to have the file reopened before the next line."""
         self.put_octets = 0
-        """Handed in; counted by the caller's thread only."""
+        """Bytes passed in; changed only by the caller's thread."""
         self.done_octets = 0
-        """Written or lost; counted by the writer only."""
+        """Bytes written or lost; changed only by the writer."""
         self.lost = 0
-        """Lines lost, ever."""
+        """Total number of lines lost."""
         self.told = 0
-        """Of these, reported already."""
+        """Lost lines that were already reported."""
         self.reason = ""
-        """Why lines were lost last."""
+        """Reason of the latest loss."""
         self.failure: tuple[Path, str] | None = None
-        """The file that cannot be opened at the moment, and why."""
+        """The file that currently cannot be opened, and the reason."""
 
     def prepare(self) -> None:
-        """Open now, so that a wrong path is an error at the start. Raises OSError."""
+        """Open the output now, so that a wrong path is an error at the start. Raises OSError."""
         self._select()
 
     @property
     def blocked(self) -> Descriptor | None:
-        """What must take lines before more can be written; None where nothing waits."""
+        """The descriptor that must become writable before more can be written; None if nothing waits."""
         return self._open if self._waiting else None
 
     def write(self, data: bytes = b"") -> None:
-        """Write whole lines after those that wait. Lines that fail are counted as lost, and the next are tried."""
+        """Write the waiting lines, then `data` (whole lines). Lines that fail are counted as lost and skipped."""
         if self._torn and data and not self._waiting:
-            # The part of a line that did get written must not run into this one.
+            # The previous line was written only in part and must not run into this one.
             data = b"\n" + data
             self.done_octets -= 1
         self._waiting += data
@@ -95,7 +95,7 @@ class Output:
                 self._waiting = bytes(view)
 
     def give_up(self, reason: str) -> None:
-        """Count what waits as lost."""
+        """Drop the waiting lines and count them as lost."""
         if self._waiting:
             self.lose(self._waiting, reason)
             self.done_octets += len(self._waiting)
@@ -113,7 +113,7 @@ class Output:
         self._open = None
 
     def _select(self) -> Descriptor:
-        """The open output, opened where it is not, is no longer what the path names, or is to be opened anew."""
+        """Return the open output. Opens it if it is closed, if the path names another file, or if `reopen` is set."""
         path, current = self._path(), self._open
         if current is not None and path == self._wanted and not self.reopen and self._in_place(current, path):
             return current
@@ -132,7 +132,7 @@ class Output:
         return opened
 
     def _in_place(self, output: Descriptor, path: Path | None) -> bool:
-        """Whether the output is what the path names, as far as known: there is a look at most once in a while."""
+        """Whether the path still names the output. Checked at most every `_LOOK_EVERY` seconds."""
         now = self._clock()
         if path is None or now - self._looked_at < _LOOK_EVERY:
             return True
@@ -141,7 +141,7 @@ class Output:
 
 
 class Writer:
-    """The thread, started with the first line that must not block."""
+    """Owns the writing thread, which is started with the first line that must not block."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Output, bytes] | None] = SimpleQueue()
@@ -149,7 +149,7 @@ class Writer:
         self._lock = threading.Lock()
 
     def hand(self, output: Output, data: bytes, *, wait: bool) -> None:
-        """Have whole lines written, or without `data` what waits; `wait`: by the caller, unless there is the thread."""
+        """Write whole lines, or the waiting ones if `data` is empty. `wait`: the caller writes if no thread runs."""
         if output.put_octets - output.done_octets + len(data) > _MOST_WAITING:
             output.lose(data, NOBODY_READS)
             data = b""
@@ -164,7 +164,7 @@ class Writer:
             self._queue.put((output, data))
 
     def close(self, outputs: tuple[Output, ...]) -> bool:
-        """Wait a moment for what was handed in; what nobody took by then is lost. False: a disk does not answer."""
+        """Write the waiting lines for up to two seconds; the rest is lost. Returns False if a disk does not respond."""
         if self._thread is None:
             _drain(outputs)
             return True
@@ -178,13 +178,13 @@ class Writer:
         known: set[Output] = set()
         more = True
         while more:
-            # With an output that is blocked the others' lines must not wait until it is read.
+            # While one output is blocked, the lines of the other outputs must not wait for it.
             lines: dict[Output, list[bytes]] = {output: [] for output in known if output.blocked is not None}
             if lines:
                 _wait(lines, _RETRY_EVERY)
             with contextlib.suppress(Empty):
                 item = self._queue.get(block=not lines)
-                # All there is at once: while the loop is busy, each write waits for its turn at the interpreter.
+                # Write all lines in one call: while the loop is busy, each write waits for the interpreter lock.
                 while item is not None:
                     lines.setdefault(item[0], []).append(item[1])
                     item = self._queue.get_nowait()
@@ -197,7 +197,7 @@ class Writer:
 
 
 def _drain(outputs: Iterable[Output]) -> None:
-    """Write what waits, for a moment at most; the rest is lost."""
+    """Write the waiting lines for up to two seconds; the rest is lost."""
     until = time.monotonic() + _CLOSE_PATIENCE
     while blocked := [output for output in outputs if output.blocked is not None]:
         left = until - time.monotonic()
@@ -210,5 +210,5 @@ def _drain(outputs: Iterable[Output]) -> None:
 
 
 def _wait(outputs: Iterable[Output], seconds: float) -> None:
-    """Until one of the outputs takes something."""
+    """Wait until one of the outputs is writable."""
     writable([output.blocked for output in outputs if output.blocked is not None], seconds)

@@ -1,11 +1,11 @@
-"""The From field as applications write it: read where only one address can be meant, and rewritten in valid syntax.
+"""The From field as applications write it: accepted if only one address can be meant, and rewritten in valid syntax.
 
-`relay.message.mailboxes` reads the strict grammar. What it refuses is looked at again here, since much software writes
+`relay.message.mailboxes` parses the strict grammar. Values that it refuses are parsed here, since much software writes
 names without quotes: `Doe, John <a@example.org>`, `[App] <a@example.org>`, `x@example.net <a@example.org>`.
 
-SECURITY: readers disagree about such values, and the address that is checked must be the one that every receiver shows.
-So a value that was only understood here never leaves as it is: `Authors.rewritten` replaces it, in a form that has one
-reading (RFC 5322 §3.4). A second address outside a quoted name or a display name is an error.
+SECURITY: programs disagree about such values, and the address that is checked must be the one that every receiver
+shows. So a value that only this parser accepts is never sent unchanged: `Authors.rewritten` replaces it by an
+unambiguous form (RFC 5322 §3.4). A second address outside a quoted name or a display name is an error.
 """
 
 import re
@@ -25,7 +25,7 @@ _TOKEN = re.compile(
 _LOCAL = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.\x80-\xff]++")
 _LONE = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]++(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]++)*+")
 _ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]++")
-# With what RFC 2047 §5 (3) allows in a phrase, which is no more than an atom can hold.
+# Limited to the characters that RFC 2047 §5 (3) allows in a phrase; an atom can contain all of them.
 _ENCODED_WORD = re.compile(rb"(=\?[A-Za-z0-9_.+*'\-]+\?[bBqQ]\?[A-Za-z0-9!#$%&'*+\-/=^_`{|}~.]*\?=)")
 _PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SPECIAL = re.compile(rb'(["\\])')
@@ -38,22 +38,22 @@ NO_DOMAIN = "it has an address without a domain; write user@example.org, or set 
 
 
 class Authors(NamedTuple):
-    """What a From field says."""
+    """The content of a From field."""
 
     mailboxes: tuple[Mailbox, ...]
     rewritten: bytes | None
-    """The value to put in its place, with a space in front; None: it can stay as it is."""
+    """The value that replaces it, with a leading space; None if it can stay unchanged."""
 
 
 class _Token(NamedTuple):
     kind: str
     octets: bytes
     end: int
-    """Where it ends in the value."""
+    """Position of its end in the value."""
 
 
 def read(value: bytes, default_domain: str | None = None) -> Authors:
-    """The authors; addresses without a domain get `default_domain`. Raises `MailboxError`."""
+    """Return the authors; addresses without a domain get `default_domain`. Raises `MailboxError`."""
     if len(value) <= _CACHED_LENGTH:
         return _read_cached(value, default_domain)
     if len(value) > LENGTH_MAX:
@@ -82,10 +82,10 @@ def _read(value: bytes, default_domain: str | None) -> Authors:
 
 
 def complete(value: bytes, domain: str) -> bytes:
-    """An address list with `@domain` behind each address that has none; the same object where there is none.
+    """Append `@domain` to each address without a domain in a list; returns the same object if there is none.
 
-    A lone word before `Name <address>` is left alone: in `Doe, John <a@example.org>` it is a part of the name. What is
-    malformed is left alone too.
+    A single word before `Name <address>` is not changed: in `Doe, John <a@example.org>` it is a part of the name.
+    Malformed values are not changed either.
     """
     try:
         places = _lone_addresses(value)
@@ -102,11 +102,11 @@ def complete(value: bytes, domain: str) -> bytes:
 
 
 def _lone_addresses(value: bytes) -> list[int]:
-    """Where the domains are missing."""
+    """Return the positions at which domains are missing."""
     element: list[_Token] = []
     found: list[int] = []
     pending: int | None = None
-    # The last element of the list ends like all others.
+    # An additional comma ends the last element like all others.
     for token in [*_tokens(value), _Token("special", b",", 0)]:
         if token.kind in {"space", "comment"}:
             continue
@@ -148,12 +148,12 @@ def _tokens(value: bytes) -> list[_Token]:
 
 
 def _hides_address(value: bytes) -> bool:
-    """A comment holds what a careless reader takes for the address."""
+    """Whether a comment contains text that a lax parser takes for the address."""
     return any(token.kind == "comment" and _ADDRESS_IN_COMMENT.search(token.octets) for token in _tokens(value))
 
 
 def _read_leniently(value: bytes, error: MailboxError) -> Authors:
-    """One author in bad syntax; otherwise raises `error`, which says what is wrong by the strict grammar."""
+    """Return a single author in bad syntax. Otherwise raises `error`, the complaint of the strict grammar."""
     tokens = _tokens(value)
     angles = [n for n, token in enumerate(tokens) if token.octets in (b"<", b">")]
     if not angles:
@@ -176,16 +176,16 @@ def _read_leniently(value: bytes, error: MailboxError) -> Authors:
 
 
 def _is_name(tokens: list[_Token]) -> bool:
-    """What stands before the bracket can only be a name, whatever it looks like.
+    """Whether the text before the bracket can only be a name, whatever it looks like.
 
-    An address is one (`x@example.net <a@example.org>`), but not beside what separates the addresses of a list.
+    An address counts as a name (`x@example.net <a@example.org>`), but not next to a separator of list elements.
     """
     octets = b"".join([token.octets for token in tokens if token.kind in {"special", "word"}])
     return b"@" not in octets or not _SEPARATOR.search(octets)
 
 
 def _address(tokens: list[_Token], *, bracketed: bool, error: MailboxError) -> Mailbox:
-    """The one address. White space and comments around its `@` are allowed within brackets (RFC 5322 appendix A.5)."""
+    """Return the only address. In brackets, white space and comments may surround its `@` (RFC 5322 appendix A.5)."""
     parts = [token for token in tokens if token.kind not in {"space", "comment"}]
     if not bracketed:
         while parts and parts[-1].octets in (b",", b";"):
@@ -197,7 +197,7 @@ def _address(tokens: list[_Token], *, bracketed: bool, error: MailboxError) -> M
     if [part.octets for part in parts[1::2]] != [b"@"] or len(parts) != 3 or parts[2].kind != "word":
         raise error
     local = _local_part(parts[0])
-    # A final dot is right in the DNS and wrong in mail (RFC 5321 §2.3.5); it changes nothing.
+    # A final dot is valid in the DNS and invalid in mail (RFC 5321 §2.3.5); removing it changes nothing.
     name = normalise(parts[2].octets.removesuffix(b".").decode("utf-8", "replace"))
     if local is None or name is None:
         raise error
@@ -205,25 +205,25 @@ def _address(tokens: list[_Token], *, bracketed: bool, error: MailboxError) -> M
 
 
 def _local_part(token: _Token) -> bytes | None:
-    """The local part in valid syntax, if it has one."""
+    """Return the local part in valid syntax, or None if there is no valid form."""
     local = token.octets
     if token.kind == "quoted":
         return local
     if token.kind != "word" or _LOCAL.fullmatch(local) is None:
         return None
     if local[:1] == b"." or local[-1:] == b"." or b".." in local:
-        # Some mailbox providers give out such addresses; quoted they are valid.
+        # Some mailbox providers assign such addresses; they are valid if quoted.
         return b'"%b"' % local
     return local
 
 
 def _phrase(tokens: list[_Token]) -> bytes:
-    """A display name in valid syntax: encoded words and atoms as they are, everything else in quotes."""
+    """Return a display name in valid syntax: encoded words and atoms unchanged, everything else in quotes."""
     if len(tokens) == 1 and tokens[0].kind == "comment":
         text = tokens[0].octets[1:-1]
     else:
         text = b"".join([_plain(token) for token in tokens])
-    # A comment may hold control characters, a quoted string may not.
+    # A comment may contain control characters, a quoted string may not.
     text = text.translate(None, _CONTROLS)
     words: list[bytes] = []
     quote: list[bytes] = []
@@ -238,14 +238,14 @@ def _phrase(tokens: list[_Token]) -> bytes:
 
 
 def _plain(token: _Token) -> bytes:
-    """The text that a token stands for."""
+    """Return the text that a token represents."""
     if token.kind == "quoted":
         return _PAIR.sub(rb"\1", token.octets[1:-1])
     return b" " if token.octets == b"\r\n" else token.octets
 
 
 def _quoted(words: list[bytes]) -> list[bytes]:
-    """Words as one quoted string, or as they are if they are atoms."""
+    """Return words as one quoted string, or unchanged if they are atoms."""
     if not words or all(_ATOM.fullmatch(word) for word in words):
         return words
     return [b'"%b"' % _SPECIAL.sub(rb"\\\1", b" ".join(words))]

@@ -1,4 +1,4 @@
-"""Dates as header fields want them (RFC 5322 §3.3), always in UTC; without the `email` package, slow to import."""
+"""Dates for header fields (RFC 5322 §3.3), always in UTC. Avoids the `email` package, which is slow to import."""
 
 import time
 from functools import lru_cache
@@ -8,7 +8,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def stamp(now: float) -> str:
-    """`now` (seconds since the epoch) as e.g. `Fri, 02 Jan 2026 03:04:05 +0000`."""
+    """Format `now` (seconds since the epoch), for example as `Fri, 02 Jan 2026 03:04:05 +0000`."""
     return _stamp(int(now))
 
 

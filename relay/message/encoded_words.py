@@ -1,6 +1,6 @@
-"""Encoded words of header fields as people read them (RFC 2047). For display only: what is sent is never decoded.
+"""Decodes the encoded words of header fields (RFC 2047). For display only: sent messages are never decoded.
 
-Pure and total: whatever cannot be decoded stays as it is. The result may hold any character, control characters too.
+Pure, and never raises: text that cannot be decoded is not changed. The result may contain control characters.
 """
 
 import base64
@@ -15,11 +15,11 @@ _CHARSET: Final = re.compile(
     r"(?i)us-ascii|utf-?(?:7|8|16|32)(?:[bl]e)?|iso-?[0-9][0-9a-z_-]*|windows-?[0-9]+|cp[0-9]+|koi8-[rut]|mac[a-z]+"
     r"|gb(?:k|2312|18030)|hz-gb-2312|big5(?:-?hkscs)?|euc-?(?:jp|kr|cn)|shift[_-]?jis|tis-620"
 )
-"""Character sets of mail. Python's other codecs do more than decode text (`zip`, `unicode_escape`, `idna`)."""
+"""Permitted character sets. Some other codecs of Python do more than decode text (`zip`, `unicode_escape`, `idna`)."""
 
 
 def decoded(value: str) -> str:
-    """A field's value with its encoded words decoded; blanks between two of them are no part of the text (§6.2)."""
+    """Return a field's value with its encoded words decoded; blanks between two of them are dropped (§6.2)."""
     if "=?" not in value:
         return value
     return _WORD.sub(_decode, _BETWEEN.sub(r"\1", value))

@@ -1,7 +1,6 @@
-"""What a header says about the content below it (RFC 2045, RFC 2046), as far as long lines can be repaired there.
+"""What a header says about its content (RFC 2045, RFC 2046), as far as the repair of long lines needs it.
 
-Pure, and never a guess: whatever is contradictory or unknown is OPAQUE, which is repaired in the way that needs no
-understanding of the content.
+Pure. Nothing is guessed: contradictory or unknown content is OPAQUE, whose repair does not depend on the content.
 """
 
 import enum
@@ -13,7 +12,7 @@ from relay.message.headers import Header
 
 
 class Kind(enum.Enum):
-    """What the content is."""
+    """The kind of the content."""
 
     PLAIN = enum.auto()
     """Not encoded, so it may be encoded as quoted-printable without loss."""
@@ -31,12 +30,11 @@ class Entity(msgspec.Struct, frozen=True):
 
     kind: Kind
     boundary: bytes = b""
-    """Of a MULTIPART."""
+    """Boundary of a MULTIPART."""
     digest: bool = False
-    """The parts are messages unless they say otherwise (RFC 2046 §5.1.5)."""
+    """Whether parts are messages by default (RFC 2046 §5.1.5)."""
     signed: bool = False
-    """A signature covers the content, or the content is encrypted: encoding it would change what was signed. This
-    holds for all that lies within."""
+    """Whether the content, including all nested parts, is signed or encrypted. Encoding it would break that."""
 
 
 _TYPE = re.compile(rb"[ \t]*([!-'*+\-.0-9A-Z^-~]+)/([!-'*+\-.0-9A-Z^-~]+)[ \t]*(?=;|\(|$)", re.IGNORECASE)
@@ -68,14 +66,14 @@ _PROTECTED = frozenset(
     }
 )
 _UNKNOWN_CONTAINER = b"multipart/"
-"""Stands for a type of which nothing can be said."""
+"""Stands for an unknown type."""
 _MESSAGES = frozenset({b"message/rfc822", b"message/global"})
 _HEADERS = frozenset({b"text/rfc822-headers", b"message/global-headers"})
-"""Content that is header fields: a CRLF and a space in it are a fold."""
+"""Content that consists of header fields, in which a CRLF and a space are a fold."""
 
 
 def describe(header: Header, *, in_digest: bool = False) -> Entity:
-    """What lies below a header; `in_digest`: it is that of a part of multipart/digest."""
+    """Describe the content of a header. `in_digest` means that it belongs to a part of a multipart/digest."""
     if header.problem is not None or header.overflow:
         return Entity(Kind.OPAQUE)
     media, parameters = _media(header, b"message/rfc822" if in_digest else b"text/plain")
@@ -95,7 +93,7 @@ def describe(header: Header, *, in_digest: bool = False) -> Entity:
 
 
 def _media(header: Header, default: bytes) -> tuple[bytes, bytes]:
-    """The type in lower case, and the parameters."""
+    """Return the media type in lower case, and the parameters."""
     value = header.value(b"content-type")
     if value is None:
         return default, b""
@@ -104,13 +102,13 @@ def _media(header: Header, default: bytes) -> tuple[bytes, bytes]:
     value = value.replace(b"\r\n", b"")
     match = _TYPE.match(value)
     if match is None:
-        # Readers take such a field for text/plain (RFC 2045 §5.2), but for one that tries to be a container.
+        # Programs read such a field as text/plain (RFC 2045 §5.2), unless it looks like a container.
         return _UNKNOWN_CONTAINER if _COMPOSITE.search(value) else b"text/plain", b""
     return b"%b/%b" % (match[1].lower(), match[2].lower()), value[match.end() :]
 
 
 def _encoded(header: Header) -> Kind:
-    """The kind that the Content-Transfer-Encoding names."""
+    """Return the kind given by the Content-Transfer-Encoding."""
     if header.count(b"content-transfer-encoding") > 1:
         return Kind.OPAQUE
     value = header.value(b"content-transfer-encoding")
@@ -121,7 +119,7 @@ def _encoded(header: Header) -> Kind:
 
 
 def _boundary(parameters: bytes) -> bytes | None:
-    """The one boundary, or None: there is none, or programs would disagree about it."""
+    """Return the boundary, or None if there is none or if programs would disagree about it."""
     found: list[bytes] = []
     for name, value in _PARAMETER.findall(parameters):
         if name.lower() == b"boundary":

@@ -1,11 +1,11 @@
-"""What submission does to a header: fields added, removed, or the message refused (RFC 6409 §6 and §8).
+"""Fixes submitted headers: adds or removes fields, or refuses the message (RFC 6409 §6 and §8).
 
-Pure: header octets and facts in, a fixed header or a refusal out. MIME fields are never touched. The rules on duplicate
-and malformed fields exist because programs disagree on which one counts, which is how signatures and filters are
-tricked (RFC 6376 §8.15); they are refused rather than repaired, since only the sender knows which one was meant.
+Pure: header bytes and facts in, a fixed header or a refusal out. MIME fields are never changed. Duplicate and malformed
+fields are refused because programs disagree on which one counts, which is used to trick signatures and filters
+(RFC 6376 §8.15). They are not repaired, since only the sender knows which one was meant.
 
-Repaired is what can have only one meaning: a From in bad syntax (`relay.message.authors`), empty Date and Message-ID
-fields, and what local programs write where `submission.default_domain` is set. `docs/reference/repairs.md` lists all
+Only cases with a single meaning are repaired: a From in bad syntax (`relay.message.authors`), empty Date and Message-ID
+fields, and the output of local programs if `submission.default_domain` is set. `docs/reference/repairs.md` lists all
 repairs; keep it complete.
 """
 
@@ -25,33 +25,33 @@ _SINGLE = (b"subject", b"to", b"cc", b"date", b"message-id", b"reply-to", b"send
 _SINGLE_NAMES = {name: name.decode().title().replace("-Id", "-ID") for name in _SINGLE}
 _BLANK_FOLD = re.compile(rb"(?:\r\n[ \t]++)+(?=\r\n)")
 _MBOX_START = (b"From ", b">From")
-# The sender's address, then a date with a day of the week or a time of day: never a From field that lacks its colon.
+# The sender's address, then a date with a day of the week or a time of day. A From field without a colon never matches.
 _MBOX_LINES = re.compile(
     rb"(?:>?From [ \t]*+[^ \t:\r\n][^\r\n]*?[ \t](?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b|\d\d?:\d\d)[^\r\n]*+\r\n)+"
 )
-# Removed only where an administrator said that local programs send through the relay: elsewhere such a line is a sign
-# that somebody mistakes what a message is.
+# The line is removed only if an administrator declared that local programs send through the relay. Otherwise it shows
+# that the client does not send a proper message.
 _MBOX_REFUSED = (
     "The message begins with the separator line of an mbox file (From user date), which is malformed in a header; "
     "leave it out, or set submission.default_domain"
 )
 _LOCAL_NAMES = (b"to", b"cc", b"reply-to", b"sender")
-"""Fields whose addresses are completed by `submission.default_domain`; From is too, where it is read."""
+"""Fields whose addresses are completed by `submission.default_domain`. From is completed when it is parsed."""
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the fixes need to know."""
+    """The facts that the fixes need."""
 
     id: str
     """The queue id, for a Message-ID."""
     hostname: str
     now: float
     fields: int = 1000
-    """Most fields (`limits.header_fields`)."""
+    """Maximum number of fields (`limits.header_fields`)."""
     received_fields: int = 50
-    """Most Received fields (`limits.received_fields`)."""
+    """Maximum number of Received fields (`limits.received_fields`)."""
     default_domain: str | None = None
-    """The domain of addresses that have none (`submission.default_domain`)."""
+    """Domain for addresses without one (`submission.default_domain`)."""
 
 
 class Fixed(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class Fixed(msgspec.Struct, frozen=True):
 
 
 def fix(block: bytes, facts: Facts) -> Fixed | Reply:
-    """Fix a submitted header block (with its blank line), or say what is wrong with it."""
+    """Fix a submitted header block (with its blank line), or return a refusal that says what is wrong with it."""
     if block[:5] in _MBOX_START and _MBOX_LINES.match(block):
         if facts.default_domain is None:
             return _refuse(_MBOX_REFUSED)
@@ -86,10 +86,9 @@ def fix(block: bytes, facts: Facts) -> Fixed | Reply:
 
 
 def _without_blank_folds(block: bytes) -> bytes:
-    """Drop continuation lines of white space only (RFC 5322 §4.2): many programs take them for the end of the header.
+    """Drop continuation lines of only white space (RFC 5322 §4.2), which many programs take for the header's end.
 
-    Unfolding turns such a line into white space within a value, so dropping it changes nothing for those that read it
-    well.
+    Unfolding turns such a line into white space within a value, so dropping it changes nothing for correct programs.
     """
     if b" \r\n" not in block and b"\t\r\n" not in block:
         return block
@@ -136,7 +135,7 @@ def _authors(header: Header, default_domain: str | None) -> tuple[Mailbox, ...] 
 
 
 def _check_sender(header: Header, authors: tuple[Mailbox, ...]) -> tuple[Mailbox, ...] | Reply:
-    """Several authors need one Sender who is responsible (RFC 5322 §3.6.2)."""
+    """Check that a message with several authors has one responsible Sender (RFC 5322 §3.6.2)."""
     value = header.value(b"sender")
     if value is None:
         return _refuse("The From field has several addresses; add a Sender field with the one who sends")
@@ -149,7 +148,7 @@ def _check_sender(header: Header, authors: tuple[Mailbox, ...]) -> tuple[Mailbox
 
 
 def _complete_addresses(header: Header, domain: str) -> None:
-    """Give addresses in other fields than From their domain."""
+    """Complete addresses without a domain in all fields but From."""
     for n, name in enumerate(header.names):
         if name in _LOCAL_NAMES:
             value = header.fields[n][len(name) + 1 : -2]
@@ -159,7 +158,7 @@ def _complete_addresses(header: Header, domain: str) -> None:
 
 
 def _drop_empty(header: Header) -> None:
-    """Remove Date and Message-ID fields that say nothing: some programs write them and expect them to be filled in."""
+    """Remove empty Date and Message-ID fields: some programs write them and expect them to be filled in."""
     for name in (b"date", b"message-id"):
         kept = [n for n, other in enumerate(header.names) if other != name or not _empty(header.fields[n])]
         if len(kept) != len(header.names):
@@ -167,7 +166,7 @@ def _drop_empty(header: Header) -> None:
 
 
 def _empty(field: bytes) -> bool:
-    """Nothing but white space, and angle brackets around it, stands behind the colon."""
+    """Whether the value consists only of white space and angle brackets around it."""
     return not field[field.index(b":") + 1 :].strip(b" \t\r\n<>")
 
 

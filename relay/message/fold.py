@@ -27,19 +27,19 @@ def fold(block: bytes) -> bytes:
 
 
 def _folded(line: bytes) -> bytes:
-    """One long line in pieces that fit, as far as white space allows."""
+    """Fold a long line into lines within the limit, as far as white space allows."""
     pieces = _pieces(line)
     if any(len(piece) > LONGEST and _LOOSE.search(piece) for piece in pieces):
-        # A run of white space so long that no fold beside it is enough, and a fold within it or behind it would make a
-        # line of white space only, which many programs take for the end of the header. A run means no more than one
-        # space (RFC 5322 §3.2.2), and white space at the end of a line means nothing.
+        # A run of white space is so long that a fold before it is not enough, and a fold within or after it would make
+        # a line of only white space, which many programs take for the end of the header. A run is equivalent to one
+        # space (RFC 5322 §3.2.2), and white space at the end of a line has no meaning, so both can be shortened.
         pieces = _pieces(_RUN.sub(b" ", line.rstrip(b" \t")))
     return b"\r\n".join(pieces)
 
 
 def _pieces(line: bytes) -> list[bytes]:
     first = _WORD.search(line)
-    # The earliest place for a fold is behind the name of the field, or behind the first word of a continuation line.
+    # The earliest place for a fold is after the name of the field, or after the first word of a continuation line.
     named = _NAME.match(line)
     after_name = named.end() if named is not None else 0
     begin = max(after_name, first.start() if first is not None else 0)
@@ -48,7 +48,7 @@ def _pieces(line: bytes) -> list[bytes]:
     pieces: list[bytes] = []
     start, last = 0, 0
     for place in places:
-        # "Name:" alone on a line is legal but confuses some programs, so it is used only where it is enough.
+        # "Name:" alone on a line is legal but confuses some programs, so it is used only if that fold is enough.
         useless = start == 0 and place - last > LONGEST and not line[after_name:last].strip(b" \t")
         if place - start > LONGEST and last > start and not useless:
             pieces.append(line[start:last])

@@ -1,8 +1,8 @@
-"""A header block as bytes: found fields, removed fields, added fields. Nothing is decoded, nothing is re-folded.
+"""A header block as bytes: finds, removes and adds fields. Nothing is decoded or re-folded.
 
-What is not touched here goes on the wire exactly as it came (signatures of others depend on it). One pass over the
-lines, linear in the block's size whatever it holds; must never raise on what a client sent. The meaning of fields
-belongs to `relay.message.fix`, addresses to `relay.message.mailboxes`.
+Fields that are not changed here are sent exactly as received (signatures of others depend on it). The block is read in
+one pass, in linear time whatever its content, and no input may raise an exception. The meaning of fields belongs to
+`relay.message.fix`, addresses to `relay.message.mailboxes`.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Self
 
 _NAME_OCTETS = bytes(octet for octet in range(33, 127) if octet != ord(":"))
 _CONTINUES = (b" ", b"\t")
-# From line starts only and without going back, so that no block takes more than linear time.
+# The pattern starts only at line starts and does not backtrack, so that every block takes linear time.
 _FIELD = re.compile(rb"^(([!-9;-~]++):[^\n]*+\n(?:[ \t][^\n]*+\n)*+)", re.MULTILINE)
 
 
@@ -23,18 +23,18 @@ class Header:
         self.names: list[bytes] = []
         """Lower-case names, one for each of `fields`."""
         self.fields: list[bytes] = []
-        """The fields' octets with folds and final CRLF."""
+        """The fields as bytes, with folds and final CRLF."""
         self.problem: str | None = None
-        """What is wrong with the first line that is no field, as the end of a sentence; None when all is well."""
+        """The fault of the first line that is not a field, as the end of a sentence; None if there is no fault."""
         self.overflow: bool = False
-        """There are more fields than the limit; the rest was not read."""
+        """Whether there are more fields than the limit; the rest was not read."""
 
     @classmethod
     def scan(cls, block: bytes, limit: int = 1000) -> Self:
         """Read a header block, with or without its final blank line, up to `limit` fields.
 
-        A block with a `problem` must be refused: what follows the bad line is read as header by some and as body by
-        others (the trick of Exim bug 3036).
+        A block with a `problem` must be refused: some programs read the text after the bad line as header, others as
+        body (the trick of Exim bug 3036).
         """
         header = cls()
         if not header._take_well_formed(block, limit):
@@ -42,7 +42,7 @@ class Header:
         return header
 
     def _take_well_formed(self, block: bytes, limit: int) -> bool:
-        """Take a block with nothing wrong in it, as nearly all are; False: look closer, nothing was taken."""
+        """Read a block without faults, as nearly all are. Returns False, having read nothing, if it may have faults."""
         found = _FIELD.findall(block)
         whole = block.endswith(b"\r\n\r\n") and sum([len(field) for field, _ in found]) == len(block) - 2
         breaks = block.count(b"\r\n")
@@ -54,7 +54,7 @@ class Header:
         return True
 
     def _take_by_line(self, block: bytes, limit: int) -> None:
-        """Take a block and find what is wrong with it, line by line."""
+        """Read a block line by line and find its faults."""
         lines = block.split(b"\r\n")
         breaks = len(lines) - 1
         if b"\0" in block:
@@ -85,11 +85,11 @@ class Header:
             self.problem = self.problem or _name_problem(names)
 
     def count(self, name: bytes) -> int:
-        """How many fields of this (lower-case) name there are."""
+        """Return the number of fields with this (lower-case) name."""
         return self.names.count(name)
 
     def value(self, name: bytes) -> bytes | None:
-        """The octets after the colon of the first field of this name, folds kept, final CRLF dropped."""
+        """Return the bytes after the colon of the first field of this name, with folds but without the final CRLF."""
         if name not in self.names:
             return None
         field = self.fields[self.names.index(name)]
@@ -105,21 +105,21 @@ class Header:
         return removed
 
     def replace(self, name: bytes, field: bytes) -> None:
-        """Put a whole field (octets with CRLF) in the place of the first one of this name."""
+        """Replace the first field of this name by a whole field (bytes with CRLF)."""
         self.fields[self.names.index(name)] = field
 
     def append(self, name: bytes, field: bytes) -> None:
-        """Add a whole field (octets with CRLF) at the end; `name` in lower case."""
+        """Add a whole field (bytes with CRLF) at the end; `name` in lower case."""
         self.names.append(name)
         self.fields.append(field)
 
     def prepend(self, name: bytes, field: bytes) -> None:
-        """Add a whole field (octets with CRLF) at the top; `name` in lower case."""
+        """Add a whole field (bytes with CRLF) at the top; `name` in lower case."""
         self.names.insert(0, name)
         self.fields.insert(0, field)
 
     def to_bytes(self) -> bytes:
-        """The block with its final blank line."""
+        """Return the block with its final blank line."""
         return b"".join(self.fields) + b"\r\n"
 
 

@@ -1,6 +1,6 @@
-"""A message as it arrives: its header block apart, its body in memory until it is large, then in a file.
+"""A message while it arrives: the header block is kept apart, the body in memory, or in a file when it gets large.
 
-Fed by the DATA and BDAT readers with unstuffed, checked octets; read by header fixes, signing and the queue.
+The DATA and BDAT readers write unstuffed, checked bytes; header fixes, signing and the queue read them.
 Memory per message is bounded by `header_limit` + `spill_at`, whatever the message's size.
 """
 
@@ -13,15 +13,15 @@ _BLOCK = 1 << 18
 
 
 class HeaderTooLargeError(Exception):
-    """The header block passed its limit (552 5.3.4)."""
+    """The header block exceeds its limit (552 5.3.4)."""
 
 
 class NoRoomError(Exception):
-    """The disk refused a body that was to be replaced (452 4.3.1)."""
+    """The disk had no room for a replacement of the body (452 4.3.1)."""
 
 
 class Incoming:
-    """Collects a message. `new_file` gives the file that a large body spills into (`relay_queue` makes it)."""
+    """Collects a message. `new_file` opens the file for a large body (`relay_queue` provides it)."""
 
     __slots__ = (
         "_body",
@@ -57,30 +57,30 @@ class Incoming:
         """The header block with its final blank line (CRLF CRLF at the end, or just CRLF when there are no fields);
         None until it is complete."""
         self.file: BinaryIO | None = None
-        """Where the body is, once it passed `spill_at`."""
+        """The file with the body, once the body exceeds `spill_at` bytes."""
         self.take_long_lines = take_long_lines
-        """Lines of more than 998 bytes are taken; otherwise the reader refuses the message."""
+        """Whether lines of more than 998 bytes are accepted; otherwise the reader refuses the message."""
         self.long_lines = False
-        """There is such a line; set by the reader."""
+        """Whether there is such a line; set by the reader."""
 
     @property
     def size(self) -> int:
-        """Octets so far."""
+        """Bytes received so far."""
         return len(self._pending) + (len(self.header) if self.header is not None else 0) + self._body_size
 
     @property
     def body_size(self) -> int:
-        """Octets of the body so far."""
+        """Bytes of the body received so far."""
         return self._body_size
 
     def write(self, block: bytes) -> None:
-        """Add octets. Raises `HeaderTooLargeError`, or OSError when the disk refuses."""
+        """Add bytes. Raises `HeaderTooLargeError`, or OSError on a disk error."""
         if self.header is not None:
             self._write_body(block)
             return
         pending = self._pending
         if not pending and (end := block.find(b"\r\n\r\n") + 4) > 3 and block[:2] != b"\r\n":
-            # Most messages come in one block: no need to gather.
+            # Most messages arrive in one block, which need not be collected.
             if end > self._header_limit:
                 raise HeaderTooLargeError
             self.header = block[:end]
@@ -107,7 +107,7 @@ class Incoming:
             self._write_body(rest)
 
     def close(self) -> None:
-        """The last octet has arrived: a message without a blank line is all header."""
+        """End the message. A message without a blank line consists only of a header."""
         if self.header is None:
             pending = bytes(self._pending)
             if pending and not pending.endswith(b"\r\n"):
@@ -116,7 +116,7 @@ class Incoming:
             self._pending = bytearray()
 
     def discard(self) -> None:
-        """The message was refused or broken off: let go of its octets, and of its file by `discard_file`."""
+        """Release the bytes of a refused or aborted message, and its file through `discard_file`."""
         self._pending = bytearray()
         self._body = []
         file, self.file = self.file, None
@@ -131,7 +131,7 @@ class Incoming:
             file.close()
 
     def body_blocks(self) -> Iterator[bytes]:
-        """The body in blocks, from memory or the file; may be called again."""
+        """Yield the body in blocks, from memory or the file; may be called repeatedly."""
         if self.file is None:
             yield from self._body
             return
@@ -141,20 +141,20 @@ class Incoming:
             yield block
 
     def body(self) -> bytes:
-        """The whole body; only while it is in memory (`file` is None)."""
+        """Return the whole body. Only while it is in memory (`file` is None)."""
         assert self.file is None, "a spilled body is read in blocks"
         if len(self._body) != 1:
             self._body = [b"".join(self._body)]
         return self._body[0]
 
     def octets(self) -> Octets:
-        """The body for random access, in bounded memory."""
+        """Return the body for random access in bounded memory."""
         return self.body() if self.file is None else Spilled(self.file, self._body_size)
 
     def replace_body(self, blocks: Iterator[bytes]) -> None:
-        """Put another body in the place of this one, of which `blocks` may be made.
+        """Replace the body by `blocks`, which may be generated from the old body.
 
-        Raises `NoRoomError` when the disk refuses; then the old body is still there.
+        Raises `NoRoomError` on a disk error; then the old body is kept.
         """
         fresh = Incoming(self._new_file, spill_at=self._spill_at, discard_file=self._discard_file)
         try:

@@ -1,13 +1,13 @@
-"""The repair of lines over 998 bytes in messages of authenticated and trusted clients, before they are signed.
+"""Repairs lines over 998 bytes in messages of authenticated and trusted clients, before the messages are signed.
 
-Applications send a whole HTML page in one line; most of the world's servers refuse it, or break it somewhere. A part of
-the message that is not encoded becomes quoted-printable, which readers turn back into exactly what was sent. Where a
-signature covers the content, or its structure is not understood, the lines are broken like Postfix does. Base64 and
-quoted-printable are wrapped anew. Only content with a long line is changed; every other byte of the body stays.
+Some applications send a whole HTML page in one line, which most servers refuse or break at some position. A part of the
+message that is not encoded becomes quoted-printable, which decodes to exactly what was sent. If a signature covers the
+content, or its structure is not understood, the lines are broken as Postfix does it. Base64 and quoted-printable are
+wrapped again. Only content with a long line is changed; every other byte of the body is kept.
 
-`plan` walks through the MIME structure once, without recursion: at most 100 levels and 1,000 parts, what lies beyond is
-treated as opaque (SECURITY: the `email` package recurses and needs the whole message in memory). `repaired` then writes
-the new body. Both work on `Octets`, so the memory they need does not depend on the size of the message.
+`plan` walks through the MIME structure once, without recursion, up to 100 levels and 1,000 parts; anything beyond is
+opaque (SECURITY: the `email` package recurses and needs the whole message in memory). `repaired` then writes the new
+body. Both work on `Octets`, so the memory they need does not depend on the size of the message.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,11 +23,11 @@ from relay.message.transfer import broken, long_lines, quoted, rewrapped_base64,
 _LEVELS = 100
 _PARTS = 1000
 _CANDIDATES = 100_000
-"""Lines that begin like a boundary and are none, before the rest of the message counts as opaque: bounds the time."""
+"""Maximum number of lines that only look like a boundary. Beyond it the rest is opaque, which bounds the time."""
 _PART_HEADER = 1 << 18
-"""Bytes of a part's header, as `limits.header_size`."""
+"""Maximum size of a part's header in bytes, as `limits.header_size`."""
 _PADDING = 1000
-"""White space behind a boundary that is looked through (RFC 2046 §5.1.1 allows any)."""
+"""Bytes of white space that may follow a boundary (RFC 2046 §5.1.1 has no limit)."""
 _QUOTED_FIELD = b"Content-Transfer-Encoding: quoted-printable\r\n"
 _MIME_FIELD = b"MIME-Version: 1.0\r\n"
 
@@ -36,49 +36,49 @@ _REPAIRS: dict[Kind, Callable[[Octets, int, int], Iterator[bytes]]] = {
     Kind.QUOTED: rewrapped_quoted,
     Kind.BASE64: rewrapped_base64,
 }
-"""For all other kinds: `broken`."""
+"""The repair of each kind; all other kinds use `broken`."""
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """One change of the body: what lies between `start` and `stop` becomes something else."""
+    """One change of the body: the bytes between `start` and `stop` are replaced."""
 
     start: int
     stop: int
     text: bytes | None
-    """The new bytes (a part's header), or None: `repair` makes them."""
+    """The new bytes (a part's header), or None if `repair` produces them."""
     repair: Callable[[Octets, int, int], Iterator[bytes]] = broken
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What has to be changed."""
+    """The changes to make."""
 
     edits: list[Edit]
     """In the order of the body, not overlapping."""
     quote: bool
-    """The message has one part, which becomes quoted-printable: its header must say so."""
+    """Whether the message's only part becomes quoted-printable, which its header must declare."""
 
 
 def plan(header: Header, body: Octets) -> Plan:
-    """Find the content with long lines, and what can be done there."""
+    """Find the content with long lines, and choose its repair."""
     walk = _Walk(body)
     walk.run(header)
     return Plan(walk.edits, walk.quote)
 
 
 def repaired(body: Octets, edits: list[Edit]) -> Iterator[bytes]:
-    """The new body in blocks."""
+    """Yield the new body in blocks."""
     return gathered(_pieces(body, edits))
 
 
 def repair_header(header: Header, *, quote: bool) -> None:
-    """Fold the long fields of the message's header; `quote`: its body is quoted-printable now."""
+    """Fold the long fields of the message's header. `quote` means that the body is now quoted-printable."""
     if quote:
         declare_quoted(header, message=True)
     header.fields = [fold(field) for field in header.fields]
 
 
 def declare_quoted(header: Header, *, message: bool) -> None:
-    """Make the header say that the content is quoted-printable; that of a whole `message` needs MIME-Version too."""
+    """Declare quoted-printable content in the header; that of a whole `message` also gets MIME-Version."""
     if message and b"mime-version" not in header.names:
         header.append(b"mime-version", _MIME_FIELD)
     if b"content-transfer-encoding" in header.names:
@@ -100,13 +100,13 @@ def _pieces(body: Octets, edits: list[Edit]) -> Iterator[bytes]:
 
 
 class _Level(msgspec.Struct, frozen=True):
-    """A container that is open."""
+    """An open container."""
 
     boundary: bytes
     """Empty for a message within a part."""
     digest: bool
     signed: bool
-    """This container or one around it is signed."""
+    """Whether this container or an enclosing one is signed."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -114,13 +114,13 @@ class _Head(msgspec.Struct, frozen=True):
 
     start: int
     stop: int
-    """Behind its blank line."""
+    """Position after its blank line."""
     header: Header
     message: bool
 
 
 class _Walk:
-    """One pass over the structure of a body, which leaves the edits."""
+    """One pass over the structure of a body, which collects the edits."""
 
     def __init__(self, body: Octets) -> None:
         self.edits: list[Edit] = []
@@ -129,14 +129,14 @@ class _Walk:
         self._size = len(body)
         self._levels: list[_Level] = []
         self._boundaries: dict[bytes, int] = {}
-        """Delimiter lines, opening and closing, of the open containers, and the depth of each."""
+        """Opening and closing delimiter lines of the open containers, with the depth of each."""
         self._longest = 0
-        """Bytes of the longest of them."""
+        """Length of the longest delimiter line in bytes."""
         self._parts = 0
         self._candidates = 0
 
     def run(self, header: Header) -> None:
-        """Walk; `header` is that of the message."""
+        """Walk through the body; `header` is that of the message."""
         at = self._enter(None, describe(header), 0)
         while at < self._size:
             line = self._delimiter(at, self._size)
@@ -150,11 +150,11 @@ class _Walk:
             if self._parts > _PARTS:
                 self._content(None, Entity(Kind.OPAQUE), at, self._size)
                 return
-            # Behind a closing delimiter is the epilogue (RFC 2046 §5.1.1), up to the next delimiter of those around it.
+            # The epilogue follows a closing delimiter (RFC 2046 §5.1.1), up to the next enclosing delimiter.
             at = self._content(None, Entity(Kind.OPAQUE), at, self._stop(at)) if closing else self._part(at)
 
     def _part(self, at: int) -> int:
-        """A part begins: returns where to go on, which is a delimiter or the end."""
+        """Process the part that begins at `at`; returns the position of the next delimiter, or the end."""
         digest = self._levels[-1].digest
         head = self._head(at, message=False)
         if head is None:
@@ -162,7 +162,7 @@ class _Walk:
         return self._enter(head, describe(head.header, in_digest=digest), head.stop)
 
     def _enter(self, head: _Head | None, entity: Entity, at: int) -> int:
-        """Content begins at `at`; returns where the next delimiter is, or the end."""
+        """Process the content that begins at `at`; returns the position of the next delimiter, or the end."""
         while entity.kind is Kind.MESSAGE and len(self._levels) < _LEVELS:
             self._open(b"", entity)
             self._fold(head)
@@ -175,7 +175,7 @@ class _Walk:
         return self._content(head, entity, at, self._stop(at))
 
     def _headless(self, at: int) -> int:
-        """What should be a header and has no end, or is none at all."""
+        """Process a part whose header has no end or is not a header."""
         stop = self._stop(at)
         if stop - at <= _PART_HEADER:
             block = self._body[at:stop]
@@ -187,7 +187,7 @@ class _Walk:
         return self._content(None, Entity(Kind.OPAQUE), at, stop)
 
     def _content(self, head: _Head | None, entity: Entity, at: int, stop: int) -> int:
-        """Plan the repair of what lies between a header and the next delimiter; returns `stop`."""
+        """Plan the repair of the content between a header and the next delimiter; returns `stop`."""
         if next(long_lines(self._body, at, stop), None) is None:
             self._fold(head)
             return stop
@@ -209,7 +209,7 @@ class _Walk:
             self.edits.append(Edit(head.start, head.stop, fold(self._body[head.start : head.stop])))
 
     def _signed(self, entity: Entity) -> bool:
-        """A signature covers the entity itself or a container around it."""
+        """Whether a signature covers the entity or an enclosing container."""
         return entity.signed or (bool(self._levels) and self._levels[-1].signed)
 
     def _open(self, boundary: bytes, entity: Entity) -> None:
@@ -220,13 +220,13 @@ class _Walk:
         self._boundaries = {}
         for depth, level in enumerate(self._levels):
             if level.boundary:
-                # The innermost container wins where two have the same boundary.
+                # If two containers have the same boundary, the innermost wins.
                 self._boundaries[b"--" + level.boundary] = depth
                 self._boundaries[b"--%b--" % level.boundary] = ~depth
         self._longest = max(map(len, self._boundaries), default=0)
 
     def _head(self, at: int, *, message: bool) -> _Head | None:
-        """The header that begins at `at`; None where no blank line ends it before the next delimiter."""
+        """Return the header that begins at `at`, or None if no blank line ends it before the next delimiter."""
         body = self._body
         if body[at : at + 2] == b"\r\n":
             stop = at + 2
@@ -238,14 +238,14 @@ class _Walk:
         return _Head(at, stop, Header.scan(body[at:stop]), message)
 
     def _stop(self, at: int) -> int:
-        """Where the content that begins at `at` ends: the CRLF before a delimiter belongs to the delimiter."""
+        """Return the end of the content that begins at `at`. The CRLF before a delimiter belongs to the delimiter."""
         line = self._delimiter(at, self._size)
         if line is None:
             return self._size
         return max(at, line[0] - 2)
 
     def _delimiter(self, at: int, limit: int) -> tuple[int, int, int, bool] | None:
-        """The next delimiter line: its start, the start of the line behind it, its depth, and whether it closes.
+        """Find the next delimiter line: its start, the start of the following line, its depth, and whether it closes.
 
         `at` is the start of a line, or of the CRLF before one.
         """

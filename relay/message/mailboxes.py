@@ -1,10 +1,10 @@
 """Addresses in header fields, by a strict byte parser of RFC 5322 §3.4.
 
-Used where an address decides something: whose signature is added, who may send. So it must never find an address where
-another program finds a different one (CVE-2023-27043: `alice@example.org)bob@evil.test`): what is ambiguous or obsolete
-syntax is an error, not a guess. Accepted beyond the grammar is only what is harmless and common: dots and octets above
-127 in display names (RFC 5322 §4.1, RFC 6532). Linear in the length of the value. `relay.message.authors` reads a From
-in worse syntax, and rewrites it.
+It is used where an address decides something: whose signature is added, who may send. So it must never find an address
+where another program finds a different one (CVE-2023-27043: `alice@example.org)bob@evil.test`): ambiguous or obsolete
+syntax is an error. The only exceptions are harmless and common: dots and octets above 127 in display names (RFC 5322
+§4.1, RFC 6532). Time is linear in the length of the value. `relay.message.authors` accepts a From in worse syntax, and
+rewrites it.
 """
 
 import re
@@ -15,7 +15,7 @@ from relay.smtp.domain import normalise
 
 _CACHED_LENGTH = 512
 LENGTH_MAX = 1 << 14
-"""Octets of a value: hundreds of authors. Bounds the time a hostile one takes on the event loop."""
+"""Maximum length of a value in bytes: hundreds of authors. Bounds the time of a hostile one on the event loop."""
 _COMMENT_DEPTH = 20
 
 _TOKEN = re.compile(
@@ -32,7 +32,7 @@ class Mailbox(NamedTuple):
     """One addr-spec."""
 
     local: bytes
-    """Local part as it stands, quotes included."""
+    """Local part as written, including quotes."""
     domain: str
     """Lower-case A-label domain, or an address literal with its brackets."""
 
@@ -43,11 +43,11 @@ class Mailbox(NamedTuple):
 
 
 class MailboxError(ValueError):
-    """The value is not a list of addresses; the text is the end of a sentence."""
+    """The value is not a valid address list; the text is the end of a sentence."""
 
 
 def parse(value: bytes) -> tuple[Mailbox, ...]:
-    """All mailboxes of an address list (groups opened) as found in From, Sender or To, folds allowed.
+    """Return all mailboxes of the address list in a From, Sender or To, including group members; folds are allowed.
 
     Raises `MailboxError`. An empty group gives no mailbox (RFC 6854).
     """
@@ -77,7 +77,7 @@ _END = _Token("end", b"")
 
 
 def _tokens(value: bytes) -> list[_Token]:
-    """Lexical tokens; spaces and comments as one `space` token each run."""
+    """Return the lexical tokens; each run of spaces and comments is one `space` token."""
     tokens: list[_Token] = []
     position = 0
     while position < len(value):
@@ -100,7 +100,7 @@ def _shown(octet: int) -> str:
 
 
 def skip_comment(value: bytes, position: int) -> int:
-    """The position after the comment that opens at `position`."""
+    """Return the position after the comment that opens at `position`."""
     depth = 0
     while match := _COMMENT_SPECIAL.search(value, position):
         position = match.end()
@@ -161,7 +161,7 @@ class _AddressList:
         return tuple(self._found)
 
     def _element(self) -> bool:
-        """One mailbox, or the opening of a group (True)."""
+        """Read one mailbox, or the opening of a group (returns True)."""
         start = self._at
         words = self._phrase()
         token = self._peek()

@@ -1,19 +1,19 @@
-"""The Message-ID of a message, as people search for it (RFC 5322 §3.6.4). Must not judge or change the field."""
+"""The Message-ID of a message, for searches (RFC 5322 §3.6.4). Must not validate or change the field."""
 
 import re
 
 from relay.message.headers import Header
 
 LONGEST = 998
-"""Characters kept: what fits on one line (RFC 5322 §2.1.1)."""
+"""Maximum number of characters kept, the limit of a line (RFC 5322 §2.1.1)."""
 
 _ID = re.compile(r"<[^<>\s]+>")
 
 
 def message_id(header: Header) -> str | None:
-    """The value of the Message-ID field in one line of printable text; None where there is none.
+    """Return the value of the Message-ID field as one line of printable text, or None if there is none.
 
-    That is the identifier in its angle brackets, without comments and folds; of a malformed field, all of its text.
+    This is the identifier in angle brackets, without comments and folds, or the whole text of a malformed field.
     """
     value = header.value(b"message-id")
     if value is None:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 BLOCK = 1 << 18
-"""Bytes that are read and handed on at once."""
+"""Number of bytes that are read and passed on at once."""
 
 
 class Octets(Protocol):
-    """What is needed of a body; `bytes` has all of it."""
+    """The operations needed of a body; `bytes` has all of them."""
 
     def __len__(self) -> int:
         """The number of bytes."""
@@ -24,16 +24,16 @@ class Octets(Protocol):
         ...
 
     def find(self, sub: bytes, start: int, stop: int, /) -> int:
-        """Where `sub` first lies within `[start, stop)`, or -1."""
+        """Return the first position of `sub` within `[start, stop)`, or -1."""
         ...
 
     def rfind(self, sub: bytes, start: int, stop: int, /) -> int:
-        """Where `sub` last lies within `[start, stop)`, or -1."""
+        """Return the last position of `sub` within `[start, stop)`, or -1."""
         ...
 
 
 class Spilled:
-    """The bytes of a file of which one block at a time is in memory."""
+    """The bytes of a file, with one block at a time in memory."""
 
     __slots__ = ("_begin", "_block", "_file", "_size")
 
@@ -42,7 +42,7 @@ class Spilled:
         self._size = size
         self._block = b""
         self._begin = 0
-        """Where `_block` lies in the file."""
+        """Position of `_block` in the file."""
 
     def __len__(self) -> int:
         """The number of bytes."""
@@ -55,7 +55,7 @@ class Spilled:
         return self._part(start, max(start, stop))
 
     def find(self, sub: bytes, start: int, stop: int, /) -> int:
-        """As `bytes.find`; reads no further than the first place."""
+        """Like `bytes.find`; reads only up to the first match."""
         stop = min(stop, self._size)
         while stop - start >= len(sub):
             if not 0 <= start - self._begin <= len(self._block) - len(sub):
@@ -70,7 +70,7 @@ class Spilled:
         return -1
 
     def rfind(self, sub: bytes, start: int, stop: int, /) -> int:
-        """As `bytes.rfind`; for parts of moderate size."""
+        """Like `bytes.rfind`; for parts of moderate size."""
         found = self._part(start, min(stop, self._size)).rfind(sub)
         return found if found < 0 else start + found
 
@@ -80,11 +80,11 @@ class Spilled:
         return self._block[start - self._begin : stop - self._begin]
 
     def _load(self, start: int, size: int) -> None:
-        """Make the bytes from `start` the block in memory."""
+        """Load the block that begins at `start`."""
         size = min(size, self._size - start)
         self._file.seek(start)
         block = self._file.read(size)
-        # A raw file may return less than was asked for.
+        # A raw file may return fewer bytes than requested.
         while len(block) < size:
             more = self._file.read(size - len(block))
             if not more:
@@ -94,7 +94,7 @@ class Spilled:
 
 
 def copied(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
-    """A part in blocks."""
+    """Yield a part in blocks."""
     while start < stop:
         end = min(start + BLOCK, stop)
         yield octets[start:end]
@@ -102,7 +102,7 @@ def copied(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
 
 
 def gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer and larger pieces: each piece costs a write where it goes to a file."""
+    """Yield the same bytes in fewer and larger pieces, because each piece that goes to a file costs a write."""
     held: list[bytes] = []
     size = 0
     for piece in pieces:

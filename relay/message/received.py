@@ -1,8 +1,8 @@
 """The Received field that the relay adds (RFC 5321 §4.4; `with` forms of RFC 3848 and RFC 6531 §4.3).
 
-The client's address is always named, authenticated or not: it is what an abuse desk needs, and leaving it out is what
-spammers' relays do. The user's name is never named. Whatever a client chose (HELO, recipient) is reduced to harmless
-octets, so that no field, line or comment can be forged through it.
+The field always contains the client's address, authenticated or not: abuse desks need it, and spammers' relays leave it
+out. It never contains the user's name. Values chosen by a client (HELO, recipient) are reduced to harmless characters,
+so that they cannot forge a field, line or comment.
 """
 
 import msgspec
@@ -25,36 +25,36 @@ class Hop(msgspec.Struct, frozen=True):
     address: str
     """The client's IP address."""
     extended: bool
-    """EHLO was used."""
+    """Whether EHLO was used."""
     tls: str | None
     """Protocol version and cipher."""
     authenticated: bool
     smtputf8: bool
-    """SMTPUTF8 was declared for the transaction."""
+    """Whether SMTPUTF8 was declared for the transaction."""
     hostname: str
     """Our own name."""
     id: str
     """The queue id."""
     recipient: str | None
-    """The recipient if there is exactly one; several are never named (they may be blind copies)."""
+    """The recipient if there is exactly one. Several are never shown, because they may be blind copies."""
     at: float
-    """When it was received, seconds since the epoch."""
+    """Time of receipt, in seconds since the epoch."""
 
 
 def protocol(hop: Hop) -> str:
-    """The `with` keyword."""
+    """Return the `with` keyword."""
     if hop.smtputf8:
         base = "UTF8SMTP"
     elif hop.extended:
         base = "ESMTP"
     else:
-        # RFC 3848 knows S and A only for ESMTP: STARTTLS and AUTH need EHLO.
+        # RFC 3848 defines S and A only for ESMTP, because STARTTLS and AUTH need EHLO.
         return "SMTP"
     return f"{base}{'S' if hop.tls else ''}{'A' if hop.authenticated else ''}"
 
 
 def received(hop: Hop) -> bytes:
-    """The whole field with its CRLF, folded."""
+    """Return the whole field, folded, with its CRLF."""
     literal = f"[IPv6:{hop.address}]" if ":" in hop.address else f"[{hop.address}]"
     helo = hop.helo[:_HELO_MAX].encode("ascii", "replace").translate(_HELO_TABLE).decode("ascii")
     tls = ""
@@ -70,7 +70,7 @@ def received(hop: Hop) -> bytes:
 
 
 def _for(recipient: str, smtputf8: bool) -> str:
-    """The `for` clause, or nothing when the address cannot be shown safely."""
+    """Return the `for` clause, or an empty string if the address cannot be shown safely."""
     if len(recipient) > _PATH_MAX or not recipient.isprintable() or "<" in recipient or ">" in recipient:
         return ""
     if not (smtputf8 or recipient.isascii()):

@@ -1,8 +1,8 @@
-"""Content transfer encodings for long lines: how each kind of content is brought below 998 bytes a line.
+"""Content transfer encodings for long lines: shortens the lines of each kind of content to at most 998 bytes.
 
-Quoted-printable (RFC 2045 §6.7) is made here instead of with `binascii.b2a_qp`, which ends some lines two bytes too
-late and makes bare LFs of content without line ends. Everything works on parts of `Octets` in blocks, so a body that is
-one line of 50 MiB takes no more memory than any other.
+Quoted-printable (RFC 2045 §6.7) is encoded here because `binascii.b2a_qp` ends some lines two bytes too late and
+writes bare LFs for content without line ends. Everything works on parts of `Octets` in blocks, so a body of one line of
+50 MiB takes no more memory than any other.
 """
 
 import re
@@ -15,15 +15,15 @@ _WIDTH = 76
 """Bytes of an encoded line (RFC 2045 §6.7 rule 5, §6.8)."""
 _SLICE = 1 << 16
 _UNSAFE = re.compile(rb"[^\t\r\n -<>-~]+")
-# At most 73 bytes, which leaves room for the `=` of the soft line break and for `_guarded`; never within `=XX`. The
-# second alternative is for content that only claims to be quoted-printable.
+# Matches at most 73 bytes, which leaves room for the `=` of the soft line break and for `_guarded`, and never splits
+# `=XX`. The second alternative is for content that only claims to be quoted-printable.
 _SOFT = re.compile(rb"(?=.{74})(?:.{71,73}(?<!=)(?<!=.)|.{73})", re.DOTALL)
 
 
 def long_lines(octets: Octets, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The lines within a part that are too long, as (start, end without CRLF).
+    """Yield the lines of a part that are too long, as (start, end without CRLF).
 
-    Hops from line end to the last line end that a line of legal length could have, like the check on receipt.
+    From each line end, it jumps to the last line end within the legal length, like the check on receipt.
     """
     while stop - start > LONGEST:
         found = octets.rfind(b"\n", start, min(start + LONGEST + 2, stop))
@@ -39,7 +39,7 @@ def long_lines(octets: Octets, start: int, stop: int) -> Iterator[tuple[int, int
 
 
 def quoted(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
-    """The part as quoted-printable; its line ends stay line ends."""
+    """Yield the part as quoted-printable; its line ends are kept."""
     whole = True
     while start < stop:
         end = min(start + _SLICE, stop)
@@ -57,12 +57,12 @@ def quoted(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
 
 
 def _quote(piece: bytes, *, whole: bool) -> bytes:
-    """Encode lines; what is not `whole` goes on with the next piece in the same line."""
+    """Encode lines. If the piece is not `whole`, its last line continues in the next piece."""
     lines = _UNSAFE.sub(_escape, piece).split(b"\r\n")
     last = len(lines) - 1
     for n, line in enumerate(lines):
         if line[-1:] in (b" ", b"\t") and (whole or n < last):
-            # White space at the end of a line is lost on the way (rule 3).
+            # White space at the end of a line may be lost in transport (rule 3).
             line = line[:-1] + (b"=20" if line[-1:] == b" " else b"=09")  # noqa: PLW2901 - the line that is written
         if len(line) > _WIDTH or (not whole and n == last):
             line = _wrapped(line)  # noqa: PLW2901 - as above
@@ -76,15 +76,15 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def _guarded(text: bytes) -> bytes:
-    """Text that stood in the middle of a line, and now stands at the start of one.
+    """Escape text that was in the middle of a line and is now at the start of one.
 
-    SECURITY: it must not become a boundary of the message in this way.
+    SECURITY: it must not become a boundary of the message.
     """
     return b"=2D" + text[1:] if text.startswith(b"--") else text
 
 
 def _wrapped(line: bytes) -> bytes:
-    """A line with soft line breaks; `_guarded` behind each."""
+    """Return a line with soft line breaks, each followed by `_guarded` text."""
     return _SOFT.sub(_soft, line).replace(b"=\r\n--", b"=\r\n=2D-")
 
 
@@ -95,7 +95,7 @@ def _soft(match: re.Match[bytes]) -> bytes:
 def _each_long_line(
     octets: Octets, start: int, stop: int, cut: Callable[[Octets, int, int], Iterator[bytes]]
 ) -> Iterator[bytes]:
-    """The part with its long lines cut, all other lines as they are."""
+    """Yield the part with its long lines cut and all other lines unchanged."""
     done = start
     for begin, end in long_lines(octets, start, stop):
         yield from copied(octets, done, begin)
@@ -105,7 +105,7 @@ def _each_long_line(
 
 
 def rewrapped_quoted(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
-    """A part that is quoted-printable already: long lines get soft line breaks, which decode to nothing."""
+    """Wrap a quoted-printable part: long lines get soft line breaks, which decode to nothing."""
     return _each_long_line(octets, start, stop, _cut_quoted)
 
 
@@ -122,7 +122,7 @@ def _cut_quoted(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
 
 
 def rewrapped_base64(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
-    """A part that is base64 already: long lines are cut to 76 bytes; decoders ignore line ends (RFC 2045 §6.8)."""
+    """Wrap a base64 part: long lines are cut to 76 bytes; decoders ignore line ends (RFC 2045 §6.8)."""
     return _each_long_line(octets, start, stop, _cut_base64)
 
 
@@ -133,12 +133,12 @@ def _cut_base64(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
         lines = b"\r\n".join([text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH)])
         if begin > start:
             lines = b"\r\n" + lines
-        # Hyphens are no base64; a line must not become a boundary by them.
+        # Hyphens are not base64 characters, and must not make the line a boundary.
         yield lines.replace(b"\r\n--", b"\r\n --")
 
 
 def broken(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
-    """The part with CRLF and a space put into its long lines: what Postfix does to every long line.
+    """Yield the part with CRLF and a space inserted into its long lines, as Postfix does with every long line.
 
     See `smtp_line_length_limit` in postconf(5). The space keeps the rest of a header-like line a continuation line.
     """
@@ -149,7 +149,7 @@ def _cut_plain(octets: Octets, start: int, stop: int) -> Iterator[bytes]:
     room, space = LONGEST, b""
     while stop - start > room:
         end = start + room
-        # Not within a character of UTF-8. Postfix counts bytes only, but the character would be lost.
+        # Do not split a UTF-8 character, which would be lost. Postfix counts only bytes.
         tail = octets[end - 3 : end + 1]
         back = 0
         while back < 3 and 0x80 <= tail[3 - back] < 0xC0:

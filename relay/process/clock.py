@@ -1,4 +1,4 @@
-"""Notices that the wall clock was set back: by NTP, an admin, a restored machine. Times are handed in."""
+"""Detects that the wall clock was set back: by NTP, an admin or a restored machine. The caller passes the times."""
 
 from pathlib import Path
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from relay_queue.sqlite.connect import FILE_NAME
 
 NOTICED_FROM: Final = 60.0
-"""Seconds; by less no mail waits that long."""
+"""Seconds. Smaller steps are ignored, because they delay mail by less than this."""
 
 
 class Clock:
-    """The wall clock beside the monotonic one, which nobody sets."""
+    """Compares the wall clock with the monotonic clock, which cannot be set."""
 
     __slots__ = ("_ahead",)
 
@@ -18,7 +18,7 @@ class Clock:
         self._ahead = wall - monotonic
 
     def set_back(self, wall: float, monotonic: float) -> float:
-        """Seconds by which the wall clock went back since this was last told, in one step or several; 0 if by few."""
+        """Return the seconds by which the clock was set back since the last report, in one or more steps; 0 if few."""
         ahead = wall - monotonic
         back = self._ahead - ahead
         if 0 <= back < NOTICED_FROM:
@@ -28,6 +28,6 @@ class Clock:
 
 
 def behind(data_dir: Path, wall: float) -> bool:
-    """Whether the clock was set back since the queue was written to last, as far as that can matter to due times."""
+    """Whether the clock was set back since the last write to the queue, by enough to matter for due times."""
     written = [path.stat().st_mtime for path in (data_dir / FILE_NAME, data_dir / f"{FILE_NAME}-wal") if path.exists()]
     return max(written, default=wall) >= wall + NOTICED_FROM

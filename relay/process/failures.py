@@ -1,7 +1,7 @@
-"""Why the relay cannot start, in a sentence and what to do about it, for everything that the system may refuse.
+"""Explains why the relay cannot start: a sentence and a remedy for each error of the operating system.
 
-Errors of ours carry their sentences already; here are those of the operating system and of SQLite, which need the place
-and the owner to be understood. What is not known here is a fault of the program, and its trace is wanted.
+The relay's own errors already contain such sentences. Errors of the operating system and of SQLite do not: they need
+the path and its owner to be understood. An error not known here is a bug, and its traceback is shown.
 """
 
 import errno
@@ -30,7 +30,7 @@ _REFUSED = {
 """(what, remedy) by error number."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _PRIMARY = 0xFF
-"""The low octet of SQLite's extended result codes."""
+"""The low byte of SQLite's extended result codes: the primary code."""
 
 
 class StartError(Exception):
@@ -38,19 +38,19 @@ class StartError(Exception):
 
 
 class Explained(NamedTuple):
-    """A failure in words."""
+    """A failure explained in words."""
 
     what: str
     """A sentence without its full stop."""
     remedy: str
-    """What to do, without a full stop; empty where nothing is known to help."""
+    """What to do, without a full stop; empty if no remedy is known."""
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
 def explain(error: BaseException) -> Explained | None:
-    """The words for an error of the world; None for a fault of the program."""
+    """Return the explanation of an error in the environment, or None for a bug in the program."""
     match error:
         case QueueVersionError():
             return Explained(str(error), "")
@@ -67,7 +67,7 @@ def explain(error: BaseException) -> Explained | None:
 
 
 def explain_os(error: OSError) -> Explained:
-    """What the operating system refused, where, and what to do."""
+    """Explain what the operating system refused, at which path, and what to do."""
     place, number = _place(error), error.errno
     if number in {errno.EMFILE, errno.ENFILE}:
         return few_descriptors()
@@ -85,7 +85,7 @@ def explain_os(error: OSError) -> Explained:
 
 
 def few_descriptors(needed: int | None = None) -> Explained:
-    """Too few files may be open at once."""
+    """Explain that the limit of open files is too low."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = "" if needed is None else f", and the relay needs {needed} to start"
     return Explained(
@@ -95,19 +95,19 @@ def few_descriptors(needed: int | None = None) -> Explained:
 
 
 def say(text: str) -> None:
-    """Write to standard error, with everything escaped that could steer a terminal: texts name files and settings."""
+    """Write to standard error with terminal control characters escaped, as texts quote file names and settings."""
     shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
     if sys.stderr is not None:  # closed by whoever started the relay
         sys.stderr.write(f"{shown}\n")
 
 
 def program_readable() -> bool:
-    """Whether this user may read Python and the relay: not where root installed them for itself, e.g. in /root."""
+    """Whether this user may read Python and the relay. Not if root installed them privately, for example in /root."""
     return os.access(os.__file__, os.R_OK) and os.access(__file__, os.R_OK)
 
 
 def unreadable_program(user: str) -> Explained:
-    """The relay's user cannot run the relay."""
+    """Explain that the relay's user cannot run the relay."""
     return Explained(
         f"the user {user} cannot read Python in {Path(os.__file__).parent} or the relay in {Path(__file__).parents[2]}",
         "install them where everyone can read them, e.g. with a system Python in /opt/relay",
@@ -146,7 +146,7 @@ def _place(error: OSError) -> str:
 
 
 def _denied(place: str) -> tuple[str, str]:
-    """Who owns the place, or the nearest folder above it that is there, and who asks."""
+    """Explain who owns the path (or its nearest existing parent folder), and which user was denied."""
     path = Path(place) if place else Path()
     for part in (path, *path.parents) if place else ():
         try:

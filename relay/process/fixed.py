@@ -1,7 +1,7 @@
-"""What a reload cannot change: it was used when the server started, as root or before the workers were made.
+"""Settings that a reload cannot change, because they were used at the start, as root or before the workers existed.
 
-Pure: settings in, settings or sentences out. `needs_restart` names each such change for the log; `in_force` leaves it
-out, so that no part of a server believes a setting that another part does not have.
+Pure: settings in, settings or sentences out. `needs_restart` lists these changes for the log; `in_force` removes them
+from the new settings, so that all parts of a server use the same values.
 """
 
 from typing import Final, NamedTuple
@@ -14,18 +14,18 @@ _FIXED: Final = ("data_dir", "workers", "pin_workers", "user")
 
 
 class Change(NamedTuple):
-    """One change that waits for a restart."""
+    """A change that takes effect only after a restart."""
 
     setting: str
-    """`workers`, `listener 0.0.0.0:587 tls`."""
+    """Name of the setting, such as `workers` or `listener 0.0.0.0:587 tls`."""
     running: str
-    """What the server runs with."""
+    """The value that the server uses."""
     wanted: str
-    """What the settings say."""
+    """The value in the settings file."""
 
 
 def needs_restart(started: Settings, wanted: Settings) -> list[Change]:
-    """Every setting that differs from what the server was started with and needs a restart, one by one."""
+    """Return every setting that differs from the value at the start and needs a restart."""
     changes = [
         Change(name, _shown(getattr(started, name)), _shown(getattr(wanted, name)))
         for name in _FIXED
@@ -37,8 +37,8 @@ def needs_restart(started: Settings, wanted: Settings) -> list[Change]:
 
 
 def in_force(started: Settings, wanted: Settings) -> Settings:
-    """The wanted settings without what needs a restart."""
-    # A receiver that is new in the settings is kept although nobody listens there yet: mail waits rather than leaves.
+    """Return the wanted settings without the changes that need a restart."""
+    # A new receiver is used although nothing listens there yet: mail must wait rather than leave the sandbox.
     receiver = started.sandbox.receiver or wanted.sandbox.receiver
     return msgspec.structs.replace(
         wanted,
@@ -49,7 +49,7 @@ def in_force(started: Settings, wanted: Settings) -> Settings:
 
 
 def running_listener(started: Listener, wanted: Settings) -> Listener:
-    """A listener of the start with what a reload can change of it; as it was where the settings have it no more."""
+    """Return a running listener with its reloadable settings; unchanged if the new settings do not contain it."""
     new = next((listener for listener in wanted.listener if listener.address == started.address), started)
     if _accepts_itself(started) or not _accepts_itself(new):
         return new
@@ -57,9 +57,9 @@ def running_listener(started: Listener, wanted: Settings) -> Listener:
 
 
 def _accepts_itself(listener: Listener) -> bool:
-    """Whether something comes before the session, for which `relay.smtp.server.listen` accepts in another way.
+    """Whether something precedes the SMTP session, so that `relay.smtp.server.listen` accepts connections itself.
 
-    That way can serve sessions without it as well, but not the reverse.
+    A listener that accepts in this way can also serve plain sessions, but not the reverse.
     """
     return listener.proxy_protocol or listener.tls == "implicit"
 

@@ -1,7 +1,7 @@
-"""What a worker does on the side.
+"""Background tasks of a worker.
 
-It forgets old history in small steps, lets no mail wait for a time by a clock that was set back since, and reports that
-the queue has stopped or is damaged.
+They delete old history in small steps, bring deliveries forward after the clock was set back, keep the disk reserve
+filled, and report that the queue has stopped or is damaged.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from relay_queue.protocol import Queue, QueueError
 
 _PRUNE_EVERY = 60.0
 _LOOK_EVERY = 0.5
-"""Seconds between looks at whether the queue still works."""
+"""Seconds between checks whether the queue still works."""
 _FILL_EVERY = 2.0
-"""Seconds between looks at whether the reserve is whole."""
+"""Seconds between checks whether the reserve is complete."""
 _SPARE = 2 << 20
-"""Octets that stay free besides the reserve, whatever the settings say: a queue needs some to begin with."""
+"""Bytes kept free besides the reserve, whatever the settings say, because even an empty queue needs some space."""
 _STEP = 1000
 _BETWEEN = 0.05
-"""Seconds between steps, so that pruning a day's history never keeps mail from being written."""
+"""Seconds between steps, so that pruning a day's history never blocks the writing of mail."""
 
 
 class Housekeeping:
-    """One per worker; the first worker does what is to be done once."""
+    """One per worker; tasks that only one process must do run in the first worker."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Housekeeping:
         bring_forward: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`bring_forward`: the clock may have been set back before this worker started."""
+        """`bring_forward` means that the clock may have been set back before this worker started."""
         self._settings = settings
         self._queue = queue
         self._log = log
@@ -59,19 +59,19 @@ class Housekeeping:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin; an earlier run's failure is over once its successor runs."""
+        """Start the tasks. Removes the failure marker of this worker's predecessor."""
         self._marker.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._watch_clock())]
 
     async def stop(self) -> None:
-        """End at once."""
+        """Cancel the tasks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reload(self, settings: Settings) -> None:
-        """Take new settings."""
+        """Use new settings."""
         self._settings = settings
 
     async def _run(self) -> None:
@@ -93,7 +93,7 @@ class Housekeeping:
         self._queue_failed(reason)
 
     def _look_for_damage(self) -> None:
-        """What one worker met counts for all: none accepts mail on top of a damaged queue, now or after a restart."""
+        """Share damage between workers: none may accept mail into a damaged queue, now or after a restart."""
         if self._damage_told:
             return
         try:
@@ -109,7 +109,7 @@ class Housekeeping:
             self._log.problem("queue damaged", error)
 
     def _fill_reserve(self) -> None:
-        """Set room aside for an admin's actions on a full disk, as long as enough stays free for mail."""
+        """Reserve disk space for an admin's actions on a full disk, as long as enough stays free for mail."""
         try:
             _, wanted = free_and_needed(self._settings, os.statvfs(self._data_dir))
             reserve.fill(self._data_dir, max(wanted, _SPARE))
@@ -117,7 +117,7 @@ class Housekeeping:
             self._log.problem("reserve", error)
 
     async def _watch_clock(self) -> None:
-        """Hasten what waits for too long whenever the clock was set back."""
+        """Bring forward recipients that would wait too long after the clock was set back."""
         clock = Clock(self._wall(), time.monotonic())
         wanted = self._bring_forward_first
         while self._queue.failed() is None:
@@ -140,15 +140,15 @@ class Housekeeping:
             self._log.process("brought forward", recipients=count)
 
     def _queue_failed(self, reason: str) -> None:
-        """Leave word for `relay check`: new connections are answered 421 from here on."""
+        """Leave a marker for `relay check`; from now on new connections are answered 421."""
         self._on_queue_failed()
         self._log.process("queue stopped", reason=reason)
         try:
             self._marker.write_text(f"{reason}\n", encoding="utf-8")
         except FileNotFoundError:
-            return  # the data folder is gone, which the reason says
+            return  # the data folder is gone, which the reason already says
         except OSError as error:
-            # The disk that failed the queue may fail this too; the log has it.
+            # The disk error that stopped the queue may also prevent this write; the log has the reason.
             self._log.problem("queue stopped", error)
 
     async def _prune(self) -> None:

@@ -1,8 +1,8 @@
 """One server per data folder: a lock on `run/lock`, with the holder's process id inside.
 
 The kernel drops the lock when its holder dies, however it dies, so there is no stale lock to clean up; the file itself
-stays (removing it would let two processes lock two files of one name). A process that is forked off shares the lock:
-the folder stays taken until the last of them is gone (`orphans` ends those that hang).
+stays (removing it would let two processes lock two files of one name). Forked processes share the lock: the folder
+stays locked until the last of them has ended (`orphans` kills those that hang).
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from typing import Final, Self
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES: Final = 5
 _PAUSE: Final = 0.02
-"""Seconds between tries. `holder` takes a shared lock for an instant, which must not look like a running server."""
+"""Seconds between attempts. `holder` takes a shared lock briefly, which must not be mistaken for a running server."""
 
 
 class AlreadyRunningError(Exception):
-    """Another server has the data folder. `pid` is its process id; None when it could not be read."""
+    """Another server holds the data folder. `pid` is its process id, or None if it could not be read."""
 
     def __init__(self, pid: int | None, data_dir: Path) -> None:
         named = f" (process {pid})" if pid else ""
@@ -32,11 +32,11 @@ class AlreadyRunningError(Exception):
 
 
 class LockError(Exception):
-    """The lock's file cannot be used; the text says why."""
+    """The lock file cannot be used; the text says why."""
 
 
 class Lock:
-    """A lock that is held, until `release` or the process ends. Use it with `with`, or keep it."""
+    """A held lock. It lasts until `release`, the end of a `with` block or the end of the process."""
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -50,7 +50,7 @@ class Lock:
         self.release()
 
     def holds(self, path: Path) -> bool:
-        """Whether the lock's file is still the one at `path`: not after the folder was deleted or moved away."""
+        """Whether `path` still names the lock file. False after the folder was deleted or moved away."""
         try:
             found, held = path.lstat(), os.fstat(self._file)
         except OSError:
@@ -58,7 +58,7 @@ class Lock:
         return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
-        """Give the data folder up. Doing it twice does nothing."""
+        """Release the data folder. A second call does nothing."""
         if self._file >= 0:
             os.ftruncate(self._file, 0)
             os.close(self._file)
@@ -66,14 +66,14 @@ class Lock:
 
 
 def acquire(data_dir: Path | str) -> Lock:
-    """Take the data folder for this process. Raises `AlreadyRunningError`, or OSError where it can't be written."""
+    """Lock the data folder for this process. Raises `AlreadyRunningError`, or OSError if it cannot be written."""
     with _run_folder(data_dir, create=True) as folder:
         file = os.open("lock", os.O_RDWR | os.O_CREAT | _SAFE, 0o600, dir_fd=folder)
         try:
             _check_plain(file, lock_path(data_dir))
             _take(file, Path(data_dir))
             if os.geteuid() == 0:
-                # The shell reads it as the folder's owner.
+                # The shell reads the file as the folder's owner.
                 owner = Path(data_dir).lstat()
                 os.fchown(file, owner.st_uid, owner.st_gid)
             os.ftruncate(file, 0)
@@ -85,7 +85,7 @@ def acquire(data_dir: Path | str) -> Lock:
 
 
 def holder(data_dir: Path | str) -> int | None:
-    """The process id of the server that has the folder (0: unknown), or None when no server runs."""
+    """Return the process id of the server that holds the folder (0 if unknown), or None if no server runs."""
     try:
         with _run_folder(data_dir, create=False) as folder:
             file = os.open("lock", os.O_RDONLY | _SAFE, dir_fd=folder)
@@ -102,13 +102,13 @@ def holder(data_dir: Path | str) -> int | None:
 
 
 def lock_path(data_dir: Path | str) -> Path:
-    """Where the lock of a data folder is."""
+    """Return the path of a data folder's lock file."""
     return Path(data_dir) / "run" / "lock"
 
 
 @contextlib.contextmanager
 def _run_folder(data_dir: Path | str, *, create: bool) -> Iterator[int]:
-    """The folder `run` as a descriptor: what is exchanged for it afterwards changes nothing for whoever has it."""
+    """Open the folder `run` as a descriptor, so that replacing the path afterwards has no effect on the caller."""
     above = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     folder = -1
     try:
@@ -140,6 +140,6 @@ def _take(file: int, data_dir: Path) -> None:
 
 
 def _pid(file: int) -> int:
-    """The number in the file; 0 where its holder has not written it yet."""
+    """Return the process id in the file, or 0 if the holder has not written it yet."""
     text = os.pread(file, 20, 0).decode("ascii", "replace").strip()
     return int(text) if text.isdecimal() and text.isascii() else 0

@@ -1,8 +1,8 @@
-"""Files that say that the queue stopped: left by workers, looked for by `relay check` and by the next start.
+"""Marker files that report a stopped queue: written by workers, read by `relay check` and at the next start.
 
-`run/queue-failed-N` is of one run: worker N could not write any more, and its successor removes the file.
-`queue-damaged` lasts: what is stored cannot be trusted, so no start accepts mail on top of it until
-`relay queue salvage` has made a new queue.
+`run/queue-failed-N` is temporary: worker N could no longer write, and its successor removes the file.
+`queue-damaged` is permanent: the stored data cannot be trusted, so no start accepts mail until `relay queue salvage`
+has created a new queue.
 """
 
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final
 
 MARKER: Final = "queue-failed-"
-"""Followed by the worker's slot; the file holds the reason."""
+"""Prefix of the file name, followed by the worker's slot; the file contains the reason."""
 DAMAGED: Final = "queue-damaged"
-"""In the data folder itself: when damage was met, by whom, and what it was, in a line."""
+"""File in the data folder; one line says when damage was found, by which process, and what it was."""
 _MOST: Final = 2000
-"""Octets of the line that are read back."""
+"""Maximum number of bytes of the line that are read back."""
 
 
 class DamagedError(Exception):
-    """The queue is known to be damaged; the text says since when and what to do."""
+    """The queue is damaged; the text says since when and what to do."""
 
     def __init__(self, data_dir: Path, what: str) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class DamagedError(Exception):
 
 
 def leave_damage(data_dir: Path, who: str, what: str, now: float) -> None:
-    """Note that damage was met; the first note stays. Raises OSError."""
+    """Record that damage was found. An existing record is kept. Raises OSError."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -44,7 +44,7 @@ def leave_damage(data_dir: Path, who: str, what: str, now: float) -> None:
 
 
 def damage_of(data_dir: Path) -> str | None:
-    """The note about damage in one line, or None where there is none. Raises OSError."""
+    """Return the record of damage as one line, or None if there is none. Raises OSError."""
     try:
         descriptor = os.open(data_dir / DAMAGED, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def damage_of(data_dir: Path) -> str | None:
 
 
 def forget_damage(data_dir: Path) -> None:
-    """The damaged queue was replaced. Raises OSError."""
+    """Remove the record after the damaged queue was replaced. Raises OSError."""
     for failed in (data_dir / "run").glob(f"{MARKER}*"):
         failed.unlink(missing_ok=True)
     (data_dir / DAMAGED).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What needs files that may be readable by root alone: loaded before privileges are dropped, handed to the workers.
+"""Certificate and keys, whose files only root may be able to read: loaded before privileges are dropped.
 
-Loading (`prepare`) and using (`commit`) are two steps: a running worker loads in a thread, where hundreds of keys do
-not hold up its event loop, and changes what it uses on the loop.
+The workers inherit them. Loading (`prepare`) and using (`commit`) are two steps: a running worker loads in a thread, so
+that hundreds of keys do not block its event loop, and switches to the new objects on the loop.
 """
 
 import ssl
@@ -17,18 +17,18 @@ from relay_config.schema import Settings
 
 
 class MaterialError(Exception):
-    """A certificate or key can't be loaded; the text says which and why."""
+    """A certificate or key cannot be loaded; the text says which and why."""
 
 
 @dataclass(slots=True, frozen=True)
 class Loaded:
-    """What was loaded and is not in use yet."""
+    """Materials that were loaded and are not in use yet."""
 
     signing: tuple[SigningKey, ...]
     keys: KeyRing
     tls: ssl.SSLContext | None
     settings: Settings
-    """Where they came from."""
+    """The settings that name the files."""
 
 
 class Materials:
@@ -37,12 +37,12 @@ class Materials:
     def __init__(self, settings: Settings) -> None:
         self.keys = KeyRing({})
         self.tls: ssl.SSLContext | None = None
-        """For the listeners. A reload puts the new pair into this same context, so that running sessions go on."""
+        """TLS context of the listeners. A reload loads the new pair into this object, so running sessions continue."""
         self.commit(self.prepare(settings))
 
     @staticmethod
     def prepare(settings: Settings) -> Loaded:
-        """Load everything anew; `MaterialError` where something cannot be. Changes nothing: it may run in a thread."""
+        """Load everything again. Changes nothing, so it may run in a thread. Raises `MaterialError`."""
         signing = load_keys(settings)
         by_domain: dict[str, list[SigningKey]] = {}
         for key in signing:
@@ -50,7 +50,7 @@ class Materials:
         return Loaded(signing, KeyRing(by_domain), _load_tls(settings), settings)
 
     def commit(self, loaded: Loaded) -> None:
-        """Use what was loaded. On the event loop: no session may begin with a context that is being changed."""
+        """Use the loaded materials. Call it on the event loop, so that no session starts during the change."""
         self.keys = loaded.keys
         PRIVATE_KEYS.keep(key.private for key in loaded.signing)
         certificate, key = loaded.settings.tls.certificate, loaded.settings.tls.key
@@ -60,23 +60,23 @@ class Materials:
                     self.tls.load_cert_chain(certificate, key)
                 return
         except OSError:
-            # The files were replaced between the two reads: the old context may hold a half of either pair.
+            # The files were replaced between the two reads, so the old context may mix the old and the new pair.
             pass
         self.tls = loaded.tls
 
     def reload(self, settings: Settings) -> None:
-        """Load everything anew and use it; `MaterialError` leaves all as it was."""
+        """Load everything again and use it. Raises `MaterialError`; then nothing has changed."""
         self.commit(self.prepare(settings))
 
 
 def load_keys(settings: Settings) -> tuple[SigningKey, ...]:
-    """All DKIM keys of the settings."""
+    """Load all DKIM keys of the settings. Raises `MaterialError`."""
     keys = []
     identity = unprivileged(settings.user)
     for domain, of_domain in settings.dkim.items():
         for key in of_domain:
             try:
-                # The relay's user may have put a link there, to a key of somebody else.
+                # The relay's user may have put a link there that leads to somebody else's key.
                 with on_behalf_of(identity, Path(key.key)):
                     pem = Path(key.key).read_bytes()
                 keys.append(load(pem, domain, key.selector, key.expire_after))
@@ -88,7 +88,7 @@ def load_keys(settings: Settings) -> tuple[SigningKey, ...]:
 
 
 def _load_tls(settings: Settings) -> ssl.SSLContext | None:
-    """On a context of its own: a half-written pair must not replace a good one."""
+    """Load the pair into a new context, so that a half-written pair does not replace a good one."""
     tls = settings.tls
     if tls.certificate is None or tls.key is None:
         return None

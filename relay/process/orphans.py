@@ -1,10 +1,10 @@
-"""Workers that outlived their supervisor and do not end: told by the lock that they share with it, and killed.
+"""Kills workers that hang after their supervisor died; they are found by the lock that they inherited from it.
 
-The kernel says who has a lock and whose call took it (proc(5), `/proc/PID/fdinfo`). So no list of process ids must be
-kept, and a number that belongs to another process by now is never taken for a worker. Not PR_SET_PDEATHSIG: it would
-take the grace from workers that are well; not a thread that watches: it stops with its process. Must not be asked
-before workers that are well had their grace, nor kill a process of another user: whoever can write to the data folder
-could have put a link in place of the lock, to a file that somebody else has locked.
+The kernel shows which processes hold a lock and which one took it (proc(5), `/proc/PID/fdinfo`). So no list of process
+ids is needed, and a process that reuses an id is never mistaken for a worker. PR_SET_PDEATHSIG was rejected because it
+gives healthy workers no grace period, and a watching thread because it hangs together with its process. `end` must not
+be called before healthy workers had their grace period, and it must not kill another user's process: whoever can write
+to the data folder could replace the lock by a link to a file that somebody else has locked.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ _USER: Final = re.compile(r"^Uid:\s+(\d+)", re.MULTILINE)
 
 
 def end(data_dir: Path, uid: int | None = None) -> list[int]:
-    """Kill workers of user `uid` (None: our own) that hold `data_dir` without their supervisor; returns their ids.
+    """Kill workers of user `uid` (None: our own) that hold `data_dir` without a supervisor; returns their process ids.
 
-    One that has the turn to write goes first, and alone: the others may only be waiting for it, with mail to commit.
+    If a worker holds the write lock, only that one is killed: the others may be waiting for it, with mail to commit.
     """
     lock = lock_path(data_dir)
     takers = _takers(lock)
@@ -35,7 +35,7 @@ def end(data_dir: Path, uid: int | None = None) -> list[int]:
 
 
 def holds(pid: int, path: Path) -> bool:
-    """Whether a process has the lock on the file; what may not be looked into counts as a yes."""
+    """Whether a process holds the lock on the file. A process that may not be inspected counts as a holder."""
     try:
         return _taker(pid, path.stat()) is not None
     except (FileNotFoundError, ProcessLookupError):
@@ -45,7 +45,7 @@ def holds(pid: int, path: Path) -> bool:
 
 
 def _takers(path: Path) -> dict[int, int]:
-    """The processes that have the lock on the file, with the number of the one that took it."""
+    """Return the processes that hold the lock on the file, each with the id of the process that took it."""
     takers = {}
     with contextlib.suppress(FileNotFoundError):
         file = path.stat()
@@ -58,7 +58,7 @@ def _takers(path: Path) -> dict[int, int]:
 
 def _taker(pid: int, file: os.stat_result) -> int | None:
     for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed since
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
             found = _LOCK.search(descriptor.read_text())
             if found and os.path.samestat(Path(f"/proc/{pid}/fd/{descriptor.name}").stat(), file):
                 return int(found[1])
@@ -78,7 +78,7 @@ def _kill(pid: int, lock: Path, uid: int) -> bool:
 
 
 def _user_of(pid: int) -> int | None:
-    """The real user of a process (proc(5)); None when it has ended. The files' owner is root for one that was root."""
+    """Return the real user id (proc(5)), or None if it ended. The owner of its files is root if it was once root."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         found = _USER.search(Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace"))
         return None if found is None else int(found[1])

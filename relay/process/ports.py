@@ -1,6 +1,6 @@
-"""Who listens on a port of this machine: looked up in /proc, so that "in use" can name the program.
+"""Finds the process that listens on a port of this machine, in /proc, so that "in use" can name the program.
 
-On other systems, and where /proc is closed to us, nobody is found.
+On other systems, and where /proc is not readable, no process is found.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _PROC = Path("/proc")
 
 
 class User(NamedTuple):
-    """A process that has a port."""
+    """A process that uses a port."""
 
     pid: int
     name: str
@@ -24,7 +24,7 @@ class User(NamedTuple):
 
 
 def listening(endpoint: Endpoint) -> frozenset[str]:
-    """The sockets (inodes) that listen on the port at the address, or at all addresses."""
+    """Return the inodes of the sockets that listen on the port at the address or at all addresses."""
     found: set[str] = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         with contextlib.suppress(OSError):
@@ -37,7 +37,7 @@ def listening(endpoint: Endpoint) -> frozenset[str]:
 
 
 def users(inodes: frozenset[str]) -> list[User]:
-    """The processes that have any of the sockets open, as far as we may look."""
+    """Return the processes that have any of the sockets open, among those that we may inspect."""
     names = {f"socket:[{inode}]" for inode in inodes}
     found = []
     for folder in _PROC.glob("[0-9]*"):
@@ -49,18 +49,18 @@ def users(inodes: frozenset[str]) -> list[User]:
 
 def _open_files(folder: Path) -> Iterator[str]:
     for link in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
             yield str(link.readlink())
 
 
 def _host(text: str, family: int) -> str:
-    """An address of the kernel's table: words of four octets in hexadecimal, each in the machine's own order."""
+    """Return an address of the kernel's table: hexadecimal words of four bytes, each in the machine's byte order."""
     words = [int(text[at : at + 8], 16).to_bytes(4, "little") for at in range(0, len(text), 8)]
     return socket.inet_ntop(family, b"".join(words))
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether two listeners of one port would get in each other's way."""
+    """Whether two listeners of one port conflict."""
     if (":" in one) != (":" in other):
-        return one == "::"  # takes IPv4 as well, unless it was told not to
+        return one == "::"  # accepts IPv4 as well, unless IPV6_V6ONLY is set
     return one == other or is_unspecified(one) or is_unspecified(other)

@@ -1,9 +1,9 @@
-"""Root and the relay's user: who acts where, and how root gives itself up.
+"""Root and the relay's user: which of them acts where, and how root drops its privileges.
 
-Whoever can write to a folder can put a link where root expects a file or folder of the relay. So root never creates,
-opens or gives away anything in a place that the relay's user controls: it acts there as that user (`acting_as`,
-`on_behalf_of`), with the user's rights, so that following a planted link gains nothing. What root makes in places of
-its own is given away through descriptors, from the innermost entry outwards (`give`).
+Whoever can write to a folder can put a link where root expects a file or folder of the relay. So root never creates or
+opens anything, and never changes an owner, in a place that the relay's user controls: it acts there with that user's
+rights (`acting_as`, `on_behalf_of`), so that following a planted link gains nothing. What root creates in its own
+folders is handed over through descriptors, from the innermost entry outwards (`give`).
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from typing import NamedTuple
 from relay_queue.folder import private_folder
 
 _MOST_LINKS = 40
-"""As many symbolic links as the kernel follows in one path (path_resolution(7))."""
+"""Maximum number of symbolic links that the kernel follows in one path (path_resolution(7))."""
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PrivilegeError(Exception):
-    """The user can't be become; the text says why."""
+    """The process cannot change to the user; the text says why."""
 
 
 class Identity(NamedTuple):
-    """Whom a process acts as."""
+    """The user and groups that a process acts as."""
 
     uid: int
     gid: int
@@ -37,7 +37,7 @@ class Identity(NamedTuple):
 
 
 def drop(user: str | None) -> None:
-    """Become `user` for good: groups, group, user; nothing to do when not root or no user is set."""
+    """Change to `user` permanently: groups, group, user. Does nothing if not root or if no user is set."""
     if user is None or os.geteuid() != 0:
         return
     record, identity = lookup(user), identity_of(user)
@@ -50,7 +50,7 @@ def drop(user: str | None) -> None:
 
 
 def lookup(user: str) -> pwd.struct_passwd:
-    """The user's record; PrivilegeError when there is no such user."""
+    """Return the user's record. Raises `PrivilegeError` if the user does not exist."""
     try:
         return pwd.getpwnam(user)
     except KeyError:
@@ -58,14 +58,14 @@ def lookup(user: str) -> pwd.struct_passwd:
 
 
 def identity_of(user: str) -> Identity:
-    """A user with the groups that it is a member of. Raises `PrivilegeError`."""
+    """Return a user with the groups that it is a member of. Raises `PrivilegeError`."""
     record = lookup(user)
     groups = tuple(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)
     return Identity(record.pw_uid, record.pw_gid, groups)
 
 
 def unprivileged(user: str | None) -> Identity | None:
-    """The identity that root must take for the relay's files; None when there is nothing to change."""
+    """Return the identity with which root must access the relay's files, or None if no change is needed."""
     if user is None or os.geteuid() != 0:
         return None
     identity = identity_of(user)
@@ -74,9 +74,9 @@ def unprivileged(user: str | None) -> Identity | None:
 
 @contextmanager
 def acting_as(identity: Identity | None) -> Iterator[None]:
-    """Act with another user's rights for a while (None: with one's own). For a process with one thread.
+    """Act temporarily with another user's rights (None: with one's own). Only for a process with one thread.
 
-    Only the effective ids change: the user cannot send signals to the process, trace it, or keep it from turning back.
+    Only the effective ids change, so the user cannot signal or trace the process, or prevent it from changing back.
     """
     if identity is None:
         yield
@@ -95,17 +95,17 @@ def acting_as(identity: Identity | None) -> Iterator[None]:
 
 @contextmanager
 def on_behalf_of(identity: Identity | None, *paths: Path) -> Iterator[None]:
-    """Act as the user if it decides what any of the paths leads to, else as oneself."""
+    """Act as the user if it controls any of the paths, otherwise as oneself."""
     decides = identity is not None and any(controls(identity, path) for path in paths)
     with acting_as(identity if decides else None):
         yield
 
 
 def controls(identity: Identity, path: Path) -> bool:
-    """Whether a user decides what a path leads to, by a folder or a link of its own anywhere on the way.
+    """Whether a user can change what a path leads to, through a folder or link that it owns anywhere along the path.
 
-    The way is gone entry by entry, links included, as the kernel goes it. What root's folders and links alone decide
-    cannot change behind our back, so the answer stays true.
+    The path is resolved entry by entry, including links, as the kernel does it. If only root's folders and links are
+    involved, nobody else can change them, so the answer stays valid.
     """
     pending = list(reversed(path.absolute().parts[1:]))
     links = 0
@@ -146,21 +146,21 @@ def _may_create(identity: Identity, folder: os.stat_result) -> bool:
 
 
 def _may_change(identity: Identity, folder: os.stat_result) -> bool:
-    """Whether the user may replace entries of a folder that belong to others (not in a sticky one, as /tmp is)."""
+    """Whether the user may replace other users' entries in a folder (not in a sticky one such as /tmp)."""
     if folder.st_uid == identity.uid:
         return True
     return _may_create(identity, folder) and not folder.st_mode & stat.S_ISVTX
 
 
 def hand_over(folder: Path, identity: Identity) -> None:
-    """As root: make a folder (0700) that is to belong to the user, or give it one of root's own.
+    """As root, create a folder (0700) for the user, or change the owner of one that belongs to root.
 
-    What is in the folder is left as it is. Raises `QueueError` where the user could not use it safely.
+    The contents of the folder are not changed. Raises `QueueError` if the user could not use it safely.
     """
     if not controls(identity, folder.parent):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        # Where this is a link or no folder, the check below says so.
+        # If this is a link or not a folder, the check below reports it.
         with contextlib.suppress(OSError), _opened_folder(folder) as descriptor:
             if os.fstat(descriptor).st_uid == 0:
                 os.fchown(descriptor, identity.uid, identity.gid)
@@ -169,9 +169,9 @@ def hand_over(folder: Path, identity: Identity) -> None:
 
 
 def give(folder: Path, identity: Identity) -> None:
-    """As root: give a folder of root's own and all in it to the user, the folder itself last.
+    """As root, change the owner of a folder that belongs to root, and of everything in it, to the user.
 
-    Until then the user cannot enter it, so nothing in it can be exchanged while it is given away.
+    The folder itself comes last: until then the user cannot enter it, so nothing in it can be replaced meanwhile.
     """
     for _, _, names, here in os.fwalk(folder, topdown=False, follow_symlinks=False):
         for name in names:

@@ -1,8 +1,8 @@
-"""Which CPU a busy worker runs on: one of its own, where the workers are as many as the CPUs.
+"""Pins each busy worker to a CPU of its own if there are as many workers as CPUs.
 
-A worker's threads share the interpreter's lock, so two of them hardly ever run at once; they hand it to and fro some
-times a message. Where they are on two CPUs, each time one CPU has to wake the other, which costs more than a switch on
-the same. An idle worker moves about, so that what it is woken for begins on whichever CPU is free.
+A worker's threads share the interpreter lock, so two of them hardly ever run at once; they pass it back and forth
+several times per message. If they run on two CPUs, each time one CPU has to wake the other, which costs more than a
+switch on the same CPU. An idle worker is not pinned, so that its next work starts on whichever CPU is free.
 """
 
 import asyncio
@@ -15,26 +15,26 @@ from typing import Final
 
 _BUSY: Final = 0.4
 _EASY: Final = 0.15
-"""Parts of a CPU from which, and below which, a worker is kept on its own or let go."""
+"""Load, as fractions of a CPU, from which a worker is pinned and below which it is released."""
 _LOOK_EVERY: Final = 0.25
 _IDLE_EVERY: Final = 0.5
-"""Seconds from look to look; the second while there is next to nothing to do."""
+"""Seconds between checks; the second value applies while there is hardly any load."""
 
 
 def available() -> list[int]:
-    """The CPUs this process may use (a container or `taskset` may have left fewer than there are)."""
+    """Return the CPUs that this process may use (a container or `taskset` may allow only some)."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def place(slot: int, workers: int, cpus: Sequence[int]) -> int | None:
-    """The CPU of the worker in a slot; None: any."""
+    """Return the CPU of the worker in a slot, or None for any CPU."""
     return cpus[slot % len(cpus)] if 1 < len(cpus) <= workers else None
 
 
 class Keeper:
-    """Keeps all threads of this process on the slot's CPU while they are busy. For the event loop's thread."""
+    """Pins all threads of this process to the slot's CPU while they are busy. For use in the event loop's thread."""
 
     def __init__(self, slot: int, workers: int) -> None:
         self._slot, self._workers = slot, workers
@@ -43,24 +43,24 @@ class Keeper:
         self._at, self._used = time.monotonic(), time.process_time()
         self._timer: asyncio.TimerHandle | None = None
         self.kept = False
-        """All threads are on the slot's CPU."""
+        """Whether all threads are pinned to the slot's CPU."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look again and again, where there is a CPU for the slot."""
+        """Start the periodic checks, if there is a CPU for the slot."""
         if self._may and place(self._slot, self._workers, self._cpus) is not None:
             self._timer = loop.call_later(_IDLE_EVERY, self._tick, loop)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the periodic checks."""
         if self._timer is not None:
             self._timer.cancel()
 
     def look(self, now: float, used: float) -> float:
-        """Act on how much was `used` (seconds of CPU so far) by `now` (monotonic); returns seconds to the next look."""
+        """Pin or release by the CPU seconds `used` until `now` (monotonic); returns the seconds to the next check."""
         share = (used - self._used) / max(now - self._at, 1e-9)
         self._at, self._used = now, used
         if self._may and share >= _BUSY and not self.kept:
-            self._cpus = available()  # again, as `taskset` may have changed it
+            self._cpus = available()  # `taskset` may have changed it
             own = place(self._slot, self._workers, self._cpus)
             if own is not None:
                 self._move({own})
@@ -76,10 +76,10 @@ class Keeper:
     def _move(self, cpus: set[int]) -> None:
         try:
             for thread in Path("/proc/self/task").iterdir():
-                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                with contextlib.suppress(ProcessLookupError):  # the thread has ended in the meantime
                     os.sched_setaffinity(int(thread.name), cpus)
         except OSError:
-            # Not permitted here (a filter of system calls), or the CPU is gone: the kernel knows best.
+            # Not permitted here (a system call filter), or the CPU is gone: leave the choice to the kernel.
             self._may = self.kept = False
         else:
             self.kept = len(cpus) == 1

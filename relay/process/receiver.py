@@ -1,4 +1,4 @@
-"""The sandbox's receiver as a child process of its own: an accident in it never touches the relay's workers."""
+"""The sandbox's receiver as a separate child process, so that a failure in it never affects the relay's workers."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ from relay_config.schema import Settings
 
 
 def main(settings: Settings, sock: socket.socket, lifeline: int) -> int:
-    """Run in the forked child until SIGTERM or the supervisor's end; returns the exit status."""
+    """Run in the forked child until SIGTERM or until the supervisor ends; returns the exit status."""
     asyncio.run(_run(settings, sock, lifeline))
     return 0
 

@@ -1,7 +1,7 @@
-"""A reload that does not stop the event loop: settings are read and loaded in a thread, and put in force on the loop.
+"""Reloads settings without blocking the event loop: they are read and loaded in a thread, and applied on the loop.
 
-One runs at a time. Whoever asks while one runs gets another one after it, however often was asked meanwhile: the files
-may have changed after they were read.
+One reload runs at a time. Requests that arrive meanwhile cause exactly one more reload after it, because the files may
+have changed after they were read.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ class Reloader(Generic[T]):
         self._again = False
 
     def ask(self) -> None:
-        """Reload, now or after the reload that runs."""
+        """Reload now, or after the running reload."""
         self._again = True
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Put nothing in force any more."""
+        """Cancel the running reload and apply nothing any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -41,5 +41,5 @@ class Reloader(Generic[T]):
             try:
                 prepared = await asyncio.to_thread(self._prepare)
                 self._apply(prepared)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with new settings, the old stay in force
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with new settings, the old ones stay in force
                 self._refuse(error)

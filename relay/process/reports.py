@@ -1,8 +1,8 @@
-"""Each worker leaves word of what its lanes are doing in `run/lanes-N.json`, for `relay queue list` and `show`.
+"""Each worker reports the state of its lanes in `run/lanes-N.json`, for `relay queue list` and `show`.
 
-Written a second after something changed, at most, and once more when nothing waits any longer; an idle relay writes
-nothing. A report is only worth something while its worker lives: `read` gives those that are a few seconds old, and the
-caller asks first whether a server runs. Never read by the server itself: what it needs is in the queue.
+A report is written at most a second after a change, and once more when nothing waits any longer; an idle relay writes
+nothing. A report is valid only while its worker lives: `read` returns reports that are at most a few seconds old, and
+the caller first checks that a server runs. The server itself never reads reports: what it needs is in the queue.
 """
 
 import asyncio
@@ -18,32 +18,32 @@ from relay.events.recorder import Recorder
 
 _EVERY: Final = 1.0
 _SHARE: Final = 100
-"""A report is followed by a pause of this many times the time that it took: 1 % of a core at most."""
+"""After a report there is a pause of this many times its duration, so that reports use at most 1 % of a core."""
 FRESH: Final = 5.0
-"""Seconds for which a report is believed. A busy worker is late with the next one; one that hangs tells nothing."""
+"""Seconds for which a report is valid. A busy worker writes the next one late; a worker that hangs writes none."""
 _MOST: Final = 64 << 20
-"""Bytes of a file that are read: far more than any report has."""
+"""Maximum number of bytes read from a file: far more than any report has."""
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(WorkerReport).decode
 
 
 class Reporter:
-    """Publishes one worker's reports. `make` gives the present one."""
+    """Publishes one worker's reports. `make` returns the current one."""
 
     def __init__(self, data_dir: Path, slot: int, recorder: Recorder, make: Callable[[], WorkerReport]) -> None:
         self._path = _path(data_dir, slot)
         self._recorder = recorder
         self._make = make
         self._told = False
-        """The file says that something waits."""
+        """Whether the file says that something waits."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start publishing."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """End, and take the last report back."""
+        """Stop publishing and remove the last report."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -56,7 +56,7 @@ class Reporter:
             try:
                 await self._publish()
             except (OSError, RuntimeError) as error:
-                # A full disk, or no thread: people are told less, mail is not concerned.
+                # A full disk, or no thread available. Users see less; mail is not affected.
                 self._recorder.problem("report", error)
             await asyncio.sleep(max(_EVERY, (loop.time() - began) * _SHARE))
 
@@ -69,7 +69,7 @@ class Reporter:
 
 
 def read(data_dir: Path, now: float) -> list[WorkerReport]:
-    """The reports of the workers that gave one in the last seconds. What cannot be read is left out."""
+    """Return the reports of the last `FRESH` seconds. Unreadable ones are left out."""
     found = []
     for path in sorted((data_dir / "run").glob("lanes-*.json")):
         try:
@@ -89,7 +89,7 @@ def clear(data_dir: Path) -> None:
 
 
 def forget(data_dir: Path, slot: int) -> None:
-    """Take back the report of a worker that died."""
+    """Remove the report of a worker that died."""
     _path(data_dir, slot).unlink(missing_ok=True)
 
 
@@ -98,7 +98,7 @@ def _path(data_dir: Path, slot: int) -> Path:
 
 
 def _write(path: Path, octets: bytes) -> None:
-    """In place of the last one, whole or not at all. Not synced: after a crash it is worth nothing."""
+    """Replace the last report atomically. The file is not synced, because a report is worthless after a crash."""
     new = path.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

@@ -1,8 +1,9 @@
 """`relay serve`: from settings to running processes.
 
-The order matters. Settings, listeners and secrets are read and bound as root, then the privileges are dropped, then the
-queue is opened, so that everything it creates belongs to the relay's user. What root must do in the data folder before
-that (lock it, remove old sockets) it does with the rights of the relay's user, who may have put links there.
+The order matters. First root reads the settings and secrets and binds the listeners, then the privileges are dropped,
+then the queue is opened, so that everything it creates belongs to the relay's user. What root must do in the data
+folder before that (lock it, remove old sockets), it does with the rights of the relay's user, who may have put links
+there.
 """
 
 import asyncio
@@ -43,13 +44,13 @@ from relay_queue.protocol import QueueDamagedError, QueueError
 from relay_queue.sqlite import open_queue
 
 _ORPHAN_PATIENCE = 3.0
-"""Seconds after which a worker of a supervisor that was killed hangs: those that are well end within one."""
+"""Seconds after which a worker whose supervisor was killed is considered hung; healthy ones end within a second."""
 _ORPHAN_INTERVAL = 2.0
-"""Seconds from one kill to the next: who waited for the one that hung, commits and ends."""
+"""Seconds between kills, in which workers that waited for the hung one can commit and end."""
 _LOCK_PATIENCE = 10.0
-"""Seconds in all. The kernel ends no process that waits for a disk which does not answer; nor do we start beside it."""
+"""Seconds in total. The kernel cannot end a process that waits for a failed disk, and we do not start beside it."""
 _DESCRIPTORS = 32
-"""Files that a process has open beside its listeners before the first client connects, and a few to spare."""
+"""Files that a process has open besides its listeners before the first client connects, plus a few in reserve."""
 
 
 class LogError(Exception):
@@ -68,15 +69,15 @@ _REFUSALS = (
     UserFileError,
     StartError,
 )
-"""Reasons not to start whose text is a sentence for the admin."""
+"""Errors that prevent the start and whose text is a sentence for the admin."""
 
 
 def serve(
     settings_path: Path | None, environ: Mapping[str, str], greet: Callable[[Settings], None] = lambda _: None
 ) -> int:
-    """Run until told to stop. Returns the exit status; what is wrong goes to standard error in a sentence.
+    """Run until stopped by a signal. Returns the exit status; an error is written to standard error as a sentence.
 
-    `greet` is called once nothing can keep the relay from starting any more, with the rights of the relay's user.
+    `greet` is called when nothing can prevent the start any more, with the rights of the relay's user.
     """
     guard_streams()
     try:
@@ -87,7 +88,7 @@ def serve(
     except Exception as error:
         explained = explain(error)
         if explained is None:
-            raise  # a fault of the program: its trace is wanted
+            raise  # a bug: show its traceback
         say(f"relay cannot start: {explained}")
     return 1
 
@@ -118,7 +119,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings], greet: Callable[[
         except QueueDamagedError as error:
             leave_damage(data_dir, "at the start", str(error), time.time())
             raise DamagedError(data_dir, str(error)) from error
-        # What clients did is counted for all workers, and outlives a worker that dies.
+        # Clients are counted over all workers, and the counts outlive a worker that dies.
         clients = SharedClients(workers, settings.limits.connections)
         setup = Setup(settings, materials, Shared(workers), clients, workers, reload, bring_forward)
         children = [_worker(setup, lock, slot, sockets[slot]) for slot in range(workers)]
@@ -131,7 +132,7 @@ def _serve(settings: Settings, reload: Callable[[], Settings], greet: Callable[[
         log.process("started", workers=workers, hostname=settings.hostname, data_dir=str(data_dir), pid=os.getpid())
         for pid in killed:
             log.process("killed a worker that outlived its supervisor", pid=pid)
-        # What exists now is shared by all workers: the collector shall not touch (and so copy) it.
+        # All workers share the objects that exist now. The collector must not touch (and so copy) their pages.
         gc.freeze()
         supervisor = Supervisor(
             children,
@@ -154,7 +155,7 @@ def _worker(setup: Setup, lock: Lock, slot: int, sockets: list[tuple[Listener, s
     def main(lifeline: int) -> int:
         data_dir = Path(setup.settings.data_dir)
         if not lock.holds(lock_path(data_dir)):
-            # A folder made anew in its place would not be locked: another server could start on it.
+            # A new folder in its place would not be locked, and another server could start on it.
             raise StartError(f"{data_dir} was deleted or moved away while the relay was running; restart the relay")
         return worker.main(setup, slot, sockets, pulse, lifeline)
 
@@ -164,7 +165,7 @@ def _worker(setup: Setup, lock: Lock, slot: int, sockets: list[tuple[Listener, s
 def _died(setup: Setup, slot: int) -> None:
     setup.clients.forget(slot)
     reports.forget(Path(setup.settings.data_dir), slot)
-    setup.bring_forward.add(slot)  # what it had in hand comes back with the due times it had
+    setup.bring_forward.add(slot)  # recipients that it had claimed return with their old due times
 
 
 def _open_log(settings: Settings) -> EventLog:
@@ -178,7 +179,7 @@ def _open_log(settings: Settings) -> EventLog:
 
 
 def _reload(setup: Setup, log: EventLog) -> bool:
-    """SIGHUP in the supervisor: True when the new settings are in force here, so that the workers can take them."""
+    """Handle SIGHUP in the supervisor. True if the new settings are in force here, so that workers can load them."""
     log.reopen()
     try:
         update = setup.prepare()
@@ -186,7 +187,7 @@ def _reload(setup: Setup, log: EventLog) -> bool:
     except (SettingsError, MaterialError) as error:
         log.process("reload refused", reason=str(error))
         return False
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with new settings, the relay goes on with the old
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with new settings, the relay keeps the old ones
         log.problem("reload", error)
         return False
     log.reload(setup.settings)
@@ -196,7 +197,7 @@ def _reload(setup: Setup, log: EventLog) -> bool:
 
 
 def _raise_descriptor_limit(needed: int) -> None:
-    """As many open files as the system allows: the usual 1,024 are fewer than the connections that the settings do."""
+    """Allow as many open files as the system does: the usual 1,024 are fewer than the connections in the settings."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most != resource.RLIM_INFINITY and most < needed:
@@ -204,7 +205,7 @@ def _raise_descriptor_limit(needed: int) -> None:
 
 
 def _receiver_socket(settings: Settings) -> socket.socket | None:
-    """The socket of the sandbox's receiver, bound here so that a port in use is a reason not to start."""
+    """Bind the socket of the sandbox's receiver here, so that a port in use prevents the start."""
     if settings.sandbox.receiver is None:
         return None
     probe(settings.sandbox.receiver)
@@ -212,15 +213,15 @@ def _receiver_socket(settings: Settings) -> socket.socket | None:
 
 
 def _check_user(settings: Settings, data_dir: Path) -> None:
-    """What the relay's user must be able to do, and each worker would fail in."""
+    """Check what the relay's user must be able to do and what would otherwise fail in each worker."""
     if settings.user is not None and not program_readable():
-        # Whatever is still to be imported would fail one by one.
+        # Otherwise each later import would fail.
         raise StartError(str(unreadable_program(settings.user)))
     read_users(data_dir / USERS_FILE)
 
 
 def _prepare_data_dir(data_dir: Path, identity: Identity | None) -> None:
-    """Make the folders that are needed before the privileges are dropped; they belong to the relay's user."""
+    """Create the folders that are needed before the privileges are dropped; they belong to the relay's user."""
     if identity is not None:
         hand_over(data_dir, identity)
     with acting_as(identity):
@@ -229,13 +230,13 @@ def _prepare_data_dir(data_dir: Path, identity: Identity | None) -> None:
 
 
 def _explained(error: Exception, identity: Identity | None) -> str:
-    """In words, by what the relay's user may see: root could not tell what refused that user."""
+    """Explain an error with the rights of the relay's user: as root, the cause of the refusal would not show."""
     with acting_as(identity):
         return str(explain(error))
 
 
 def _lock(data_dir: Path, identity: Identity | None) -> tuple[Lock, list[int]]:
-    """Take the data folder. Workers of a supervisor that was killed get a moment to end, then are killed (returned)."""
+    """Lock the data folder. Workers left by a killed supervisor get a grace period, then are killed (ids returned)."""
     killed: list[int] = []
     began = time.monotonic()
     look_at = began + _ORPHAN_PATIENCE
@@ -248,12 +249,12 @@ def _lock(data_dir: Path, identity: Identity | None) -> tuple[Lock, list[int]]:
             if (error.pid and orphans.holds(error.pid, lock_path(data_dir))) or now > began + _LOCK_PATIENCE:
                 raise
             if now >= look_at:
-                # As root: the kernel shows the locks of a process that changed its user to nobody else.
+                # As root, because the kernel shows the locks of a process that changed its user only to root.
                 killed += orphans.end(data_dir, os.geteuid() if identity is None else identity.uid)
                 look_at = now + _ORPHAN_INTERVAL
             time.sleep(0.05)
         except OSError as error:
-            # Where it was opened by its name in an open folder, the error does not have the whole path.
+            # If the file was opened relative to a folder descriptor, the error does not contain the whole path.
             whole = OSError(error.errno, error.strerror, str(lock_path(data_dir)))
             raise LockError(_explained(whole, identity)) from error
 
@@ -268,7 +269,7 @@ def _refuse_damage(data_dir: Path) -> None:
 
 
 async def _recover(data_dir: Path) -> None:
-    """Create or migrate the queue, and give back what workers of an earlier run had in hand."""
+    """Create or migrate the queue, and release what the workers of an earlier run had claimed."""
     opened = open_queue(data_dir)
     try:
         await opened.recover_node(LOCAL_NODE)

@@ -1,6 +1,6 @@
-"""What a server runs with: the settings in force and what was made of them, shared by the supervisor and its workers.
+"""The settings in force and the objects built from them, shared by the supervisor and its workers.
 
-The supervisor keeps its own copy up to date, so that a worker started after a reload starts with what the others have.
+The supervisor keeps its own copy up to date, so that a worker started after a reload has the same state as the others.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from relay_config.schema import Settings
 
 @dataclass(slots=True, frozen=True)
 class Update:
-    """New settings that were read, checked and loaded, and are not in force yet."""
+    """New settings that were read, checked and loaded but are not in force yet."""
 
     wanted: Settings
-    """As the settings file has them."""
+    """The settings as in the settings file."""
     settings: Settings
-    """As they come into force: what only a restart changes is as it was."""
+    """The settings that come into force: those that need a restart keep their old values."""
     loaded: Loaded
 
 
 @dataclass(slots=True)
 class Setup:
-    """Settings in force, certificate and keys, counters over all workers."""
+    """Settings in force, certificate and keys, and the counters over all workers."""
 
     settings: Settings
     materials: Materials
@@ -34,19 +34,19 @@ class Setup:
     clients: SharedClients
     workers: int
     load: Callable[[], Settings]
-    """Reads and checks the settings file anew; `SettingsError` when it is bad."""
+    """Reads and checks the settings file again. Raises `SettingsError` if it is invalid."""
     bring_forward: set[int] = field(default_factory=set)
-    """Workers that begin with a look for mail that waits for a time by a clock that was set back since."""
+    """Workers that must bring mail forward when they start, because the clock may have been set back."""
     started: Settings = field(init=False)
-    """The settings of the start, with which listeners and workers were made."""
+    """The settings at the start, from which listeners and workers were created."""
 
     def __post_init__(self) -> None:
         self.started = self.settings
 
     def prepare(self) -> Update:
-        """Read, check and load; `SettingsError` or `MaterialError` where something is wrong.
+        """Read, check and load the settings. Raises `SettingsError` or `MaterialError`.
 
-        Changes nothing here, so that it may run in a thread.
+        Changes no state here, so it may run in a thread.
         """
         wanted = self.load()
         return Update(wanted, in_force(self.started, wanted), self.materials.prepare(wanted))

@@ -1,7 +1,7 @@
-"""Listening sockets: bound once by the supervisor, before it gives up privileges, and inherited by the workers.
+"""Listening sockets: bound once by the supervisor, before it drops privileges, and inherited by the workers.
 
-Each worker has a socket of its own per listener (SO_REUSEPORT), among which the kernel spreads connections. The
-supervisor keeps them open, so connections made while a worker is being restarted wait instead of being refused.
+Each worker has its own socket per listener (SO_REUSEPORT), and the kernel spreads connections over them. The supervisor
+keeps them open, so connections made while a worker restarts wait instead of being refused.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _UNPRIVILEGED_FROM = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 class BindError(Exception):
-    """An address cannot be listened on; the text says which, why and what to do."""
+    """The relay cannot listen on an address; the text says which, why and what to do."""
 
     def __init__(self, address: str, error: OSError) -> None:
         self.address = address
@@ -27,14 +27,14 @@ class BindError(Exception):
 
 
 def bind(settings: Settings, workers: int) -> list[list[tuple[Listener, socket.socket]]]:
-    """For each worker its listeners with their sockets. Raises `BindError`."""
+    """Return for each worker its listeners with their sockets. Raises `BindError`."""
     for listener in settings.listener:
         probe(listener.address)
     return [[(listener, bind_one(listener.address)) for listener in settings.listener] for _ in range(workers)]
 
 
 def bind_one(address: str) -> socket.socket:
-    """One socket that listens. Raises `BindError`."""
+    """Open one listening socket. Raises `BindError`."""
     try:
         with _open(parse_endpoint(address)) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -47,10 +47,10 @@ def bind_one(address: str) -> socket.socket:
 
 
 def probe(address: str) -> None:
-    """Raise `BindError` if the address cannot be listened on; leaves nothing open.
+    """Raise `BindError` if the relay cannot listen on the address. Leaves no socket open.
 
-    Sockets with SO_REUSEPORT would share the port of another relay of the same user without an error, and each would
-    get a part of the other's mail. One without it is refused.
+    Sockets with SO_REUSEPORT could share the port with another relay of the same user without an error, and each relay
+    would get a part of the other's mail. So the test socket is opened without it.
     """
     endpoint = parse_endpoint(address)
     try:
@@ -64,13 +64,13 @@ def _open(endpoint: Endpoint) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
-        # One meaning per listener: "[::]:25" is IPv6 alone, "0.0.0.0:25" is IPv4.
+        # Each listener has one address family: "[::]:25" is IPv6 only, "0.0.0.0:25" is IPv4.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return sock
 
 
 def _explained(endpoint: Endpoint, error: OSError) -> tuple[str, str]:
-    """(why the address cannot be listened on, what to do)."""
+    """Return why the relay cannot listen on the address, and what to do."""
     match error.errno:
         case errno.EADDRINUSE:
             names = ", ".join(f"{user.name} (process {user.pid})" for user in users(listening(endpoint))[:3])
@@ -90,7 +90,7 @@ def _explained(endpoint: Endpoint, error: OSError) -> tuple[str, str]:
 
 
 def _unprivileged_from() -> int:
-    """The first port that everybody may listen on (ip(7))."""
+    """Return the first port that unprivileged users may listen on (ip(7))."""
     with contextlib.suppress(OSError, ValueError):
         return int(_UNPRIVILEGED_FROM.read_text())
     return 1024

@@ -1,9 +1,9 @@
-"""The supervisor: starts the workers, restarts one that dies, passes signals on, and ends when they have ended.
+"""The supervisor starts the workers, restarts those that die, forwards signals, and ends when all workers have ended.
 
-It has no event loop and no threads, so that it can fork at any time; it never touches mail. A worker that dies leaves
-what it had in hand to its successor. So does one that hangs: its pulse stops, and it is killed, because it may hold the
-turn to write that all others wait for. If the supervisor itself is killed, its workers notice (`lifeline`) and end;
-the next start ends those that hang (`orphans`).
+It has no event loop and no threads, so that it can fork at any time; it never touches mail. The messages that a dead
+worker had claimed go to its successor. A worker that hangs stops its pulse and is killed, because it may hold the write
+lock that all others wait for. If the supervisor itself is killed, its workers notice that (`lifeline`) and end; the
+next start kills those that hang (`orphans`).
 """
 
 import os
@@ -18,65 +18,66 @@ from relay.process.pulse import BEAT_EVERY, Pulse
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
 CHILD_UNBLOCKS = frozenset({signal.SIGHUP, signal.SIGUSR1})
-"""Signals that a child starts with blocked, and unblocks itself once it has handlers."""
+"""Signals that are blocked when a child starts; the child unblocks them once it has handlers."""
 _QUICK = 2.0
-"""A child that lives less than this (seconds) died in starting."""
+"""Seconds. A child that lives less than this died while starting."""
 _QUICK_DEATHS = 5
-"""So many such deaths in a row are fatal: the world is wrong, and restarting does not mend it."""
+"""This many such deaths in a row are fatal: the cause lies outside, and restarting does not fix it."""
 STOP_GRACE = 30.0
-"""Seconds that running transactions get to end after SIGTERM."""
+"""Seconds that running transactions have to finish after SIGTERM."""
 _KILL_AFTER = STOP_GRACE + 10.0
 UNRESPONSIVE_AFTER = 30.0
-"""Seconds without a beat after which a child is killed. Far more than any turn of a loop that works takes, and less
-than clients wait for a reply. The event loop beats: a disk that takes minutes for an fsync does not stop it."""
+"""Seconds without a beat after which a child is killed. This is far more than any iteration of a working loop takes,
+and less than clients wait for a reply. The beat comes from the event loop, so an fsync that takes minutes does not
+stop it."""
 
 
 def close_ears() -> None:
-    """A child needs no signals any more: its event loop closes, and one that came then would be written to nowhere."""
+    """Block signals in a child whose event loop is closing, as the loop's wake-up socket could not take them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 @dataclass(slots=True)
 class Child:
-    """One process to keep running."""
+    """A child process that the supervisor keeps running."""
 
     name: str
     main: Callable[[int], int]
     """Runs in the child with the read end of the lifeline; returns the exit status."""
     on_death: Callable[[], None] = lambda: None
-    """Called in the supervisor, before another one takes its place."""
+    """Called in the supervisor after a death, before the successor starts."""
     pid: int = 0
     started_at: float = 0.0
     quick_deaths: int = 0
     pulse: Pulse | None = None
-    """What the child beats; None: nobody looks whether it responds."""
+    """The child's heartbeat, or None if the supervisor does not check whether it responds."""
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Keeps `children` running until told to stop. `tell(what, **fields)` reports."""
+    """Keeps `children` running until it is stopped by a signal. `tell(what, **fields)` reports events."""
 
     children: list[Child]
     tell: Callable[..., None]
     on_reload: Callable[[], bool] = lambda: True
-    """Called on SIGHUP, before it is passed on: children started later must have what the others take now. False: the
-    new settings are bad; then the children are only asked to open their log files anew (SIGUSR1)."""
+    """Called on SIGHUP, before the signal is forwarded, so that children started later get the new settings too. False
+    means that the new settings are invalid; then the children are only asked to reopen their log files (SIGUSR1)."""
     on_reopen: Callable[[], None] = lambda: None
-    """Called on SIGUSR1, before it is passed on."""
+    """Called on SIGUSR1, before the signal is forwarded."""
     on_look: Callable[[], None] = lambda: None
-    """Called about once a second: what could not be written to the log before may be written now."""
+    """Called about once a second, to retry log lines that could not be written before."""
     in_child: Callable[[], None] = lambda: None
-    """Called first in each child, which has copies of what the supervisor has open."""
+    """Called first in each child, which has inherited the supervisor's open files."""
     unresponsive_after: float = UNRESPONSIVE_AFTER
     _lifeline: tuple[int, int] = field(default=(-1, -1), init=False)
     _status: int = field(default=0, init=False)
     _looked_at: float = field(default=0.0, init=False)
 
     def run(self) -> int:
-        """Returns the exit status: 0 after a stop that was asked for."""
+        """Run until the end; returns the exit status, 0 after a requested stop."""
         self._lifeline = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        # A signal that is ignored by default is never seen by sigwait; any handler will do.
+        # sigwait never sees a signal that is ignored by default, so it needs a handler, whichever it is.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._looked_at = time.monotonic()
         try:
@@ -91,7 +92,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         while True:
-            # `sigwait` can't be given up after a time.
+            # `sigwait` has no timeout.
             received = signal.sigtimedwait(_SIGNALS, BEAT_EVERY)
             self._look()
             if received is None:
@@ -115,8 +116,9 @@ class Supervisor:
     def _look(self) -> None:
         """Kill children whose pulse has stopped.
 
-        Silence is counted in our own looks, each worth a beat at most: after we were stopped as well (SIGSTOP to the
-        whole group, a suspended machine) the clock says that everybody was silent for long, and nobody is to blame.
+        Silence is counted in the supervisor's own checks, each worth one beat at most. If the supervisor was stopped as
+        well (SIGSTOP to the whole group, a suspended machine), the clock alone would show a long silence of all
+        children although none of them hangs.
         """
         self.on_look()
         now = time.monotonic()
@@ -131,7 +133,7 @@ class Supervisor:
                 self.tell("child does not respond", name=child.name, silent=round(silent, 1))
 
     def _reap(self) -> bool:
-        """Restart children that died. False: gave up."""
+        """Restart children that died. Returns False if the supervisor gives up."""
         for child, status in self._dead():
             lived = time.monotonic() - child.started_at
             self.tell("child died", name=child.name, status=os.waitstatus_to_exitcode(status), lived=round(lived, 1))
@@ -157,7 +159,7 @@ class Supervisor:
         return dead
 
     def _stop(self, reason: str) -> None:
-        # The signal first: whatever may go wrong with the log, the children are told to stop.
+        # Send the signal first, so that the children stop even if logging fails.
         self._signal(signal.SIGTERM)
         self.tell("stopping", reason=reason)
         deadline = time.monotonic() + _KILL_AFTER
@@ -191,13 +193,13 @@ class Supervisor:
             os.close(self._lifeline[1])
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.in_child()
-            # The others stay blocked until the child has handlers for them: a reload must not kill a child that starts.
+            # `CHILD_UNBLOCKS` stay blocked until the child has handlers: a reload must not kill a starting child.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, set(_SIGNALS) - CHILD_UNBLOCKS)
             status = child.main(self._lifeline[0])
         except StartError as error:
             say(f"{child.name} cannot start: {error}")
-        except BaseException:  # noqa: BLE001 - whatever it is, the child ends here and must say why
+        except BaseException:  # noqa: BLE001 - whatever it is, the child ends here and must report why
             traceback.print_exc()
         finally:
-            # Not sys.exit: the parent's stack and exit handlers are not ours to unwind.
+            # Not sys.exit: it would unwind the parent's stack and run its exit handlers in the child.
             os._exit(status)

@@ -1,15 +1,15 @@
 """Wake-ups between processes: datagrams to `run/worker-N.sock`, from other workers and from the shell.
 
-A notice (`relay.model.notices`) is a hint: the truth lies in the queue, which every worker also scans by itself. So a
-notice may arrive twice, or at a worker that has just started and knows already. But while a worker listens, the fact
-that something happened must reach it:
+A notice (`relay.model.notices`) is only a hint: the queue has the actual state, and every worker also scans it by
+itself. So a notice may arrive twice, or at a worker that has just started and already knows the state. But while a
+worker listens, it must learn that something happened:
 
-- A sender whose notices do not fit into the receiver's socket buffer drops them and owes the receiver an `Everything`,
-  which it keeps trying to send (`Notifier`).
+- A sender whose notices do not fit into the receiver's socket buffer replaces them by one `Everything`, which it
+  retries until it is sent (`Notifier`).
 - A sender that cannot wait (`notify`, from the shell) may simply exit: its own socket was empty, so only the receiver's
   buffer can have been full, and a receiver that finds its buffer full treats that as `Everything`.
 
-A datagram has many notices, one on each line as JSON; equal ones that wait together are sent once.
+A datagram contains many notices, one per line as JSON; equal notices that wait together are sent once.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ import msgspec
 from relay.model.notices import Everything, Notice
 
 _DATAGRAM: Final = 16_384
-"""Bytes of one datagram at most (the kernel copies it whole)."""
+"""Maximum size of a datagram in bytes (the kernel copies it as a whole)."""
 _PENDING: Final = 2000
-"""Notices waiting for one worker; more become `Everything`."""
+"""Maximum number of notices waiting for one worker; more are replaced by `Everything`."""
 _RETRY_FIRST: Final = 0.02
 _RETRY_MOST: Final = 1.0
 _LONG_PATH: Final = 100
-"""Bytes of a socket's path beyond which it goes through /proc (the kernel's limit is 107)."""
+"""Bytes. A longer socket path is accessed through /proc (the kernel's limit is 107)."""
 _EVERYTHING: Final = Everything()
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Notice)
@@ -61,7 +61,7 @@ class Listener:
                 self._socket.bind(short)
             fresh.chmod(0o600)
             self._inode = fresh.stat().st_ino
-            # Renamed into place: a sender finds the old socket or the new one, never none.
+            # The socket is renamed into place, so that a sender always finds the old or the new one.
             fresh.rename(self._path)
         except BaseException:
             self._socket.close()
@@ -69,7 +69,7 @@ class Listener:
         loop.add_reader(self._socket, self._readable)
 
     def close(self) -> None:
-        """Stop listening. Doing it twice does nothing."""
+        """Stop listening. A second call does nothing."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
@@ -86,12 +86,12 @@ class Listener:
         notices: dict[Notice, None] = {}
         count = 0
         try:
-            # Bounded: senders that never pause must not hold the loop; what is left makes it readable again.
+            # Bounded, so that continuous senders do not block the loop; the rest makes the socket readable again.
             while count <= self._full:
                 notices.update(dict.fromkeys(_decode(self._socket.recv(_DATAGRAM + 1))))
                 count += 1
         except BlockingIOError:
-            pass  # read empty
+            pass  # all datagrams were read
         if count > self._full or _EVERYTHING in notices:
             notices = {_EVERYTHING: None}
         for notice in notices:
@@ -101,19 +101,19 @@ class Listener:
 def listen(
     data_dir: Path | str, slot: int, loop: asyncio.AbstractEventLoop, on_notice: Callable[[Notice], None]
 ) -> Listener:
-    """Listen as worker `slot`; replaces whoever listened there before."""
+    """Listen as worker `slot`; replaces the previous listener of that slot."""
     return Listener(data_dir, slot, loop, on_notice)
 
 
 class Notifier:
-    """Sends a worker's notices. Called thousands of times a second: notices gather until the loop's next iteration."""
+    """Sends a worker's notices. It is called thousands of times a second, so it batches them per loop iteration."""
 
     def __init__(self, data_dir: Path | str, loop: asyncio.AbstractEventLoop) -> None:
         self._run = Path(data_dir) / "run"
         self._loop = loop
         self._pending: dict[int, dict[Notice, None]] = {}
         self._stuck: dict[int, float] = {}
-        """By worker: seconds of the pause before the next try."""
+        """Pause in seconds before the next attempt, by worker."""
         self._scheduled = False
         self._socket = _sender()
         self.dropped = 0
@@ -136,7 +136,7 @@ class Notifier:
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """Send what waits, once, and close."""
+        """Try once to send the waiting notices, then close."""
         self._flush()
         self._pending.clear()
         self._socket.close()
@@ -169,17 +169,17 @@ class Notifier:
 
 
 def notify(data_dir: Path | str, notice: Notice = _EVERYTHING, slot: int | None = None) -> int:
-    """Notify one worker or all, from a process that exits soon. Returns how many have it; no listener is no error."""
+    """Notify one worker or all, from a process that exits soon. Returns how many got it; none is not an error."""
     run = Path(data_dir) / "run"
     paths = _listening(run) if slot is None else [_path(run, slot)]
     told = 0
     for path in paths:
-        # A socket for each: what one worker leaves unread must not count against the next.
+        # Each worker gets a separate socket, because unread datagrams count against the sender's buffer.
         with _sender() as sender:
             try:
                 told += _send(sender, path, _encoder.encode(notice))
             except BlockingIOError:
-                told += 1  # its buffer is full, which it treats as `Everything`
+                told += 1  # the worker's buffer is full, which it treats as `Everything`
     return told
 
 
@@ -205,7 +205,7 @@ def _sender() -> socket.socket:
 
 
 def _send(sender: socket.socket, path: Path, datagram: bytes) -> bool:
-    """Whether somebody has it. A socket without a listener is left alone: its worker may be replacing it just now."""
+    """Whether a listener got it. A socket without a listener is kept, because its worker may be replacing it now."""
     try:
         with _short(path) as short:
             sender.sendto(datagram, short)
@@ -216,7 +216,7 @@ def _send(sender: socket.socket, path: Path, datagram: bytes) -> bool:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """The path, or a way around the limit on its length: through an open descriptor of its folder."""
+    """Return the path, or if it is too long, a short one through an open descriptor of its folder."""
     text = str(path)
     if len(os.fsencode(text)) <= _LONG_PATH:
         yield text
@@ -229,7 +229,7 @@ def _short(path: Path) -> Iterator[str]:
 
 
 def _encode(notices: Iterable[Notice]) -> Iterable[bytes]:
-    """Notices as datagrams, one on each line."""
+    """Encode notices as datagrams, one notice per line."""
     lines: list[bytes] = []
     size = 0
     for notice in notices:
@@ -244,7 +244,7 @@ def _encode(notices: Iterable[Notice]) -> Iterable[bytes]:
 
 
 def _decode(datagram: bytes) -> list[Notice]:
-    """The notices. What is not understood (from a newer sender, or cut off) counts as `Everything`."""
+    """Decode the notices. Unknown ones (from a newer sender, or truncated) count as `Everything`."""
     if len(datagram) > _DATAGRAM:
         return [_EVERYTHING]
     try:
@@ -254,7 +254,7 @@ def _decode(datagram: bytes) -> list[Notice]:
 
 
 def _queue_length() -> int:
-    """How many datagrams the kernel keeps for a socket (it refuses when there are more than this)."""
+    """Return how many datagrams the kernel keeps for a socket (it refuses more than this)."""
     try:
         return int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text(encoding="ascii"))
     except (OSError, ValueError):

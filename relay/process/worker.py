@@ -35,13 +35,13 @@ from relay_queue.protocol import Queue
 from relay_queue.sqlite import open_queue
 
 _ORPHAN_GRACE = 0.3
-"""Seconds for running transactions when the supervisor is gone: another one may be waiting to start."""
+"""Seconds for running transactions when the supervisor is gone; short because a new one may be waiting to start."""
 
 
 def main(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.socket]], pulse: Pulse, lifeline: int) -> int:
     """Run in the forked child until SIGTERM; returns the exit status."""
-    # The young generation is swept after so many new objects: with 700 a busy relay collects all the time, and almost
-    # nothing of what a message leaves behind is cyclic.
+    # Number of new objects that triggers a collection of the young generation. With 700, a busy relay collects all the
+    # time, although hardly any garbage of a message is cyclic.
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         pulse.keep_beating(runner.get_loop())
@@ -89,7 +89,7 @@ async def _run(setup: Setup, slot: int, sockets: list[tuple[Listener, socket.soc
 
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
-    """Failures of the world become a `StartError`; those of the program keep their trace."""
+    """Turn errors of the environment into `StartError`; bugs keep their traceback."""
     try:
         yield
     except UserFileError as error:
@@ -110,7 +110,7 @@ class Worker:
         settings, materials = setup.settings, setup.materials
         self._data_dir = Path(settings.data_dir)
         self._loop = asyncio.get_running_loop()
-        # A log that cannot be opened any more stops no worker that takes the place of another.
+        # A log that can no longer be opened must not prevent the start of a successor.
         self.log = EventLog(settings, slot=str(slot), must_open=False)
         self._uninstall = diagnostics.install(self.log)
         self.queue = queue
@@ -141,19 +141,19 @@ class Worker:
         self._notices: wake.Listener | None = None
 
     async def start(self, sockets: list[tuple[Listener, socket.socket]]) -> None:
-        """Give back what a predecessor had claimed, then deliver, then listen."""
+        """Release what a predecessor had claimed, then start deliveries, then listen."""
         await self.queue.recover(self._owner)
         self._notices = wake.listen(self._data_dir, self._owner.worker, self._loop, self._notice)
         await self.delivery.start()
         self._housekeeping.start()
         self._reporter.start()
-        # The settings in force have the same listeners as the sockets, and what a reload has changed of them since.
+        # The settings in force list the same listeners as the sockets, with the changes of later reloads.
         for listener, (_, sock) in zip(self._setup.settings.listener, sockets, strict=True):
             self._servers.append(await serve(sock, self._context(listener)))
         self.log.process("worker ready", pid=os.getpid())
 
     async def stop(self, grace: float) -> None:
-        """Stop accepting; transactions on either side get `grace` seconds; the rest stays in the queue."""
+        """Stop accepting. Transactions on both sides get `grace` seconds; unfinished mail stays in the queue."""
         self.log.process("worker stopping", grace=grace)
         began = self._loop.time()
         await self._reloader.stop()
@@ -188,12 +188,12 @@ class Worker:
         )
 
     def reload(self) -> None:
-        """SIGHUP: open the log anew, and take new settings, certificates and keys; where they are bad, keep the old."""
+        """Handle SIGHUP: reopen the log and load new settings, certificates and keys. Invalid ones are not used."""
         self.log.reopen()
         self._reloader.ask()
 
     def reopen_logs(self) -> None:
-        """SIGUSR1: the log file was moved away."""
+        """Handle SIGUSR1: reopen the log file, which was moved away."""
         self.log.reopen()
 
     def _take(self, update: Update) -> None:
@@ -226,7 +226,7 @@ class Worker:
                 self._spawn(self._everything())
 
     async def _everything(self) -> None:
-        """Notices were lost on the way: look at everything."""
+        """Notices were lost: check everything."""
         await self.delivery.steering.reload_suspensions()
         await self.delivery.steering.carry_out()
         self.delivery.due(None)

@@ -1,1 +1,1 @@
-"""The sandbox: a real SMTP receiver built into the relay, so that mail can take the whole path and go nowhere."""
+"""The sandbox: a real SMTP receiver built into the relay, so that mail takes the whole path but never leaves."""

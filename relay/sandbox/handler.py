@@ -1,8 +1,8 @@
 # ruff: noqa: ARG002 - the signatures are those of Handler
 """The policy of the sandbox's receiver: everyone may send anything to anyone, and magic recipients misbehave.
 
-Implements `relay.smtp.server.handler.Handler`; holds no socket. Files are small and not fsynced, so they are written on
-the loop: this loop serves the sandbox alone.
+Implements `relay.smtp.server.handler.Handler`; holds no socket. Files are small and not fsynced, and this loop serves
+only the sandbox, so files are written on the loop.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from relay_queue.ids import is_id, new_id
 
 _NO_AUTH = Reply(503, "5.5.1", "The sandbox's receiver takes mail without AUTH")
 _SUBJECT_KEPT = 2000
-"""Characters as they arrived; encoded words take several for each that is shown."""
+"""Characters of the subject as received; encoded words need several for each displayed character."""
 _ID: Final = re.compile(rb"(?i)\sid\s+([0-9a-z]{26})[\s;]")
-"""In a Received field of the relay's (`relay.message.received`)."""
+"""Queue id in a Received field that the relay added (`relay.message.received`)."""
 _OWN_MESSAGE_ID: Final = re.compile(rb"<([0-9a-z]{26})@[^<>]*>")
-"""What the relay gives its own messages (DSNs), which have no Received field."""
+"""Message-ID of the relay's own messages (DSNs), which have no Received field."""
 
 
 class SandboxHandler:
-    """Takes whatever comes into `store`."""
+    """Stores every message in `store`."""
 
     def __init__(
         self, store: SandboxStore, *, clock: Callable[[], float] = time.time, slow_seconds: float = SLOW_SECONDS
@@ -40,12 +40,12 @@ class SandboxHandler:
         self._greylist = Greylist()
 
     def connected(self, peer: Peer) -> Reply | None:
-        """Everyone on loopback is welcome (the listener is bound there)."""
+        """Accept every client; the listener is bound to loopback."""
         peer.trusted = True
         return None
 
     def disconnected(self, peer: Peer) -> None:
-        """Nothing is kept per client."""
+        """Do nothing: no state is kept per client."""
 
     def authenticate(self, peer: Peer, user: str, password: str) -> asyncio.Future[Identity | Reply]:
         """AUTH is not offered here."""
@@ -54,11 +54,11 @@ class SandboxHandler:
         return future
 
     def mail(self, peer: Peer, transaction: Transaction) -> Reply | None:
-        """Any sender."""
+        """Accept any sender."""
         return None
 
     def rcpt(self, peer: Peer, transaction: Transaction, recipient: RecipientPath) -> Reply | None:
-        """Any recipient, but for the magic ones that are refused here."""
+        """Accept any recipient except the magic ones that are refused at RCPT."""
         name = magic(recipient.address)
         if name is None:
             return None
@@ -67,14 +67,14 @@ class SandboxHandler:
         return AT_RECIPIENT.get(name)
 
     def incoming(self, peer: Peer, transaction: Transaction) -> Incoming | Reply:
-        """Memory, or a file beside the stored messages when it gets large."""
-        # Words that cannot be folded may leave the relay in longer lines, and most servers take those.
+        """Collect the message in memory, or in a file beside the stored messages when it gets large."""
+        # Words that cannot be folded may leave the relay in longer lines, which most servers accept.
         return Incoming(
             self._store.new_file, discard_file=self._store.discard_file, header_limit=1 << 20, take_long_lines=True
         )
 
     def accept(self, peer: Peer, transaction: Transaction, content: Incoming) -> asyncio.Future[Reply]:
-        """Store the message; a magic recipient among several decides for all, as one reply answers for all."""
+        """Store the message. One magic recipient decides for all recipients, as there is only one reply."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
         names = {magic(recipient.address) for recipient in transaction.recipients}
@@ -90,10 +90,10 @@ class SandboxHandler:
         return future
 
     def refused(self, peer: Peer, command: str, reply: Reply) -> None:
-        """The relay's own log tells of refusals: it is the only client."""
+        """Do nothing: the only client is the relay, which logs refusals itself."""
 
     def handshake_failed(self, peer: Peer, failure: TlsFailure) -> None:
-        """The sandbox offers no TLS."""
+        """Do nothing: the sandbox offers no TLS."""
 
     def _keep(self, peer: Peer, transaction: Transaction, content: Incoming) -> Reply:
         header = content.header or b""
@@ -125,18 +125,18 @@ def _blocks(header: bytes, content: Incoming) -> Iterator[bytes]:
 
 
 def _resolve(future: asyncio.Future[Reply], reply: Reply) -> None:
-    if not future.done():  # the client may have gone meanwhile
+    if not future.done():  # the client may have disconnected in the meantime
         future.set_result(reply)
 
 
 def subject_of(header: bytes) -> str:
-    """The first Subject field of a header block, unfolded and cut short; bytes that are no UTF-8 become U+FFFD."""
+    """Return the first Subject field of a header block, unfolded and truncated; invalid UTF-8 becomes U+FFFD."""
     value = _first(header, b"subject")
     return "" if value is None else value.replace(b"\r\n", b"").strip().decode("utf-8", "replace")[:_SUBJECT_KEPT]
 
 
 def queue_id_of(header: bytes) -> str:
-    """The id under which the relay had the message in its queue; empty where it cannot be told."""
+    """Return the message's id in the relay's queue, or an empty string if it is unknown."""
     trace = _first(header, b"received")
     found = _OWN_MESSAGE_ID.search(_first(header, b"message-id") or b"") if trace is None else _ID.search(trace)
     shown = found[1].decode("ascii") if found is not None else ""
@@ -144,7 +144,7 @@ def queue_id_of(header: bytes) -> str:
 
 
 def _first(header: bytes, name: bytes) -> bytes | None:
-    """The value of the first field of that name, with its folds."""
+    """Return the value of the first field of that name, with its folds."""
     block = b"\r\n" + header
     start = block.lower().find(b"\r\n%b:" % name)
     if start < 0:

@@ -1,7 +1,7 @@
-"""The sandbox's receiver at work: the relay's own server session on a loopback port, with `SandboxHandler` behind it.
+"""Runs the sandbox's receiver: the relay's own server session on a loopback port, with `SandboxHandler`.
 
-Runs in a process of its own (`relay.process.receiver`). What a stranger must not do is no concern here: the only client
-is the relay, so the limits are wide, and what it accepted itself is never too large.
+It runs in a separate process (`relay.process.receiver`). The only client is the relay, so no protection against
+strangers is needed: the limits are wide, and a message that the relay accepted is never too large.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from relay_config.schema import Limits, Listener, Settings
 from relay_config.words import Size
 
 _GRACE = 1.0
-"""Seconds for transactions that run when the receiver is told to stop."""
+"""Seconds that running transactions have to finish when the receiver stops."""
 _ROOM = 1 << 20
-"""Octets that the relay may have added to a message of the largest size it accepts."""
+"""Bytes that the relay may add to a message of the maximum size."""
 _HEADER_ROOM = 2
 _MANY = 1_000_000
 
@@ -41,7 +41,7 @@ async def run_receiver(settings: Settings, sock: socket.socket) -> None:
 
 
 def receiver_context(settings: Settings, handler: SandboxHandler) -> ServerContext:
-    """What the receiver's sessions share."""
+    """Return the context that the receiver's sessions share."""
     assert settings.sandbox.receiver is not None, "only a sandbox has a receiver"
     listener = Listener(address=settings.sandbox.receiver, tls="none", auth="off")
     limits = Limits(

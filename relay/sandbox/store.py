@@ -1,7 +1,7 @@
-"""What the sandbox's receiver got: `ID.eml` (the octets) beside `ID.json` (the envelope), newest 10,000 kept.
+"""Messages that the sandbox received: `ID.eml` (the message) and `ID.json` (the envelope); the newest 10,000 are kept.
 
-The envelope is renamed into place last, so a message that is listed is whole. Nothing is fsynced: these files are for
-looking at, and the relay's own promise ends with the receiver's 250. One process writes; any may read or clear.
+The envelope is renamed into place last, so every listed message is complete. Nothing is fsynced: the files are only for
+inspection, and the relay's responsibility ends with the receiver's 250. One process writes; any may read or clear.
 """
 
 import os
@@ -15,21 +15,21 @@ import msgspec
 from relay_queue.ids import is_id, new_id
 
 KEPT = 10_000
-"""Messages kept; the oldest go first."""
+"""Maximum number of messages; the oldest are removed first."""
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """What came with a message."""
+    """Envelope of a message, and facts about its receipt."""
 
     id: str
-    """Of the file, given by the sandbox; sorts by time of receipt."""
+    """Name of the file, assigned by the sandbox; ids sort by time of receipt."""
     received_at: float
     """Seconds since the epoch."""
     sender: str
     """Reverse-path; empty for `<>`."""
     recipients: tuple[str, ...]
     size: int
-    """Octets of the message."""
+    """Size of the message in bytes."""
     helo: str = ""
     tls: str | None = None
     """Protocol and cipher of the relay's connection, None without TLS."""
@@ -37,7 +37,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = ""
     """The Subject field as it arrived, unfolded, not decoded."""
     queue_id: str = ""
-    """The relay's id of the message, as in its 250; empty where it is not known."""
+    """The relay's queue id of the message, as in its 250 reply; empty if unknown."""
 
 
 def _private(path: str, flags: int) -> int:
@@ -51,16 +51,16 @@ class SandboxStore:
         self._folder = folder
         self._keep = keep
         self._ids: deque[str] | None = None
-        """Ids in order, known once something was added: a reader needs no list of its own."""
+        """Ids in order, loaded when the first message is added; readers do not need the list."""
 
     def prepare(self) -> None:
-        """Make the folder, and remove what a killed receiver left half-written."""
+        """Create the folder, and remove the partial files of a killed receiver."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in (*self._folder.glob(".new-*"), *self._folder.glob("*.part")):
             leftover.unlink(missing_ok=True)
 
     def new_file(self) -> BinaryIO:
-        """A temporary file for a large message that is still arriving."""
+        """Open a temporary file for a large message that is still arriving."""
         path = self._folder / f".new-{new_id()}"
         return open(path, "x+b", opener=_private)
 
@@ -70,7 +70,7 @@ class SandboxStore:
         Path(file.name).unlink(missing_ok=True)
 
     def add(self, envelope: Envelope, blocks: Iterable[bytes]) -> None:
-        """Keep a message; the oldest beyond the bound go."""
+        """Store a message; the oldest messages beyond the maximum are removed."""
         if self._ids is None:
             self._ids = deque(sorted(self._stored()))
         self._write(self._path(envelope.id, "eml"), blocks)
@@ -80,7 +80,7 @@ class SandboxStore:
             self._remove(self._ids.popleft())
 
     def envelopes(self, limit: int | None = None) -> Iterator[Envelope]:
-        """The newest first. A file that is no envelope is passed over: anyone may have put it there."""
+        """Yield the envelopes, newest first. Files that are not envelopes are skipped, as they may be foreign."""
         shown = 0
         for message_id in sorted(self._stored(), reverse=True):
             if limit is not None and shown >= limit:
@@ -91,7 +91,7 @@ class SandboxStore:
                 yield envelope
 
     def envelope(self, message_id: str) -> Envelope | None:
-        """One message's envelope, or None when there is none (any more)."""
+        """Return a message's envelope, or None if it does not exist (any more)."""
         if not is_id(message_id):
             return None
         try:
@@ -100,11 +100,11 @@ class SandboxStore:
             return None
 
     def of_queue_id(self, queue_id: str) -> list[Envelope]:
-        """What arrived of one of the relay's messages, newest first; several where recipients went different ways."""
+        """Return the envelopes with this queue id, newest first. Several transactions may deliver one message."""
         return [envelope for envelope in self.envelopes() if envelope.queue_id == queue_id] if queue_id else []
 
     def content(self, message_id: str) -> bytes | None:
-        """One message's octets, or None when there is none (any more)."""
+        """Return a message's bytes, or None if it does not exist (any more)."""
         if not is_id(message_id):
             return None
         try:
@@ -113,7 +113,7 @@ class SandboxStore:
             return None
 
     def clear(self) -> int:
-        """Forget everything; returns how many messages went."""
+        """Remove all messages; returns how many."""
         gone = 0
         for message_id in list(self._stored()):
             self._remove(message_id)
@@ -142,7 +142,7 @@ class SandboxStore:
             raise
 
     def _remove(self, message_id: str) -> None:
-        # The envelope first: what is listed stays whole.
+        # Remove the envelope first, so that every listed message is complete.
         self._path(message_id, "json").unlink(missing_ok=True)
         self._path(message_id, "eml").unlink(missing_ok=True)
 

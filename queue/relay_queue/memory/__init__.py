@@ -1,4 +1,4 @@
-"""The queue in plain dictionaries: a small real one, for tests and for reading what the other backends must do.
+"""The queue in plain dictionaries: a small but complete backend, for tests and as the model for other backends.
 
 `Store` holds the data; `MemoryQueue` and `MemoryAdmin` are its two interfaces. Nothing outlives the process except the
 files of large bodies, so it must not be used where a 250 reply means that the message is on disk.

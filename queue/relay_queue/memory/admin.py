@@ -118,7 +118,7 @@ class MemoryAdmin:
             touched = [replace(recipient, reason=reason) for recipient in touched]
             ending = Entry(entry.message, [found for found in touched if found.state is not State.ACTIVE])
             if not dry_run:
-                # Built before the change: the body goes with a message's last recipient.
+                # Build the DSN before the change: the body is deleted with a message's last recipient.
                 put = notice(ending) if notice is not None and action is Action.FAIL and ending.recipients else None
                 for recipient in touched:
                     self._steer_one(action, recipient, now, reason)
@@ -171,7 +171,7 @@ class MemoryAdmin:
         return list(self._store.suspensions.values())
 
     def integrity(self, seconds: float) -> Integrity:  # noqa: ARG002 - the signature is that of Admin
-        """See `Admin.integrity`: memory has no damage of its own."""
+        """See `Admin.integrity`. A queue in memory is never damaged."""
         return Integrity(faults=(), whole=True)
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ class MemoryQueue:
 
     async def due(
         self,
-        now: float,  # noqa: ARG002 -- of the protocol: a backend may use it to skip what is far off
+        now: float,  # noqa: ARG002 -- part of the protocol: a backend may use it to skip what is far off
         after: Destination | None,
         limit: int,
     ) -> list[tuple[Destination, float]]:
@@ -122,7 +122,7 @@ class MemoryQueue:
         """See `Queue.recover_node`."""
         self._ready()
         ended = [each for each in self._store.leases.values() if each.node == node]
-        # What was claimed under a lease that is not known any more belongs to nobody else.
+        # No worker owns recipients whose lease no longer exists, so give them back too.
         unknown = {found.owner for found in self._store.live() if found.owner is not None} - self._store.leases.keys()
         count = self._give_back([*ended, *(Owner(node, 0, lease) for lease in unknown)])
         self._store.bodies.sweep({body.file for body, _ in self._store.heads.values() if body.file is not None})
@@ -185,11 +185,11 @@ class MemoryQueue:
         return len(oldest) - len(kept)
 
     def failed(self) -> str | None:
-        """See `Queue.failed`: memory does not fail."""
+        """See `Queue.failed`. A queue in memory never fails."""
         return None
 
     def damaged(self) -> str | None:
-        """See `Queue.damaged`. Memory is not damaged by itself; a test may say so."""
+        """See `Queue.damaged`. Only `note_damage`, called by a test, sets it."""
         return self._damage
 
     def note_damage(self, what: str) -> None:

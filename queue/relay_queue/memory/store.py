@@ -1,4 +1,4 @@
-"""The data of a queue in memory and the rules that change it. Large bodies are real files."""
+"""The data of a queue in memory and the operations that change it. Large bodies are real files."""
 
 import itertools
 import tempfile
@@ -15,7 +15,7 @@ from relay_queue.protocol import Action, BodyDamagedError, QueueError
 from relay_queue.states import FINAL, State
 
 _KEPT = {field.name for field in fields(Message)} & {field.name for field in fields(Ended)}
-"""What the history copies from the message."""
+"""Fields that the history copies from the message."""
 
 
 class Store:
@@ -36,7 +36,7 @@ class Store:
 
     @property
     def bodies(self) -> Bodies:
-        """The folder of large bodies, made when the first one comes."""
+        """The folder of large bodies, created when it is first needed."""
         if self._bodies is None:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="relay-queue-"))
@@ -44,7 +44,7 @@ class Store:
         return self._bodies
 
     def put(self, put: Put) -> None:
-        """Store a message."""
+        """Store a message. Raises `QueueError` if its id is already stored or its body file is not known."""
         message, body = put.entry.message, put.body
         if message.id in self.messages:
             raise QueueError(f"{message.id} is stored already")
@@ -64,7 +64,7 @@ class Store:
             yield from (self.recipients[message_id][n] for n in sorted(self.recipients[message_id]))
 
     def mark(self, mark: Mark) -> bool:
-        """Record an outcome; False when it is refused."""
+        """Record an outcome; False if it is refused."""
         recipient = self.recipients.get(mark.message_id, {}).get(mark.n)
         if recipient is None:
             return False
@@ -86,7 +86,7 @@ class Store:
         return True
 
     def move(self, recipient: Recipient, state: State, at: float, *, due_at: float, remote: str | None = None) -> None:
-        """Bring a recipient into a state; one that ends goes to the history."""
+        """Put a recipient into a state; one that has ended moves to the history."""
         self.pending.pop((recipient.message_id, recipient.n), None)
         recipient.state, recipient.owner, recipient.changed_at = state, None, at
         if state is State.QUEUED:
@@ -123,7 +123,7 @@ class Store:
                 self.bodies.remove(body.file)
 
     def head(self, message_id: str) -> Body:
-        """The stored body."""
+        """The stored body. Raises `BodyDamagedError`."""
         body, crc = self.heads.get(message_id, (None, 0))
         if body is None:
             raise BodyDamagedError(f"{message_id} has no body")

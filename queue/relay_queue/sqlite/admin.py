@@ -1,6 +1,6 @@
-"""`protocol.Admin` on SQLite: the shell's face: synchronous, on its own connection, with or without a running server.
+"""`protocol.Admin` on SQLite, the shell's interface: synchronous, on its own connection, with or without a server.
 
-Reads in pages and writes in small transactions, so that nobody waits for it long. Must not need the server.
+It reads in pages and writes in small transactions, so that nobody waits for it long. Must not need the server.
 """
 
 import sqlite3
@@ -39,15 +39,15 @@ from relay_queue.sqlite.steer import Steering
 from relay_queue.states import State
 
 _PATIENCE = 5.0
-"""Seconds that a command waits for its turn to write; a server hands it over within milliseconds unless it hangs."""
+"""Seconds that a command waits for the write lock; a server releases it within milliseconds unless it hangs."""
 COMPARED_MOST = 256 << 20
-"""Bytes of a database whose indexes are compared with their tables; larger ones are only read page by page."""
+"""Bytes: larger databases are only read page by page, without comparing their indexes with the tables."""
 _SPILL = 1 << 18
-"""A body larger than this goes to a file, as those that the server receives."""
+"""Bytes: a larger body is stored in a file, as for mail that the server receives."""
 
 
 class SqliteAdmin:
-    """The queue of a data folder as an admin sees it."""
+    """`protocol.Admin` for the queue of a data folder. Raises `QueueError`."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = with_room(data_dir, lambda: prepare(data_dir))
@@ -61,12 +61,14 @@ class SqliteAdmin:
 
     def _connected(self) -> sqlite3.Connection:
         connection = connect(self._path)
-        # A damaged text must be seen to be dropped; it never raises here.
+        # A row with damaged text must be listed, so that it can be dropped; so decoding never raises here.
         connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
         connection.create_function("lane_matches", 2, _lane_matches, deterministic=True)
         try:
             connection.execute(queries("server")["keys_table"])
-            connection.execute(queries("server")["suspensions"]).fetchall()  # makes what SQLite needs beside the file
+            connection.execute(
+                queries("server")["suspensions"]
+            ).fetchall()  # makes SQLite create its log and shared memory files
         except BaseException:
             connection.close()
             raise
@@ -153,7 +155,7 @@ class SqliteAdmin:
             return steering.run(selection, dry_run=dry_run, limit=limit)
 
     def put(self, put: Put) -> None:
-        """See `Admin.put`. A large body goes to a file."""
+        """See `Admin.put`. A large body is stored in a file."""
         check_put(put)
         assert put.body.file is None, "the shell hands over whole bodies"
         with self._mapped("storing a message"), folder_lock(self._data_dir, shared=True):
@@ -208,7 +210,7 @@ class SqliteAdmin:
         return [suspension_of(row) for row in rows]
 
     def integrity(self, seconds: float) -> Integrity:
-        """See `Admin.integrity`. Holds back the shortening of the log meanwhile, and nothing else."""
+        """See `Admin.integrity`. Its only effect on a server is that the log cannot be shortened meanwhile."""
         faults: list[str] = []
         timer = threading.Timer(seconds, self._connection.interrupt)
         timer.start()
@@ -235,7 +237,7 @@ class SqliteAdmin:
     def _pages(self, selection: Selection) -> Iterator[list[Any]]:
         found = pages(self._connection, selection)
         while True:
-            # Only the reading: what the caller does with a page is not ours to map.
+            # Map only errors from reading, not those that the caller raises while it handles a page.
             with self._mapped("reading the queue"):
                 page = next(found, None)
             if page is None:
@@ -255,5 +257,5 @@ class SqliteAdmin:
 
 
 def _lane_matches(pattern: str, lane: bytes | None) -> bool:
-    """`lane_matches` for SQL: a damaged text in one row must not fail the whole listing."""
+    """`lane_matches` for SQL: damaged text in one row must not make the whole listing fail."""
     return lane is not None and lane_matches(pattern, lane.decode("utf-8", "replace"))

@@ -1,9 +1,9 @@
-"""A connection's way to change messages and recipients: a batch of puts and marks as one statement.
+"""Applies a batch of puts and marks to messages and recipients as one SQL statement.
 
-A small number of statements matters more than cheap ones: sqlite3 releases the GIL at each step of a statement, and
-next to a busy event loop, taking it back costs more than the step (measured: a fifth of the relay's CPU). Therefore
+Few statements matter more than cheap ones: sqlite3 releases the GIL at each step of a statement, and next to a busy
+event loop, reacquiring it costs more than the step (measured: a fifth of the relay's CPU). Therefore
 `queries/changes.sql` has a view whose triggers do the work, and a batch is one INSERT into it. This module must not
-commit, retry or resolve anything.
+commit, retry or resolve futures.
 """
 
 import sqlite3
@@ -22,15 +22,15 @@ from relay_queue.sqlite.sql import queries, repeated
 from relay_queue.states import State
 
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Rows of a statement, the last ones empty. There are few sizes, so that all stay in the connection's cache of prepared
-statements."""
+"""Row counts of a statement; unused rows at its end are empty. There are few sizes, so that all of them stay in the
+connection's cache of prepared statements."""
 MOST_ROWS: Final = _SIZES[-1]
 _SQL = queries("changes")
 _MET = queries("server")["met"]
 
 
 class Changes:
-    """The view on one connection. `gone` collects the body files that statements made superfluous, until cleared."""
+    """The view on one connection. `gone` collects body files that are no longer needed, until the caller clears it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -40,7 +40,7 @@ class Changes:
             connection.execute(_SQL[name])
 
     def store(self, rows: Sequence[Row]) -> None:
-        """Carry out changes in order, up to `MOST_ROWS` in one statement. Raises sqlite3.Error; see `unplain`."""
+        """Apply changes in order, up to `MOST_ROWS` in one statement. Raises sqlite3.Error; see `unplain`."""
         for start in range(0, len(rows), MOST_ROWS):
             some = rows[start : start + MOST_ROWS]
             size = next(size for size in _SIZES if size >= len(some))
@@ -48,15 +48,15 @@ class Changes:
             self.connection.execute(_sized(size), tuple(chain.from_iterable((*some, *empty))))
 
     def put(self, put: Put, file_crc: int | None = None) -> None:
-        """Store a message, with the checksum of its body file if it has one."""
+        """Store a message; `file_crc` is the CRC-32 of its body file, if it has one."""
         self.store(put_rows(put, file_crc))
 
     def carry_out(self, marks: Sequence[Mark]) -> None:
-        """Do what marks say, without a check: they are decided already."""
+        """Apply marks without a check: the caller has already decided them."""
         self.store([mark_row(mark, checked=False) for mark in marks])
 
     def settle(self, marks: Sequence[Mark]) -> list[Mark]:
-        """Record outcomes, each by the state that it meets. Returns the marks that were refused."""
+        """Record outcomes, each according to its recipient's current state. Returns the marks that were refused."""
         accepted, refused = [], []
         for mark in marks:
             met = self.connection.execute(_MET, (mark.message_id, mark.n)).fetchone()
@@ -74,12 +74,16 @@ class Changes:
 
 
 def unplain(error: Exception) -> bool:
-    """Whether a statement failed because a mark is not plain and must be settled by itself; it then changed nothing."""
+    """Whether a statement failed because one of its marks is not plain; the statement then changed nothing.
+
+    A mark is plain if the recipient is claimed under the mark's lease and has no pending action. Only then is no
+    decision needed (`decide.settle`), so that one statement can apply the whole batch; other marks need `settle`.
+    """
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
 
 
 def insert(connection: sqlite3.Connection, query: str, rows: Sequence[Row]) -> None:
-    """Insert rows by the named query of the server, many at a time."""
+    """Insert rows with the named server query, up to `MOST_ROWS` per statement. Raises sqlite3.Error."""
     for start in range(0, len(rows), MOST_ROWS):
         some = rows[start : start + MOST_ROWS]
         connection.execute(repeated(queries("server")[query], len(some)), tuple(chain.from_iterable(some)))

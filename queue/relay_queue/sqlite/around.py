@@ -1,7 +1,7 @@
-"""Claiming around damaged pages: what can be read and taken is taken, what cannot stays where it is.
+"""Claims recipients despite damaged pages: rows that can be read and changed are claimed, the others are left alone.
 
-SQLite fails a whole statement when it meets a damaged page, and after that every change of the same transaction. So
-rows are looked for on the connection that only reads, each by itself, and taken in transactions of their own.
+When SQLite finds a damaged page, it fails the whole statement and all later changes of the same transaction. So rows
+are read one by one on the read-only connection, and claimed in separate transactions.
 """
 
 import sqlite3
@@ -17,11 +17,14 @@ _DAMAGED = queries("damaged")
 
 
 def readable(connection: sqlite3.Connection, destination: Destination, limit: int, now: float) -> list[Row]:
-    """Rows of due recipients of a destination that can be read and decoded, up to `limit`; never-tried ones first."""
+    """Rows of due recipients of a destination that can be read and decoded, up to `limit`; never-tried ones first.
+
+    Skips damage and never raises sqlite3.DatabaseError.
+    """
     rows: dict[Row, Row] = {}
     asked: dict[str, object] = {"domain": destination.domain, "stream": destination.stream, "now": now}
-    # The index alone says which recipients there are, so a damaged page of the table costs the rows on it and no
-    # others. Where the index is damaged the table is asked.
+    # The index alone lists the recipients, so a damaged page of the table loses only the rows on it. The table is
+    # searched as well, in case the index is damaged.
     for name in ("keys_by_index", "keys_by_table"):
         for key in _until_damage(connection, _DAMAGED[name], asked):
             if len(rows) >= limit:
@@ -32,7 +35,7 @@ def readable(connection: sqlite3.Connection, destination: Destination, limit: in
 
 
 def due(connection: sqlite3.Connection, asked: dict[str, object]) -> list[Row]:
-    """As `Queue.due`, from whichever of index and table can be read. Raises sqlite3.Error where neither can."""
+    """As `Queue.due`, from the index, or from the table if the index is damaged. Raises sqlite3.Error if both are."""
     try:
         return connection.execute(_DAMAGED["due_by_index"], asked).fetchall()
     except sqlite3.DatabaseError:
@@ -40,7 +43,7 @@ def due(connection: sqlite3.Connection, asked: dict[str, object]) -> list[Row]:
 
 
 def take(connection: sqlite3.Connection, rows: list[Row], owner: Owner) -> list[Entry]:
-    """Claim recipients that are still queued. Raises sqlite3.Error where one cannot be changed."""
+    """Claim those of the recipients that are still queued. Raises sqlite3.Error if one cannot be changed."""
     entries: dict[str, Entry] = {}
     for row in rows:
         message, recipient = message_of(row), recipient_of(row)
@@ -51,7 +54,7 @@ def take(connection: sqlite3.Connection, rows: list[Row], owner: Owner) -> list[
 
 
 def _until_damage(connection: sqlite3.Connection, query: str, asked: dict[str, object]) -> Iterator[Row]:
-    """The rows of a query up to the first that cannot be read."""
+    """The rows of a query up to the first damaged one."""
     try:
         yield from connection.execute(query, asked)
     except sqlite3.DatabaseError:
@@ -59,7 +62,7 @@ def _until_damage(connection: sqlite3.Connection, query: str, asked: dict[str, o
 
 
 def _whole(connection: sqlite3.Connection, key: Row) -> Row | None:
-    """A row that can be read and decoded, by its key."""
+    """The row of a key, or None if it cannot be read or decoded."""
     try:
         for row in connection.execute(_SQL["one_row"], key).fetchall():
             message_of(row)

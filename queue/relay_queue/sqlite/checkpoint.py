@@ -1,7 +1,7 @@
-"""When the write-ahead log is copied into the database: between commits, never inside one.
+"""Copies the write-ahead log into the database (checkpoint) between commits, never inside one.
 
-SQLite would do it within the COMMIT that passes the limit, so that the acknowledgements of that batch waited for it,
-and the other processes with them. Must not run inside a transaction.
+SQLite would do it within the COMMIT that exceeds the limit: the acknowledgements of that batch, and all other
+processes, would wait for it. Must not run inside a transaction.
 """
 
 import sqlite3
@@ -12,13 +12,13 @@ _PAGE = 4096
 _PAGES_A_PUT = 1
 _PAGES_A_MARK = 1
 _PAGES_A_COMMIT = 10
-"""The edges of the tables and indexes: written once a transaction, however much it holds."""
+"""The pages at the right edge of tables and indexes: written once per transaction, whatever its size."""
 _LAST_RESORT = 8 * WAL_PAGES
-"""SQLite's own limit, for a writer that never gets here."""
+"""SQLite's own checkpoint limit in pages, in case a writer never calls `run_if_long`."""
 
 
 class Checkpoint:
-    """Estimates how far the log has grown by one writer, and empties it."""
+    """Estimates by how much one writer has grown the log, and copies the log when it is long."""
 
     def __init__(self, connection: sqlite3.Connection, turn: TurnLock) -> None:
         self._connection = connection
@@ -27,17 +27,20 @@ class Checkpoint:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT}")
 
     def count(self, octets: int, recipients: int, marks: int) -> None:
-        """A transaction has put and marked this much: an estimate, as sqlite3 does not tell the log's length."""
+        """Count a transaction that stored `octets` bytes and `recipients` recipients, and applied `marks` marks.
+
+        The length is estimated, because Python's sqlite3 does not report the log's length.
+        """
         self._pages += octets // _PAGE + recipients * _PAGES_A_PUT + marks * _PAGES_A_MARK + _PAGES_A_COMMIT
 
     def run_if_long(self) -> None:
-        """Copy the log when it is long. Raises sqlite3.Error."""
+        """Copy the log into the database if it is long. Raises sqlite3.Error."""
         if self._pages < WAL_PAGES:
             return
         left, length = self._copy()
         if left and length > 2 * WAL_PAGES:
-            # Another process keeps appending, so the log was never copied to its end and cannot begin anew: with the
-            # turn in hand nobody appends, and only that rest is left to copy.
+            # Another process keeps appending, so the log was never copied to its end and cannot restart. While this
+            # process holds the write lock nobody appends, and only the rest is left to copy.
             with self._turn:
                 left, _ = self._copy()
         self._pages = left

@@ -26,7 +26,7 @@ def lease(connection: sqlite3.Connection, node: str, worker: int, now: float) ->
 def claim(
     connection: sqlite3.Connection, owner: Owner, destination: Destination, limit: int, now: float
 ) -> list[Entry]:
-    """See `Queue.claim`. Damaged rows are quarantined on the way and do not count."""
+    """See `Queue.claim`. Damaged rows are quarantined and do not count towards `limit`."""
     entries: dict[str, Entry] = {}
     keys: list[Row] = []
     for tried in (0, 1):
@@ -59,7 +59,7 @@ def _rows(connection: sqlite3.Connection, asked: dict[str, object], now: float) 
     except sqlite3.OperationalError as error:
         if "UTF-8" not in str(error):
             raise
-    # One text that is not UTF-8 makes the whole answer fail: ask row by row, and set the damaged ones aside.
+    # One text that is not UTF-8 makes the whole query fail: read row by row, and quarantine the damaged rows.
     rows = []
     for message_id, n in connection.execute(_SQL["claimable_keys"], asked).fetchall():
         try:
@@ -75,7 +75,7 @@ def _quarantine(connection: sqlite3.Connection, message_id: str, n: int, why: st
 
 
 def quarantine_destinations(connection: sqlite3.Connection, now: float) -> None:
-    """Set aside every queued recipient whose domain or stream is not text: otherwise no destination could be listed."""
+    """Quarantine queued recipients whose domain or stream is not UTF-8: one of them would make every listing fail."""
     damaged = []
     for message_id, n, *destination in connection.execute(_SQL["queued_destinations"]):
         for value in destination:
@@ -102,7 +102,7 @@ def leases_of_node(connection: sqlite3.Connection, node: str) -> list[int]:
 
 
 def give_back(changes: Changes, lease: int) -> int:
-    """Give back some of what was claimed under a lease; returns how many. At 0 nothing is left: the lease is gone."""
+    """Give back some recipients claimed under a lease; returns how many. 0: none are left, and the lease is deleted."""
     rows = changes.connection.execute(_SQL["owned"], (lease, _RECOVER_STEP)).fetchall()
     changes.carry_out([_returned(row) for row in rows])
     if not rows:

@@ -1,6 +1,6 @@
-"""Opens the database file: checks whose it is, brings its schema up to date, sets what every connection needs.
+"""Opens the database file: checks that it is ours, migrates its schema, and sets the options of every connection.
 
-A file of another program or of a newer version is refused before anything in it changes.
+A file of another program or of a newer version is refused before anything in it is changed.
 """
 
 import contextlib
@@ -20,28 +20,28 @@ from relay_queue.sqlite.faults import FOREIGN, Fault, as_queue_error, for_want_o
 from relay_queue.sqlite.sql import migrations
 
 APPLICATION_ID = 0x724C7931
-"""`rLy1` in the file's header (sqlite.org/fileformat.html §1.3.14): how we know our own."""
+"""`rLy1` in the file's header (sqlite.org/fileformat.html §1.3.14) identifies our files."""
 FILE_NAME = "queue.db"
 WORK, READY = "salvage", "ready"
-"""Folder and file in it: a salvage puts a new queue in the place of the damaged one (`salvage.exchange`)."""
+"""Folder, and file in it, used while a salvage replaces the damaged queue by a new one (`salvage.exchange`)."""
 BUSY_SECONDS = 4.0
-"""How long a writer waits for another program's transaction; those take milliseconds. Clients wait meanwhile."""
+"""Seconds that a writer waits for another program's transaction; these take milliseconds. Clients wait meanwhile."""
 WAL_PAGES = 4000
-"""Checkpoint when the log passes 16 MiB: rare enough to merge rewrites of a page, small enough to be short."""
+"""Checkpoint when the log exceeds 16 MiB: rare enough to merge rewrites of a page, small enough to be quick."""
 _LOG_LIMIT = 64 << 20
 _WRITER_CACHE, _READER_CACHE = 32 << 10, 8 << 10
-"""KiB of pages; the file's own pages are in the kernel's cache as well."""
+"""Page cache sizes in KiB; the kernel's cache also holds the file's pages."""
 _PAGE = 4096
 _MAGIC = b"SQLite format 3\0"
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 """The bytes of the file on which each open connection holds a read lock (sqlite.org/src/file/src/os.h)."""
 _OLDEST_SQLITE = (3, 37)
-"""STRICT tables."""
+"""The first version with STRICT tables."""
 
 
 class _Connection(sqlite3.Connection):
     inode: tuple[int, int] | None = None
-    """The open file; None when closed."""
+    """(device, inode) of the open file; None when closed."""
 
     def close(self) -> None:
         super().close()
@@ -50,12 +50,15 @@ class _Connection(sqlite3.Connection):
 
 _here = threading.Lock()
 _connections: WeakSet[_Connection] = WeakSet()
-"""Those of this process; under `_here`."""
+"""The open connections of this process; guarded by `_here`."""
 
 
 @contextmanager
 def folder_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock that guards migrating and sweeping against those who put files."""
+    """Hold the lock that keeps migration and file cleanup (exclusive) apart from storing body files (`shared`).
+
+    Raises OSError.
+    """
     descriptor = os.open(data_dir / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -65,21 +68,22 @@ def folder_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 class TurnLock:
-    """Whose turn it is to write: taken around each transaction, by every process.
+    """The write lock: every process takes it around each transaction, so that writers take turns.
 
-    SQLite's own lock is polled with growing pauses, so that of two busy writers one starves: measured waits of 800 ms
-    where this one, which the kernel hands over, gives 20. SQLite's lock still guards the data; this one only orders.
+    SQLite polls its own lock with growing pauses, so that one of two busy writers starves: measured waits of 800 ms,
+    against 20 ms with this lock, which the kernel hands over in order. SQLite's lock still protects the data; this one
+    only orders the writers.
     """
 
     def __init__(self, data_dir: Path, patience: float | None = None) -> None:
-        """`patience`: seconds after which waiting ends with `QueueError`; None waits for ever (see `late`)."""
+        """`patience`: seconds after which waiting ends with `QueueError`; None waits without limit (see `late`)."""
         self._path = data_dir / "writer.lock"
         self._patience = patience
         self._descriptor = self._open()
         self._depth = 0
-        """How often its thread took it: it may be taken again inside."""
+        """How many times its thread has taken it: the lock is reentrant."""
         self.waiting_since: float | None = None
-        """Since when (monotonic) its thread waits for it."""
+        """Since when its thread has been waiting for it (monotonic seconds); None if it is not waiting."""
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -100,9 +104,10 @@ class TurnLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _take_within(self, seconds: float) -> None:
-        """Take it, or give up. Another thread waits, as the kernel knows no time-out for this lock.
+        """Take the lock or give up. A helper thread does the waiting, because flock(2) has no timeout.
 
-        Asking again and again would not do: under load the lock goes from one waiting process to the next.
+        Polling does not work: under load the kernel passes the lock from one waiting process to the next, so it is
+        never free.
         """
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +119,7 @@ class TurnLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             with agreed:
                 if given_up:
-                    os.close(descriptor)  # and with it the lock
+                    os.close(descriptor)  # this releases the lock too
                 else:
                     taken.set()
 
@@ -128,12 +133,12 @@ class TurnLock:
         raise QueueError(f"another process has been writing to the queue for {seconds:.0f} seconds; try again later")
 
     def close(self) -> None:
-        """Give up the lock's file."""
+        """Close the lock file."""
         os.close(self._descriptor)
 
 
 def prepare(data_dir: Path) -> Path:
-    """Check the folder and the file, create or migrate; returns the database's path. Raises `QueueError`."""
+    """Check the folder and the file, create or migrate the database; returns its path. Raises `QueueError`."""
     private_folder(data_dir)
     path = data_dir / FILE_NAME
     try:
@@ -153,7 +158,10 @@ def prepare(data_dir: Path) -> Path:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection in autocommit mode (transactions are said aloud), usable from any one thread at a time."""
+    """Open a connection in autocommit mode (transactions are explicit), usable from any one thread at a time.
+
+    Raises `QueueVersionError`, sqlite3.Error or OSError.
+    """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise QueueVersionError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 is needed")
     with _here:
@@ -163,13 +171,13 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.inode = _inode(path)
         _connections.add(connection)
     for pragma in (
-        "synchronous = FULL",  # each commit is fsynced: the promise behind 250
+        "synchronous = FULL",  # each commit is fsynced before the 250 reply
         f"wal_autocheckpoint = {WAL_PAGES}",
         f"journal_size_limit = {_LOG_LIMIT}",
         f"cache_size = {-_READER_CACHE if read_only else -_WRITER_CACHE}",
         "temp_store = MEMORY",
-        "secure_delete = OFF",  # Debian compiles it in: each delete would write its pages once more
-        "foreign_keys = OFF",  # there are none; every statement removes what it orphans
+        "secure_delete = OFF",  # Debian enables it at compile time; each delete would write its pages once more
+        "foreign_keys = OFF",  # the schema has none; every statement deletes the rows that it orphans
     ):
         connection.execute(f"PRAGMA {pragma}")
     if read_only:
@@ -189,15 +197,16 @@ def version_of(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _check_header_once(path: Path) -> None:
-    # Closing any descriptor of a file drops all locks that the process has on it (fcntl(2)), SQLite's too: then another
-    # process that closes the database takes itself for the last and removes the log that this one goes on writing to.
+    # Closing any descriptor of a file drops all locks that the process has on it (fcntl(2)), including SQLite's. If
+    # another process then closes the database, it believes it is the last one, and removes the log that this process
+    # still writes to.
     with _here:
         if all(connection.inode != _inode(path) for connection in _connections):
             _check_header(path)
 
 
 def _check_header(path: Path) -> None:
-    # Read as a plain file: opening a database may already write to it (recovery of its log).
+    # Read as a plain file: opening it with SQLite may already write to it (recovery of its log).
     with path.open("rb") as file:
         header = file.read(100)
     if not header:
@@ -205,7 +214,7 @@ def _check_header(path: Path) -> None:
     if not header.startswith(_MAGIC) or len(header) < 100:
         raise QueueVersionError(f"{path} is not a queue of ours; nothing was changed")
     application, version = int.from_bytes(header[68:72], "big"), version_in(header)
-    if (application, version) != (0, 0):  # else: perhaps ours, killed while it was being created; _migrate looks closer
+    if (application, version) != (0, 0):  # else it may be ours, killed during creation; _migrate checks further
         _check_version(path, application, version)
 
 
@@ -220,13 +229,13 @@ def _check_version(path: Path, application: int, version: int) -> None:
 
 
 def create(path: Path, version: int) -> None:
-    """Make a new, empty queue of a schema version."""
+    """Create an empty queue of a schema version. Raises OSError or sqlite3.Error."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     _migrate(path, version)
 
 
 def is_ours(header: bytes) -> bool:
-    """Whether a file's first page is that of a queue of ours."""
+    """Whether a file's first page belongs to a queue of the relay."""
     return header.startswith(_MAGIC) and int.from_bytes(header[68:72], "big") == APPLICATION_ID
 
 
@@ -256,7 +265,7 @@ def _migrate(path: Path, last: int | None = None) -> None:
                 f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
             )
         if version < len(scripts):
-            # So that the header alone tells the version to the next program that opens it.
+            # Copy the log into the file, so that the next program can read the version from the header alone.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             _sync_folder(path.parent)
     finally:

@@ -1,6 +1,6 @@
-"""What sqlite3 and the file system raise, mapped once into `relay_queue.protocol`'s errors.
+"""Maps the exceptions of sqlite3 and the file system to the errors of `relay_queue.protocol`, in this one place.
 
-The question each answer serves: go on (and with what), or stop the writer for good.
+The mapping decides whether the writer continues (and with which operations) or stops permanently.
 """
 
 import enum
@@ -15,7 +15,7 @@ from relay_queue.protocol import QueueDamagedError, QueueError, QueueFailedError
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MEDIUM = frozenset({errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV})
 _PRIMARY = 0xFF
-"""The low octet of an extended result code is the primary one (sqlite.org/rescode.html)."""
+"""The low byte of an extended result code is the primary result code (sqlite.org/rescode.html)."""
 _FATAL_CODES = frozenset(
     {
         sqlite3.SQLITE_IOERR,
@@ -29,32 +29,32 @@ _FATAL_CODES = frozenset(
 _DAMAGED_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 FOREIGN = (sqlite3.Error, OSError, UnicodeError)
-"""All that sqlite3 and the file system raise: UnicodeDecodeError where SQLite's own message quotes a damaged name."""
+"""All exceptions of sqlite3 and the file system. UnicodeError occurs if SQLite's message quotes a damaged name."""
 DAMAGE = (*FOREIGN, ValueError, TypeError)
-"""And what comes of taking for rows what a damaged file gives."""
+"""`FOREIGN`, and the exceptions raised when rows of a damaged file are decoded."""
 
 _WRITES = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _TIGHT = 1 << 20
-"""Octets left below which a failed write is put down to them."""
+"""Bytes: if less space than this is left, a failed write is attributed to lack of space."""
 
 
 class Fault(enum.Enum):
     """What to do about an error."""
 
     OPERATION = enum.auto()
-    """One operation is at fault: fail it, do the others."""
+    """One operation is at fault: fail it, carry out the others."""
     ROOM = enum.auto()
-    """No room: fail puts, keep marks."""
+    """No space left: fail puts, keep marks."""
     BUSY = enum.auto()
-    """Another process held the lock for too long: as ROOM, but the puts are merely refused."""
+    """Another process held the lock for too long: as ROOM, but the puts fail with a plain `QueueError`."""
     DAMAGED = enum.auto()
-    """The file is not what was written: a change must not build on it, a read may go around it."""
+    """The file differs from what was written: writes must stop, reads may skip the damaged pages."""
     FATAL = enum.auto()
-    """The medium cannot be trusted any more: stop."""
+    """The disk cannot be trusted any more: stop."""
 
 
 def fault_of(error: Exception) -> Fault:
-    """Which kind of fault an exception is. Unknown ones are the operation's own, so that one cannot stop the others."""
+    """The kind of fault of an exception. Unknown ones count as OPERATION, so that one operation cannot stop others."""
     if isinstance(error, OSError):
         return _fault_of_errno(error.errno)
     code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
@@ -78,24 +78,25 @@ def _fault_of_code(primary: int) -> Fault:
 
 
 def damaging(error: Exception) -> bool:
-    """Whether an exception in reading (one of `DAMAGE`) says that the file is damaged, not that it is locked."""
+    """Whether an exception from reading (one of `DAMAGE`) means that the file is damaged, not for example locked."""
     if isinstance(error, OSError):
         return False
     return getattr(error, "sqlite_errorcode", None) is None or fault_of(error) is Fault.DAMAGED
 
 
 def undecodable(error: BaseException | None) -> bool:
-    """Whether a text that was read is no UTF-8: sqlite3 says so itself, without a result code of SQLite's."""
+    """Whether a text that was read is not valid UTF-8. Python's sqlite3 raises this, without an SQLite result code."""
     return isinstance(error, UnicodeError) or (
         isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", None) is None
     )
 
 
 def for_want_of_room(error: Exception, folder: Path) -> bool:
-    """Whether a failed write of SQLite is a full disk, quota or file size limit after all.
+    """Whether SQLite's write error was really caused by a full disk, a quota or the file size limit.
 
-    SQLite says SQLITE_FULL only for ENOSPC from a plain write; the same in its shared memory file, EDQUOT and EFBIG
-    come as I/O errors. A failed write, unlike a failed fsync, leaves nothing in doubt: the transaction is rolled back.
+    SQLite returns SQLITE_FULL only for ENOSPC from a plain write. It reports ENOSPC in its shared memory file, EDQUOT
+    and EFBIG as I/O errors. A failed write, unlike a failed fsync, leaves no doubt about what is on disk: the
+    transaction is rolled back.
     """
     if getattr(error, "sqlite_errorcode", None) not in _WRITES:
         return False
@@ -109,12 +110,15 @@ def for_want_of_room(error: Exception, folder: Path) -> bool:
 
 
 def as_queue_error(error: Exception, doing: str, fault: Fault | None = None) -> QueueError:
-    """The error of ours for a foreign one, naming what was being done; `fault` when the caller knows better."""
+    """Map a foreign exception to a `QueueError` that names the operation (`doing`).
+
+    `fault` overrides the classification by `fault_of`.
+    """
     if isinstance(error, QueueError):
         return error
     text = f"{doing}: {type(error).__name__}: {error}"
     made = _ERRORS[fault_of(error) if fault is None else fault](text)
-    made.__cause__ = error  # also where it is handed over and not raised
+    made.__cause__ = error  # also set if the error is passed on and not raised
     return made
 
 

@@ -1,6 +1,6 @@
-"""A `Selection` as SQL conditions with parameters. `relay_queue.matching` says the same in Python.
+"""A `Selection` as SQL conditions with parameters. `relay_queue.matching` implements the same in Python.
 
-The conditions are fixed texts; what an admin typed is only ever a parameter.
+The conditions are fixed texts; an admin's input is only ever passed as a parameter.
 """
 
 import json
@@ -32,7 +32,7 @@ _CONDITIONS = {
 
 
 def parameters(selection: Selection) -> dict[str, Any]:
-    """The parameters of those conditions that the selection asks for, by the condition's name."""
+    """The parameters for the conditions that the selection uses, by the condition's name."""
     given: dict[str, Any] = {
         "ids": json.dumps(selection.ids) if selection.ids else None,
         "sender": _lower(selection.sender),

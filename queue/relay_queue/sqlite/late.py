@@ -1,9 +1,9 @@
-"""Refuses what waits for the turn to write for too long: whoever has it may hang, and clients wait for an answer.
+"""Refuses operations that wait too long for the write lock, because its holder may hang and clients need an answer.
 
-The writer thread waits for the lock in the kernel, which hands it over in order and cannot be given up after a time. So
-the event loop looks at how long it has waited, and refuses in its place what clients wait for. Both sides agree under a
-lock: what was refused is not stored when the turn comes after all, and what is being stored is not refused. Outcomes of
-deliveries are never refused here; they can wait.
+The writer thread waits for the lock in the kernel, which passes it on in order; this wait has no timeout. So the event
+loop checks how long the thread has waited, and refuses the operations that clients wait for. A mutex keeps both sides
+consistent: a refused operation is not stored if the lock arrives later, and an operation being stored is not refused.
+Outcomes of deliveries are never refused here; they can wait.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from relay_queue.sqlite.connect import TurnLock
 from relay_queue.sqlite.operations import MarkOperation, Operation, PutOperation
 
 PATIENCE: Final = 3.5
-"""Seconds. With the time between two looks, clients have their answer within five."""
+"""Seconds after which operations are refused. With the time between two checks, clients get an answer within five."""
 LOOK_EVERY: Final = 0.5
-"""Seconds between looks."""
+"""Seconds between checks."""
 
 
 class Late:
-    """Of one writer."""
+    """The overdue operations of one writer."""
 
     def __init__(self, turn: TurnLock, inbox: SimpleQueue[Operation | None], bodies: Bodies) -> None:
         self._turn = turn
@@ -33,10 +33,10 @@ class Late:
         self._inbox = inbox
         self._agreed = threading.Lock()
         self._refused: set[int] = set()
-        """Identities of operations of the batch; they stay alive as long as the batch does."""
+        """`id()` of refused operations in the batch; the batch keeps the objects alive, so the ids stay unique."""
 
     def refuse(self, batch: Sequence[Operation]) -> None:
-        """On the event loop: answer those who have waited for too long, with a `QueueError`."""
+        """Fail operations that have waited too long with a `QueueError`. Runs on the event loop."""
         since = self._turn.waiting_since
         if since is None or time.monotonic() - since < PATIENCE:
             return
@@ -64,7 +64,7 @@ class Late:
         return late
 
     def part(self, batch: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
-        """On the writer's thread, with the turn in hand: (what is to be done, what was refused)."""
+        """Split a batch into (operations to run, refused operations). The writer thread calls it with the lock held."""
         with self._agreed:
             refused, self._refused = self._refused, set()
         if not refused:

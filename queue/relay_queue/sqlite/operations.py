@@ -1,4 +1,4 @@
-"""What is handed to the writer thread: one record for each call of the server's face."""
+"""The operations passed to the writer thread: one record for each call of the server's interface."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ class PutOperation(msgspec.Struct, eq=False):
     put: Put
     future: asyncio.Future[None]
     file: SpoolFile | None = None
-    """The temporary file of a large body; made durable before the transaction."""
+    """The temporary file of a large body, which is made durable before the transaction."""
     file_crc: int | None = None
 
 
@@ -31,7 +31,7 @@ class MarkOperation(msgspec.Struct, eq=False):
 
 
 class CallOperation(msgspec.Struct, eq=False):
-    """Anything rarer that writes: a function of the connection, run inside the batch's transaction."""
+    """Any other, rarer write: a function of the connection, run inside the batch's transaction."""
 
     run: Callable[[Changes], Any]
     future: asyncio.Future[Any]
@@ -42,7 +42,7 @@ Operation = PutOperation | MarkOperation | CallOperation
 
 
 def awaited(batch: Sequence[Operation]) -> int:
-    """How many operations of a batch somebody waits for: all but outcomes."""
+    """How many operations of a batch a caller waits for: all except marks."""
     return len(batch) - list(map(type, batch)).count(MarkOperation)
 
 

@@ -1,4 +1,4 @@
-"""What came of operations, told to the event loop that waits for it: once for a whole batch, from the writer thread."""
+"""Reports the outcomes of operations from the writer thread to the waiting event loop, once for a whole batch."""
 
 import asyncio
 import logging
@@ -23,13 +23,13 @@ def done(operation: Operation) -> Outcome:
 
 
 def tell(outcomes: Sequence[Outcome]) -> None:
-    """Resolve the futures on their loop. All are of one loop."""
+    """Resolve the futures on their event loop; all must belong to the same loop."""
     if not outcomes:
         return
     loop = outcomes[0][0].get_loop()
     try:
         loop.call_soon_threadsafe(_resolve, outcomes)
-    except RuntimeError:  # the loop is closed: nobody waits any more
+    except RuntimeError:  # the loop is closed, so nobody waits any more
         _log.warning("%d operations ended after their event loop", len(outcomes))
 
 

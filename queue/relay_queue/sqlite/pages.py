@@ -1,6 +1,6 @@
 """Live recipients in pages, oldest first, for the shell. A page never splits a message.
 
-Each page is a query of its own, so that a slow reader holds no snapshot and the log can be checkpointed meanwhile.
+Each page is a separate query, so that a slow reader holds no snapshot and the log can be checkpointed between pages.
 """
 
 import sqlite3
@@ -15,11 +15,11 @@ from relay_queue.states import State
 
 PAGE = 500
 PENDING = -1
-"""The column of a page's row that holds the pending action."""
+"""Position of the pending action in a row of a page."""
 
 
 def page_after(connection: sqlite3.Connection, selection: Selection, key: tuple[str, int], size: int) -> list[Row]:
-    """The next page after a key, completed to whole messages; empty at the end."""
+    """The page after a key, extended to the end of its last message; empty at the end. Raises sqlite3.Error."""
     given = parameters(selection)
     asked = {**given, "after_id": key[0], "after_n": key[1], "page": size}
     rows = connection.execute(filtered("page", given), asked).fetchall()
@@ -30,7 +30,7 @@ def page_after(connection: sqlite3.Connection, selection: Selection, key: tuple[
 
 
 def pages(connection: sqlite3.Connection, selection: Selection, size: int = PAGE) -> Iterator[list[Row]]:
-    """All pages."""
+    """All pages of a selection. Raises sqlite3.Error."""
     key = ("", -1)
     while rows := page_after(connection, selection, key, size):
         yield rows
@@ -47,7 +47,7 @@ def entries_of(rows: Sequence[Row]) -> Iterator[Entry]:
 
 
 def recipient(row: Row) -> Recipient:
-    """The recipient of a row. One that does not decode is shown as quarantined, which it will be when it is claimed."""
+    """The recipient of a row. If it cannot be decoded, it is shown as quarantined, as claiming it would make it."""
     try:
         return recipient_of(row)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Whether the database that a connection writes to is still the one in the data folder.
+"""Detects whether the database that a connection writes to is still the one in the data folder.
 
-SQLite goes on writing to files that were deleted or replaced (sqlite.org/howtocorrupt.html §2.4), and commits to them
-succeed, but nobody will ever read them. So a writer looks after each commit, before it reports it.
+SQLite continues to write to files that were deleted or replaced (sqlite.org/howtocorrupt.html §2.4). Commits to them
+succeed, but the data is lost. So a writer checks after each commit, before it reports success.
 """
 
 import os
@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Only with O_PATH may a descriptor of the database be closed: closing another drops SQLite's locks (fcntl(2))."""
+"""The descriptors must use O_PATH: closing any other descriptor of the database drops SQLite's locks (fcntl(2))."""
 
 _LOOK_EVERY = 0.25
-"""Seconds between looks at whether the files are still in their place; what is written in between is looked after."""
+"""Seconds between checks of the files' paths while nothing is written; each commit has its own check (`lost`)."""
 
 
 class Presence:
-    """Holds the database file and its log, to see whether they were unlinked. `path` is the database's.
+    """Holds descriptors of the database file and its log, to detect when they are unlinked. `path` is the database's.
 
-    To be made when SQLite has opened both: the log is there after the first read. Raises OSError.
+    Create it after SQLite has opened both files; the log exists after the first read. Raises OSError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,13 +32,13 @@ class Presence:
             raise
 
     def lost(self) -> str | None:
-        """A sentence if what was just committed is in a deleted file, else None. Costs two system calls."""
+        """An error sentence if the last commit went to a deleted file, else None. Costs two system calls."""
         if os.fstat(self._database).st_nlink and os.fstat(self._log).st_nlink:
             return None
         return self._sentence("was deleted or replaced")
 
     def moved(self) -> str | None:
-        """As `lost`, and also a sentence if the files exist but are not found by their path any more."""
+        """As `lost`, but also reports files that still exist but are no longer at their path."""
         if (sentence := self.lost()) is not None:
             return sentence
         held = os.fstat(self._database)
@@ -51,7 +51,7 @@ class Presence:
         return None
 
     def moved_lately(self) -> str | None:
-        """As `moved`, but looks only a few times a second, so that it may be asked for each message."""
+        """As `moved`, but checks only a few times a second, so that it can be called for each message."""
         now = time.monotonic()
         if now < self._look_at:
             return None
@@ -59,7 +59,7 @@ class Presence:
         return self.moved()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the descriptors."""
         os.close(self._database)
         os.close(self._log)
 

@@ -1,7 +1,7 @@
-"""An admin's changes on a full disk: a part of the reserve is given up, and the change is made again.
+"""An admin's changes on a full disk: release a part of the reserve and try the change again.
 
-The turn to write is kept meanwhile, so that the server's own waiting changes do not take the room first. Must not be
-used for new mail.
+The write lock is held meanwhile, so that the server's waiting changes do not take the space first. Must not be used for
+new mail.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Room:
-    """Of one connection of the shell's."""
+    """Retries the changes of one shell connection when the disk is full."""
 
     def __init__(self, data_dir: Path, connection: sqlite3.Connection, turn: TurnLock) -> None:
         self._data_dir = data_dir
@@ -28,7 +28,10 @@ class Room:
         self._tight = False
 
     def run(self, change: Callable[[], _T]) -> _T:
-        """Make a change that is its own transaction, whole or not at all; again as long as there is room to give."""
+        """Run `change`, a complete transaction; retry it while the disk is full and the reserve has space to release.
+
+        Raises what `change` raises.
+        """
         try:
             return self._done(change())
         except (sqlite3.Error, OSError) as error:
@@ -40,14 +43,14 @@ class Room:
 
     def _done(self, result: _T) -> _T:
         if self._tight:
-            # So that the next change finds room in the log. What cannot be copied now stays there.
+            # Free space in the log for the next change. Pages that cannot be copied now stay there.
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return result
 
 
 def with_room(data_dir: Path, change: Callable[[], _T]) -> _T:
-    """Try until it succeeds, giving up a part of the reserve after each time that there was no room."""
+    """Run `change` until it succeeds; release a part of the reserve after each failure for lack of space."""
     while True:
         try:
             return change()
@@ -57,7 +60,7 @@ def with_room(data_dir: Path, change: Callable[[], _T]) -> _T:
 
 
 def no_room(error: BaseException, data_dir: Path) -> bool:
-    """Whether an error, or the one behind it, tells of a full disk."""
+    """Whether an error or its cause means that the disk is full."""
     if isinstance(error, QueueFullError):
         return True
     cause = error.__cause__ or error

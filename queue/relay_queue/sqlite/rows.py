@@ -1,7 +1,7 @@
-"""Records to rows and back. Which columns there are, and in which order, is generated from the model (`columns`).
+"""Converts records to rows and back. The columns and their order are generated from the model (`columns`).
 
-Decoding checks what STRICT tables cannot (an unknown state, a list that is not JSON); a row that does not decode raises
-ValueError.
+Decoding checks what STRICT tables cannot (an unknown state, a list that is not JSON); a row that cannot be decoded
+raises ValueError.
 """
 
 import json
@@ -35,8 +35,8 @@ def _json(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else None
 
 
-# For any value but plain integers, floats and texts, sqlite3 first asks whether the value adapts itself, and finds out
-# by an exception that it does not: for a None, that costs five times the binding. A registered adapter answers at once.
+# For any value except plain integers, floats and texts, sqlite3 first tries whether the value can adapt itself, and an
+# exception tells it that it cannot: for None, that costs five times the binding. A registered adapter avoids this.
 _nones: dict[None, None] = {}
 sqlite3.register_adapter(NoneType, _nones.get)
 sqlite3.register_adapter(bool, int)
@@ -46,22 +46,22 @@ sqlite3.register_adapter(SuspensionKind, str.__str__)
 sqlite3.register_adapter(tuple, _json)
 sqlite3.register_adapter(dict, _json)
 
-# attrgetter with many names makes the tuple in C.
+# attrgetter with several names builds the tuple in C.
 _new: Final = attrgetter(*SHARED, *NEW_ONLY)
 _message: Final = attrgetter(*MESSAGE)
 _shared: Final = attrgetter(*SHARED_OF_MARK)
 _OWNER: Final = 1 + SHARED_OF_MARK.index("owner")
 """Position of the owner in a mark's row."""
 
-# Columns that a change does not use are 0: the cheapest value to bind.
+# Columns that a change does not use are 0, which is the cheapest value to bind.
 _NO_NEW: Final = (0,) * len(NEW_ONLY)
 _NO_MESSAGE: Final = (0,) * (len(MESSAGE) + len(BODY))
 NO_CHANGE: Final = (4,) + (0,) * (len(CHANGE) - 1)
-"""Pads a statement to its length."""
+"""A row without effect, which pads a statement to its fixed length."""
 
 
 def put_rows(put: Put, file_crc: int | None) -> list[Row]:
-    """The changes that store a message: one for each recipient, with the message itself in the first."""
+    """The changes that store a message: one row for each recipient; the first also holds the message and its body."""
     body = put.body
     of_body = (body.head, zlib.crc32(body.head), body.file, body.file_size, file_crc)
     recipients = put.entry.recipients
@@ -72,7 +72,7 @@ def put_rows(put: Put, file_crc: int | None) -> list[Row]:
 
 
 def mark_row(mark: Mark, *, checked: bool = True) -> Row:
-    """The change of a mark. `checked`: it fails unless the recipient is plainly claimed under the mark's lease."""
+    """The change that applies a mark. `checked`: the statement fails unless the mark is plain (`apply.unplain`)."""
     row = (
         2 if mark.state > State.QUARANTINED else 3,
         *_shared(mark),
@@ -83,7 +83,7 @@ def mark_row(mark: Mark, *, checked: bool = True) -> Row:
 
 
 class Decoder:
-    """Makes records of one kind from the columns that its fields are stored in, in the fields' order."""
+    """Builds records of one kind from their columns, which are in the order of the record's fields."""
 
     def __init__(self, kind: type[_Record]) -> None:
         self._kind = kind
@@ -92,7 +92,7 @@ class Decoder:
         self._required = frozenset(field.name for field in fields(kind) if field.required)
 
     def decode(self, columns: Sequence[Any]) -> Any:
-        """The record. NULL stands for the default of a field that has one. Raises ValueError."""
+        """The record. NULL means the field's default, if it has one. Raises ValueError."""
         given = {
             name: value
             for name, value in zip(self.names, columns, strict=True)

@@ -1,7 +1,7 @@
 """Loads the named queries of `queries/*.sql` and the numbered migrations of `schema/`.
 
-A query begins with `-- name: word`; comment lines below it are for people. Groups of columns in braces are written out
-by `columns.expanded`.
+A query begins with `-- name: word`; comment lines below it are ignored. `columns.expanded` replaces groups of columns
+in braces.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ def queries(group: str) -> dict[str, str]:
 
 @cache
 def migrations() -> tuple[str, ...]:
-    """The schema scripts in order: the n-th (from 1) brings a database from version n-1 to n."""
+    """The schema scripts in order: script n (from 1) upgrades a database from version n-1 to n."""
     folder = files(__package__) / "schema"
     scripts = sorted((path for path in folder.iterdir() if path.name.endswith(".sql")), key=lambda path: path.name)
     for number, path in enumerate(scripts, 1):
@@ -36,6 +36,6 @@ def migrations() -> tuple[str, ...]:
 
 
 def repeated(query: str, times: int) -> str:
-    """An INSERT with its group of VALUES `times` times: one statement, and so one release of the GIL, for many rows."""
+    """An INSERT whose VALUES group is repeated `times` times: many rows in one statement, to release the GIL once."""
     head, values = query.split("VALUES ")
     return f"{head}VALUES {', '.join([values.strip()] * times)}"

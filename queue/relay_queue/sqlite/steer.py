@@ -1,7 +1,7 @@
 """An admin's action on selected recipients, in small transactions with pauses between them.
 
-Recipients that no worker has claimed are changed at once. On claimed ones the action becomes pending, and the worker
-carries it out.
+Unclaimed recipients are changed at once. For claimed recipients the action becomes pending, and the worker carries it
+out.
 """
 
 import functools
@@ -23,12 +23,12 @@ from relay_queue.sqlite.sql import queries
 from relay_queue.states import State
 
 SHOWN = 1000
-"""Entries that a result carries at most."""
+"""Maximum number of entries in a result."""
 _LONGEST_PAUSE = 0.05
 
 
 class Steering:
-    """One action, with what it needs to be done."""
+    """One run of an action."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Steering:
         self._reason = reason
         self._notice = notice if action is Action.FAIL else None
         self._built: dict[str, Put | None] = {}
-        """The bounces of a page by message: built once, however often the page is tried."""
+        """The DSNs of a page by message id: built once, however often the page is retried."""
         self._done = Steered()
 
     def run(self, selection: Selection, *, dry_run: bool, limit: int | None) -> Steered:
-        """Go through the selection page by page."""
+        """Apply the action to the selection page by page. Raises sqlite3.Error, OSError or `QueueError`."""
         key = ("", -1)
         while limit is None or self._done.recipients < limit:
             began = time.monotonic()
@@ -68,7 +68,7 @@ class Steering:
                 break
             key = (rows[-1][0], rows[-1][1])
             if not dry_run:
-                # Without a pause, this process would always take the next turn before those that the kernel must wake.
+                # Without a pause, this process would always retake the write lock before the kernel wakes the waiters.
                 time.sleep(min(_LONGEST_PAUSE, time.monotonic() - began))
         return self._done
 
@@ -85,7 +85,7 @@ class Steering:
             rows = page_after(connection, selection, key, PAGE)
             touched = self._touched(rows, room)
             idle = [row for row in touched if row[STATE] != State.ACTIVE]
-            # Built before the change: the body goes with a message's last recipient.
+            # Build the DSNs before the change: the body is deleted with a message's last recipient.
             notices = self._notices(idle)
             self._changes.gone.clear()
             self._explain(touched)
@@ -122,7 +122,7 @@ class Steering:
         )
 
     def _explain(self, rows: Sequence[Row]) -> None:
-        """Note the reason; a release ends the one of the hold."""
+        """Record the reason; a release without one clears the reason of the hold."""
         if not rows or self._action is Action.FLUSH:
             return
         self._take(rows)

@@ -1,6 +1,6 @@
-"""`protocol.Queue` on SQLite: the server's face, which hands all work to a writer thread and a reader thread.
+"""`protocol.Queue` on SQLite: the server's interface, which passes all work to a writer thread and a reader thread.
 
-Nothing here blocks the event loop but `new_file`, `open_file` and `discard_file`, which touch one small inode each.
+Nothing here blocks the event loop except `new_file`, `open_file` and `discard_file`, which each access one inode.
 """
 
 import asyncio
@@ -46,20 +46,20 @@ from relay_queue.sqlite.writer import Writer
 _T = TypeVar("_T")
 _SQL = queries("server")
 _ACTIONS = frozenset(action.value for action in Action)
-"""Any other value is damage."""
+"""Any other value means damage."""
 _SPARE_PAGES = 16384
-"""Free pages (64 MiB of them) that the next messages will need; only what is beyond goes back to the file system."""
+"""Free pages (64 MiB) kept for the next messages; only pages beyond these are returned to the file system."""
 
 _FORWARD_PAGE = 500
-"""Domains that one step of `bring_forward` goes through."""
+"""Destinations that `bring_forward` reads at a time."""
 _FORWARD_STEP = 200
-"""Recipients of one step: a few milliseconds in the writer."""
+"""Recipients that one step of `bring_forward` changes: a few milliseconds in the writer."""
 _FORWARD_PAUSE_MOST = 0.1
-"""Seconds between two steps, at most: after each as long as it took."""
+"""Longest pause after a step, in seconds; a pause is as long as the step took, so others get half of the time."""
 
 
 class SqliteQueue:
-    """One worker's way to the queue of a data folder. Made on, and used from, one event loop."""
+    """One worker's access to the queue of a data folder. Must be created and used on one event loop."""
 
     def __init__(self, data_dir: Path, *, disk: Disk | None = None) -> None:
         path = prepare(data_dir)
@@ -68,7 +68,7 @@ class SqliteQueue:
         self._arriving: dict[str, SpoolFile] = {}
         self._closed = False
         self._looking: asyncio.TimerHandle | None = None
-        """The next look at what waits for too long; from the first change on."""
+        """Timer of the next check for overdue operations; started by the first write."""
         self._read_connection = connect(path, read_only=True)
         self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-reader")
         self.writer = Writer(functools.partial(connect, path), TurnLock(data_dir), self._bodies)
@@ -78,7 +78,7 @@ class SqliteQueue:
         check_put(put)
         future = self._future()
         if self.writer.damage is not None:
-            # It might be stored where nothing finds it again.
+            # It might be stored where it cannot be found again.
             future.set_exception(QueueDamagedError(self.writer.damage))
             return future
         file = None
@@ -93,11 +93,11 @@ class SqliteQueue:
         return future
 
     def mark(self, marks: Sequence[Mark], notices: Sequence[Put] = ()) -> asyncio.Future[list[Mark]]:
-        """See `Queue.mark`. Notices have no body files; a DSN is small."""
+        """See `Queue.mark`. Notices have no body files, because DSNs are small."""
         for mark in marks:
             check_mark(mark)
         if self.writer.failure is not None and self.writer.damage is not None:
-            # What was on the wire when the damage was met. Rare, and over at once: not worth a thread.
+            # Deliveries that were in progress when the damage was found. Rare and quick, so no thread is used.
             unrecorded.keep_or_tell(self._data_dir, marks)
         for notice in notices:
             check_put(notice)
@@ -122,7 +122,7 @@ class SqliteQueue:
         return entries
 
     async def _claim_around(self, owner: Owner, destination: Destination, limit: int, now: float) -> list[Entry]:
-        """Claim what damage has left. Takes its time: it is done only in a queue that waits to be salvaged."""
+        """Claim the recipients that can still be read. Slow, but used only in a queue that waits to be salvaged."""
         rows = await self._run_reading(lambda: around.readable(self._read_connection, destination, limit, now))
         with contextlib.suppress(QueueDamagedError):
             entries: list[Entry] = await self._write(lambda changes: around.take(changes.connection, rows, owner))
@@ -154,7 +154,7 @@ class SqliteQueue:
         except QueueError as error:
             if not undecodable(error.__cause__):
                 raise
-            # One damaged destination must not keep everything that sorts behind it from being delivered.
+            # One damaged destination must not block the delivery of all destinations that sort after it.
             await self._write(lambda changes: quarantine_destinations(changes.connection, now))
             rows = await self._read("due", given)
         return [
@@ -163,7 +163,7 @@ class SqliteQueue:
         ]
 
     async def bring_forward(self, untried: float, tried: float, due_at: float) -> int:
-        """See `Queue.bring_forward`. In steps, each its own transaction, with a pause after it."""
+        """See `Queue.bring_forward`. Each step is its own transaction, followed by a pause."""
         assert due_at <= min(untried, tried), "recipients that were brought forward would be found again"
         count, after = 0, None
         while page := await self.due(due_at, after, _FORWARD_PAGE):
@@ -190,7 +190,7 @@ class SqliteQueue:
         return count
 
     async def recover(self, owner: Owner) -> int:
-        """See `Queue.recover`. In steps, each its own transaction."""
+        """See `Queue.recover`. Each step is its own transaction."""
         return await self._give_back(await self._write(lambda changes: leases_of_worker(changes.connection, owner)))
 
     async def recover_node(self, node: str) -> int:
@@ -258,7 +258,7 @@ class SqliteQueue:
         return [suspension_of(row) for row in await self._read("suspensions", ())]
 
     async def prune(self, ended_before: float, limit: int = 1000) -> int:
-        """See `Queue.prune`. Gives a little room back to the file system as well."""
+        """See `Queue.prune`. Also returns some free pages to the file system."""
 
         def run(changes: Changes) -> int:
             connection = changes.connection
@@ -271,7 +271,7 @@ class SqliteQueue:
         return count
 
     def failed(self) -> str | None:
-        """See `Queue.failed`. Looks after the files too: they may be deleted while nothing is written."""
+        """See `Queue.failed`. Also checks the files, which may be deleted while nothing is written."""
         if not self._closed:
             self.writer.look()
         return self.writer.failure
@@ -298,7 +298,7 @@ class SqliteQueue:
         for file in self._arriving.values():
             self._bodies.discard(file)
         self._arriving.clear()
-        await asyncio.sleep(0)  # the writer's last results were handed to the loop; let them arrive
+        await asyncio.sleep(0)  # let the loop deliver the writer's last results
 
     def _check_open(self) -> None:
         if self._closed:

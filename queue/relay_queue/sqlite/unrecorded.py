@@ -1,7 +1,7 @@
-"""Deliveries whose record met a damaged page: kept in a file of their own, for the salvage to carry over.
+"""Deliveries that could not be recorded because of a damaged page: kept in a separate file for the salvage.
 
-Without it, whoever was sent mail between the first damage and the salvage would be sent it again. Only deliveries are
-kept: any other outcome is come to anew by another attempt. Must not need the database.
+Without the file, mail that was delivered between the first damage and the salvage would be delivered again. Only
+deliveries are kept: another attempt produces any other outcome again. Must not need the database.
 """
 
 import logging
@@ -16,12 +16,12 @@ from relay_queue.states import State
 
 _log = logging.getLogger(__name__)
 NAME = "queue-delivered"
-"""In the data folder; a JSON line for each recipient."""
+"""File name in the data folder; one JSON line for each recipient."""
 _decode = msgspec.json.Decoder(Mark).decode
 
 
 def keep_or_tell(data_dir: Path, marks: Sequence[Mark]) -> None:
-    """As `keep`; what cannot be kept is logged."""
+    """As `keep`, but logs a failure and does not raise it."""
     try:
         keep(data_dir, marks)
     except OSError as error:
@@ -29,14 +29,14 @@ def keep_or_tell(data_dir: Path, marks: Sequence[Mark]) -> None:
 
 
 def keep(data_dir: Path, marks: Sequence[Mark]) -> None:
-    """Add the deliveries among some outcomes, durably. Raises OSError."""
+    """Append the deliveries among `marks` durably. Raises OSError."""
     lines = b"".join(msgspec.json.encode(mark) + b"\n" for mark in marks if mark.state is State.DELIVERED)
     if not lines:
         return
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(data_dir / NAME, flags, 0o600)
     try:
-        # A line that was torn by a crash must not swallow this one.
+        # Start on a new line: a crash may have left an incomplete last line.
         os.write(descriptor, b"\n" + lines)
         os.fsync(descriptor)
     finally:
@@ -44,7 +44,7 @@ def keep(data_dir: Path, marks: Sequence[Mark]) -> None:
 
 
 def kept(data_dir: Path) -> Iterator[Mark]:
-    """The deliveries that were kept; a torn line is passed over. Raises OSError."""
+    """The deliveries in the file; incomplete lines are skipped. Raises OSError."""
     try:
         lines = (data_dir / NAME).read_bytes().splitlines()
     except FileNotFoundError:

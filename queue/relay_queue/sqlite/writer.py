@@ -1,8 +1,8 @@
-"""The writer thread: commits whatever operations have gathered, in one transaction, and tells the loop once.
+"""The writer thread: commits all waiting operations in one transaction and notifies the event loop once.
 
-What a client waits for is committed at once on an idle queue. Under load the next batch gathers while the last one is
-fsynced (group commit), and for a few milliseconds more where commits would follow each other too closely (`pace`). Must
-not decide what an operation means; that is `apply` and the operations' own.
+On an idle queue, an operation that a client waits for is committed at once. Under load the next batch gathers during
+the fsync of the previous one (group commit), and a few milliseconds more if commits come too close together (`pace`).
+What an operation means is decided by `apply` and the operations themselves.
 """
 
 import contextlib
@@ -21,14 +21,7 @@ from relay_queue.sqlite.checkpoint import Checkpoint
 from relay_queue.sqlite.connect import FILE_NAME, TurnLock
 from relay_queue.sqlite.faults import Fault, as_queue_error, fault_of, for_want_of_room
 from relay_queue.sqlite.late import Late
-from relay_queue.sqlite.operations import (
-    CallOperation,
-    MarkOperation,
-    Operation,
-    PutOperation,
-    awaited,
-    body_files,
-)
+from relay_queue.sqlite.operations import CallOperation, MarkOperation, Operation, PutOperation, awaited, body_files
 from relay_queue.sqlite.outcomes import Outcome, done, tell
 from relay_queue.sqlite.pace import Pace
 from relay_queue.sqlite.presence import Presence
@@ -40,32 +33,32 @@ _SQL = queries("server")
 _BATCH_OPERATIONS = 256
 _BATCH_OCTETS = 8 << 20
 _RETRY_SECONDS = 0.25
-"""Pause before marks that found no room are tried again; a new operation does not wait for it."""
+"""Seconds before marks that failed for lack of space are retried; a new operation ends the pause."""
 
 
 class Writer:
-    """One connection that writes, on a thread of its own."""
+    """One writing connection, on its own thread."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], turn: TurnLock, bodies: Bodies) -> None:
         self._turn = turn
         self._bodies = bodies
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._kept: list[Operation] = []
-        """Marks that found no room, to be tried again."""
+        """Marks that failed for lack of space, to be retried."""
         self._next: list[Operation] = []
-        """Taken from the inbox too late for the commit that took them; they begin the next."""
+        """Operations taken from the inbox that cannot join the current commit; they begin the next batch."""
         self._batch: list[Operation] = []
-        """What is being done; nobody may wait in vain for it, whatever happens."""
+        """The current batch. `_end` resolves its futures, so that no caller waits forever, whatever happens."""
         self._unlink: list[str] = []
-        """Body files to be removed now."""
+        """Body files to remove after the commit."""
         self._closing = False
         self._pace = Pace()
         self._late = Late(turn, self._inbox, bodies)
         self.failure: str | None = None
         self.damage: str | None = None
-        """What damage of the file was met, by whichever thread."""
+        """Description of damage in the file, found by any thread; None if there is none."""
         self.commits = 0
-        """Transactions committed so far; tests count them."""
+        """Number of committed transactions, for tests."""
         self._connection = connect()
         self._changes = Changes(self._connection)
         self._connection.execute(_SQL["keys_table"])
@@ -76,22 +69,22 @@ class Writer:
         self._thread.start()
 
     def submit(self, operation: Operation) -> None:
-        """Hand in an operation; its future resolves on its loop after the commit."""
+        """Submit an operation; its future resolves on its event loop after the commit."""
         self._inbox.put(operation)
         if not isinstance(operation, MarkOperation):
             self._pace.came()
 
     def refuse_late(self) -> None:
-        """On the event loop, now and then: answer those who have waited for the turn for too long (see `late`)."""
+        """Refuse operations that have waited too long for the write lock (see `late`). Runs on the event loop."""
         self._late.refuse(self._batch)
 
     def look(self) -> None:
-        """Note a failure if the files were deleted or moved away while nothing was written. Not after `close`."""
+        """Record a failure if the files were deleted or moved while nothing was written. Do not call after `close`."""
         if self.failure is None and (reason := self._presence.moved_lately()) is not None:
             self._fail(reason)
 
     def close(self) -> None:
-        """Commit what was handed in and stop; blocks until done."""
+        """Commit all submitted operations and stop; blocks until done."""
         self._inbox.put(None)
         self._pace.end()
         self._thread.join()
@@ -101,14 +94,18 @@ class Writer:
         try:
             while self._round():
                 pass
-        except Exception as error:  # noqa: BLE001 -- the last resort: nobody may wait for a dead thread in vain
+        except Exception as error:  # noqa: BLE001 -- last resort: no caller may wait for a dead thread
             _log.exception("the queue's writer has failed")
             self.failure = f"{type(error).__name__}: {error}"
         finally:
             self._end()
 
     def _round(self) -> bool:
-        """Take what has gathered and commit it. False when the thread is to end."""
+        """Commit one batch. Returns False if the thread must end.
+
+        The order matters: files are fsynced before the write lock is taken, so that other processes do not wait for
+        that, and futures are resolved only after the check that the database file is still in place.
+        """
         self._batch = self._gather()
         if self._batch:
             in_time = self._pace.wait(awaited(self._batch), len(self._batch))
@@ -116,12 +113,13 @@ class Writer:
             with self._turn:
                 ready, refused = self._late.part(ready)
                 self._unlink += body_files(refused)
-                # What came in while others had their turn shares this commit, instead of waiting for one more turn.
+                # Operations submitted while other processes held the lock join this commit; otherwise they would wait
+                # for the lock a second time.
                 ready += self._latecomers()
                 self._pace.learn(awaited(self._batch), in_time=in_time)
                 outcomes = self._commit(ready)
             if (reason := self._presence.lost()) is not None:
-                # What was committed is in a deleted file: nobody may be told that it is stored.
+                # The commit went to a deleted file, so it must not be reported as stored.
                 self._fail(reason)
                 outcomes = self._refused(ready, QueueFailedError(reason))
             tell(outcomes)
@@ -150,7 +148,11 @@ class Writer:
         return batch
 
     def _latecomers(self) -> list[Operation]:
-        """What is there by now; one with a large body has its file made durable first, in the next round."""
+        """Operations that have arrived since the batch was gathered.
+
+        A put with a large body ends the search and begins the next batch: its file must be fsynced first, which must
+        not happen while this process holds the write lock.
+        """
         late: list[Operation] = []
         while len(self._batch) < _BATCH_OPERATIONS:
             try:
@@ -168,7 +170,7 @@ class Writer:
         return late
 
     def _durable_files(self, batch: Sequence[Operation]) -> list[Operation]:
-        """Make large bodies durable before their rows; a put whose file cannot be is refused by itself."""
+        """Make the files of large bodies durable before their rows. If that fails, only this put is refused."""
         ready: list[Operation] = []
         for operation in batch:
             if isinstance(operation, PutOperation) and operation.file is not None:
@@ -189,7 +191,7 @@ class Writer:
             return self._refused(batch, QueueFailedError(self.failure))
         try:
             self._together(batch)
-        except Exception as error:  # noqa: BLE001 -- every kind is told apart by fault_of
+        except Exception as error:  # noqa: BLE001 -- fault_of classifies every exception
             return self._after_fault(batch, error)
         return [done(operation) for operation in batch]
 
@@ -211,7 +213,7 @@ class Writer:
                 return self._one_by_one(batch)
 
     def _without_puts(self, batch: Sequence[Operation], error: QueueError) -> list[Outcome]:
-        """No room: puts are refused now; marks, which make room, are tried alone and kept until they succeed."""
+        """No space left: refuse all but marks. Marks, which free space, are tried alone and kept until they succeed."""
         marks: list[Operation] = [operation for operation in batch if isinstance(operation, MarkOperation)]
         others = [operation for operation in batch if not isinstance(operation, MarkOperation)]
         outcomes = self._refused(others, error)
@@ -222,13 +224,17 @@ class Writer:
         if not self._closing:
             self._kept = marks
             return outcomes
-        # The last chance: what is not recorded now is delivered again after the next start.
+        # The last chance: a delivery that is not recorded now is repeated after the next start.
         if isinstance(error, QueueFullError) and reserve.release(self._bodies.folder.parent):
             return outcomes + self._commit(marks)
         return outcomes + self._refused(marks, error)
 
     def _one_by_one(self, batch: Sequence[Operation]) -> list[Outcome]:
-        """Some operation is at fault, or a mark is not plain: give each its own savepoint, so that it fails alone."""
+        """Run each operation in its own savepoint, so that it fails alone.
+
+        Used if an operation failed or a mark is not plain. It costs several statements per operation, so `_together`
+        is always tried first.
+        """
         outcomes: list[Outcome] = []
 
         def each() -> None:
@@ -257,9 +263,10 @@ class Writer:
         return outcomes
 
     def _apart(self, batch: Sequence[Operation], error: Exception) -> list[Outcome]:
-        """A damaged page was met: claims and the like fail alone, but messages and outcomes must not build on it.
+        """Handle a damaged page: claims and other calls fail alone, but if puts and marks fail, the writer stops.
 
-        Each in its own transaction, since SQLite refuses every change after such a fault within one.
+        Each call runs in its own transaction, because SQLite refuses all further changes in a transaction after such
+        an error.
         """
         calls = [operation for operation in batch if isinstance(operation, CallOperation)]
         others = [operation for operation in batch if not isinstance(operation, CallOperation)]
@@ -280,16 +287,16 @@ class Writer:
         unrecorded.keep_or_tell(self._bodies.folder.parent, marks)
 
     def note_damage(self, error: Exception) -> None:
-        """Damage of the file was met."""
+        """Record that the file is damaged. Only the first description is kept."""
         if self.damage is None:
             self.damage = f"{type(error).__name__}: {error}"
             _log.critical("the queue's file is damaged; new mail is refused: %s", self.damage)
 
     def _together(self, batch: Sequence[Operation]) -> None:
-        """Do operations in one transaction: marks first, since they make room, then puts, then the rest.
+        """Run operations in one transaction: marks first, because they free space, then puts, then calls.
 
-        Nearly always all of it is one statement, which needs no BEGIN and COMMIT. Marks are taken to be plain; if one
-        is not, nothing is done (see `unplain`).
+        Nearly always the whole batch is one statement, which needs no BEGIN and COMMIT. All marks are assumed to be
+        plain; if one is not, nothing is changed (see `unplain`).
         """
         marking = [operation for operation in batch if isinstance(operation, MarkOperation)]
         putting = [operation for operation in batch if isinstance(operation, PutOperation)]
@@ -332,7 +339,7 @@ class Writer:
                 if not one_statement:
                     connection.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                with contextlib.suppress(sqlite3.Error):  # report the first error
                     connection.rollback()
                 raise
         self.commits += 1
@@ -341,7 +348,7 @@ class Writer:
     def _refused(self, batch: Iterable[Operation], error: QueueError) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for operation in batch:
-            if not isinstance(error, QueueFailedError):  # else the row may be on disk after all, and needs its file
+            if not isinstance(error, QueueFailedError):  # else the row may be on disk and need its file
                 self._unlink += body_files([operation])
             outcomes.append((operation.future, None, error))
         return outcomes
@@ -363,7 +370,7 @@ class Writer:
         for name in files:
             try:
                 self._bodies.remove(name)
-            except (OSError, QueueError) as error:  # litter, which the next recovery sweeps
+            except (OSError, QueueError) as error:  # the next recovery removes it
                 _log.warning("a body file stays behind: %s", error)
 
     def _shorten_log(self) -> None:
@@ -371,7 +378,7 @@ class Writer:
             self._checkpoint.run_if_long()
         except sqlite3.Error as error:
             self._note_fatal(error)
-            if self.failure is None:  # no room to copy to: the log stays, and the next commit finds out how bad it is
+            if self.failure is None:  # no space to copy to: the log stays; a serious fault shows at the next commit
                 _log.warning("the queue's log cannot be shortened now: %s", error)
 
     def _end(self) -> None:

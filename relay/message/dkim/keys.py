@@ -1,7 +1,7 @@
-"""Signing keys: read, made, and shown as the DNS record that publishes them (RFC 6376 §3.6.1, RFC 8463 §4).
+"""Signing keys: loading, generation, and the DNS record that publishes them (RFC 6376 §3.6.1, RFC 8463 §4).
 
-All mathematics is OpenSSL's, through `cryptography`. Files are read and written by the callers; nothing here may put a
-private key into an error's text.
+All cryptography is done by OpenSSL, through `cryptography`. Callers read and write the files. No error text may contain
+a private key.
 """
 
 import base64
@@ -29,23 +29,23 @@ _PREHASHED = utils.Prehashed(hashes.SHA256())
 
 
 class KeyFormatError(ValueError):
-    """A key or selector cannot be used; the text is a sentence that says what to do."""
+    """A key or selector is unusable; the text is a sentence that says what to do."""
 
 
 @dataclass(slots=True, frozen=True)
 class SigningKey:
-    """A private key with where its public half is published."""
+    """A private key, and the DNS location of its public key."""
 
     domain: str
     """Lower-case A-labels: the signature's d=."""
     selector: str
     private: PrivateKey
     expire_after: float | None = None
-    """Validity of its signatures in seconds (x=), None for no limit."""
+    """Validity of its signatures in seconds (x=); None means no limit."""
 
     @property
     def algorithm(self) -> Algorithm:
-        """What kind of key it is."""
+        """The algorithm of the key."""
         return "rsa" if isinstance(self.private, rsa.RSAPrivateKey) else "ed25519"
 
     def sign(self, digest: bytes) -> bytes:
@@ -57,7 +57,7 @@ class SigningKey:
 
 
 def load(pem: bytes, domain: str, selector: str, expire_after: float | None = None) -> SigningKey:
-    """A signing key from an unencrypted PEM file's octets, parsed once for each content. Raises `KeyFormatError`."""
+    """Parse a signing key from an unencrypted PEM file's content; results are cached. Raises `KeyFormatError`."""
     check_selector(selector)
     try:
         private = PRIVATE_KEYS.load(pem)
@@ -67,7 +67,7 @@ def load(pem: bytes, domain: str, selector: str, expire_after: float | None = No
 
 
 def generate(algorithm: Algorithm, bits: int = RSA_BITS_MIN) -> bytes:
-    """A new private key as PEM (PKCS #8, not encrypted). RSA takes a fraction of a second."""
+    """Generate a private key as PEM (PKCS #8, not encrypted). RSA takes a fraction of a second."""
     private: PrivateKey
     if algorithm == "rsa":
         if bits < RSA_BITS_MIN:
@@ -85,12 +85,12 @@ def check_selector(selector: str) -> None:
 
 
 def record_name(key: SigningKey) -> str:
-    """Where the record lies in the DNS, without the final dot."""
+    """Return the DNS name of the record, without the final dot."""
     return f"{key.selector}._domainkey.{key.domain}"
 
 
 def record(key: SigningKey) -> str:
-    """The record's text."""
+    """Return the record's text."""
     public = key.private.public_key()
     if isinstance(public, rsa.RSAPublicKey):
         octets = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -100,12 +100,12 @@ def record(key: SigningKey) -> str:
 
 
 def record_strings(key: SigningKey) -> list[str]:
-    """The record cut into the strings of at most 255 octets that a TXT record consists of."""
+    """Return the record as the strings of at most 255 octets of which a TXT record consists."""
     text = record(key)
     return [text[start : start + _STRING_MAX] for start in range(0, len(text), _STRING_MAX)]
 
 
 def zone_line(key: SigningKey) -> str:
-    """The record as a line of a zone file."""
+    """Return the record as a line of a zone file."""
     strings = " ".join(f'"{part}"' for part in record_strings(key))
     return f"{record_name(key)}. IN TXT ( {strings} )"

@@ -1,11 +1,11 @@
 """DKIM-Signature fields for a message (RFC 6376 §3.5 and §5), one for each key of a domain.
 
 All keys share one body hash and one hash of the signed fields. The fixed parts of a signature are built once per key
-and shape of header, so that signing costs little besides the mathematics. `sign` is synchronous: an RSA signature takes
-about half a millisecond without the GIL, so a caller on an event loop runs domains with `slow` in a thread.
+and shape of header, so that signing costs little besides the cryptography. `sign` is synchronous: an RSA signature
+takes about half a millisecond without the GIL, so a caller on an event loop runs domains with `slow` in a thread.
 
-The fields in `OVERSIGNED` are named once more than they occur, so that adding one breaks the signature. No l= (it lets
-text be added), no i= (it would say no more than d=).
+The fields in `OVERSIGNED` are listed once more than they occur, so that adding one breaks the signature. There is no l=
+(it permits added text) and no i= (it would not say more than d=).
 """
 
 import base64
@@ -29,7 +29,7 @@ OVERSIGNED = (
     "References",
     "In-Reply-To",
 )
-"""Signed where present and against addition."""
+"""Signed if present, and protected against addition."""
 
 SIGNED = (
     "Sender",
@@ -53,7 +53,7 @@ SIGNED = (
     "Auto-Submitted",
     "Feedback-ID",
 )
-"""Signed where present (RFC 6376 §5.4.1; RFC 8058 §4 wants List-Unsubscribe-Post signed), but lists may add them."""
+"""Signed if present (RFC 6376 §5.4.1; RFC 8058 §4 for List-Unsubscribe-Post), but mailing lists may add them."""
 
 _WIDTH = 76
 _SHAPES_MAX = 64
@@ -62,7 +62,7 @@ _OVERSIGNED = frozenset(name.lower().encode() for name in OVERSIGNED)
 _ORDER = tuple(_NAMES)
 
 Shape = tuple[int, ...]
-"""How often each of `_ORDER` occurs in a header."""
+"""The number of occurrences of each name of `_ORDER` in a header."""
 
 
 class DomainSigner:
@@ -78,10 +78,10 @@ class DomainSigner:
         self.domain = keys[0].domain
         """The signature's d=."""
         self.slow = any(key.algorithm == "rsa" for key in keys)
-        """Signing takes long enough to be worth a thread."""
+        """Whether signing takes long enough to be worth a thread."""
 
     def sign(self, header: Header, body_hash: bytes, now: float) -> bytes:
-        """The DKIM-Signature fields with their CRLFs, to be put on top of the header."""
+        """Return the DKIM-Signature fields with their CRLFs, to be prepended to the header."""
         shape, signed = _collect(header)
         names = self._shapes.get(shape)
         if names is None:
@@ -95,7 +95,7 @@ class DomainSigner:
             unsigned = b"%bt=%b;\r\n\t%b" % (opening, _times(key, now), middle)
             own = hashed.copy()
             own.update(b"dkim-signature:")
-            # Folded with CRLF TAB only and with single spaces, so this is the relaxed form.
+            # The field is folded only with CRLF TAB and has single spaces, so this is its relaxed form.
             own.update(unsigned.replace(b"\r\n\t", b" "))
             signature = base64.b64encode(key.sign(own.digest()))
             fields.append(b"DKIM-Signature: %b%b\r\n" % (unsigned, _fold_base64(signature)))
@@ -111,7 +111,7 @@ class KeyRing:
         self._signers = {domain.lower(): DomainSigner(of_domain) for domain, of_domain in keys.items() if of_domain}
 
     def find(self, domain: str) -> DomainSigner | None:
-        """The signer for an author's domain: its own, else its nearest parent's.
+        """Return the signer of an author's domain, otherwise of its nearest parent domain, otherwise None.
 
         A parent's signature is aligned in DMARC's relaxed mode (RFC 7489 §3.1.1), the default, so one key of
         example.org serves news.example.org too; a domain with strict alignment needs a key of its own.
@@ -140,7 +140,7 @@ def _times(key: SigningKey, now: float) -> bytes:
 
 
 def _collect(header: Header) -> tuple[Shape, bytes]:
-    """How often each signed name occurs, and the relaxed forms in the order of h=."""
+    """Return the number of occurrences of each signed name, and the relaxed forms in the order of h=."""
     names, fields = header.names, header.fields
     present: dict[bytes, list[bytes]] = {}
     for index, name in enumerate(names):
@@ -158,13 +158,13 @@ def _collect(header: Header) -> tuple[Shape, bytes]:
             shape.append(0)
         else:
             shape.append(len(instances))
-            # RFC 6376 §5.4.2: several instances are taken from the bottom up.
+            # RFC 6376 §5.4.2: several instances are signed from the bottom up.
             forms.extend(reversed(instances))
     return tuple(shape), b"".join(forms)
 
 
 def _names(shape: Shape) -> bytes:
-    """The h= tag, folded."""
+    """Return the h= tag, folded."""
     listed: list[str] = []
     for name, count in zip(_ORDER, shape, strict=True):
         listed.extend([_NAMES[name]] * (count + (name in _OVERSIGNED)))

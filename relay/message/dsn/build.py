@@ -1,7 +1,7 @@
-"""Builds a notification as a message ready for the queue: octets, envelope, signature.
+"""Builds a notification as a message ready for the queue: content, envelope, signature.
 
-Never written with the `email` package: the original is returned as it came. Nothing here decides when to notify, except
-that recipients who must not be reported are left out (`wanted`).
+The `email` package is not used, because the original must be returned unchanged. Nothing here decides when to notify,
+except that recipients who must not be reported are left out (`wanted`).
 """
 
 import binascii
@@ -44,7 +44,7 @@ class _Part:
 
 
 class DsnFactory:
-    """Builds notifications with the settings in force."""
+    """Builds notifications with the current settings."""
 
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         self.reload(settings, keys)
@@ -78,10 +78,10 @@ def build(
     expires_at: float | None = None,
     signer: DomainSigner | None = None,
 ) -> Put | None:
-    """The notification of `kind` about those recipients of `entry` whose sender wants it; None where there is none.
+    """Build the notification of `kind` about the recipients of `entry` for which it is wanted; None if there are none.
 
-    `original` is the message, or at least its header block with the blank line. The result goes from the null sender to
-    the original one, with NOTIFY=NEVER.
+    `original` is the message, or at least its header block with the blank line. The result is sent from the null sender
+    to the original sender, with NOTIFY=NEVER.
     """
     message = entry.message
     told = [recipient for recipient in entry.recipients if wanted(kind, recipient, message)]
@@ -106,7 +106,7 @@ def build(
 
 
 def _entry(dsn_id: str, path: Path, octets: bytes, *, hostname: str, now: float, utf8: bool) -> Entry:
-    """The envelope of a notification: from the null sender to the original one."""
+    """Return the envelope of a notification: from the null sender to the original sender."""
     message = Message(
         id=dsn_id,
         received_at=now,
@@ -133,7 +133,7 @@ def _text_part(text: str) -> _Part:
     octets = text.encode("utf-8")
     if octets.isascii():
         return _Part("text/plain; charset=utf-8", "7bit", octets.replace(b"\n", b"\r\n"))
-    # Quoted-printable, so that a few letters of a subject don't demand 8BITMIME of the sender's server.
+    # Quoted-printable, so that a few letters of a subject do not require 8BITMIME of the sender's server.
     return _Part("text/plain; charset=utf-8", "quoted-printable", binascii.b2a_qp(octets).replace(b"\n", b"\r\n"))
 
 
@@ -144,7 +144,7 @@ def _status_part(report: str, *, utf8: bool) -> _Part:
 
 
 def _original_part(kind: Kind, message: Message, original: bytes, header: Header, *, utf8: bool) -> _Part:
-    """The whole message where that was asked for, may be told and is at hand; else its header."""
+    """Return the whole message if it was requested, is permitted and is available; otherwise its header."""
     whole = returned_whole(kind, message) and len(original) == message.size
     octets = original if whole else b"".join(header.fields)
     if utf8:
@@ -164,7 +164,7 @@ def _assemble(
     parts: list[_Part],
     signer: DomainSigner | None,
 ) -> bytes:
-    # The id has 74 random bits drawn now, so no text from outside can hold the boundary.
+    # The id has 74 new random bits, so no text from outside can contain the boundary.
     boundary = f"=_relay_{dsn_id}"
     head = (
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n"
@@ -196,7 +196,7 @@ def _header_id(dsn_id: str, hostname: str) -> str:
 
 
 def _threading(original: Header) -> str:
-    """Point to the original, so that mail programs show the two together (RFC 3834 §3.1.5)."""
+    """Refer to the original, so that mail programs show the two together (RFC 3834 §3.1.5)."""
     match = _MESSAGE_ID.fullmatch((original.value(b"message-id") or b"").strip())
     if match is None:
         return ""

@@ -1,7 +1,7 @@
 """Text from outside made safe for a notification, and folded fields.
 
-Replies of other servers, ENVID and ORCPT are chosen by strangers: nothing of them may start a line, a field or a MIME
-part (no control character survives, lengths are capped).
+Replies of other servers, ENVID and ORCPT are chosen by strangers, so they must not be able to start a line, a field or
+a MIME part: control characters are removed, and lengths are limited.
 """
 
 import base64
@@ -23,7 +23,7 @@ _ENHANCED = re.compile(r"(?:[2345][0-9]{2}[ -])?([245]\.[0-9]{1,3}\.[0-9]{1,3})(
 
 
 def printable(text: str, *, utf8: bool = False) -> str:
-    """One line without control characters, at most 1,000 characters; ASCII unless `utf8`."""
+    """Return one line without control characters, at most 1,000 characters; ASCII unless `utf8`."""
     text = text[:_TEXT_MAX]
     if not text.isprintable():
         text = "".join([char if char.isprintable() else " " for char in text])
@@ -33,12 +33,12 @@ def printable(text: str, *, utf8: bool = False) -> str:
 
 
 def field(name: str, value: str) -> str:
-    """A folded field with CRLF. `value` has passed `printable`."""
+    """Return a folded field with CRLF. `value` must have passed `printable`."""
     lines = [f"{name}:"]
     for word in value.split(" "):
         for start in range(0, len(word), _PIECE_MAX):
             piece = word[start : start + _PIECE_MAX]
-            # The first word stays on the field's own line: some readers stop at an empty one.
+            # The first word stays on the line of the field's name, because some parsers stop at an empty line.
             if (len(lines) == 1 and lines[0][-1:] == ":") or len(lines[-1]) + len(piece) + 1 <= _WIDTH:
                 lines[-1] += f" {piece}"
             else:
@@ -47,7 +47,7 @@ def field(name: str, value: str) -> str:
 
 
 def decoded(value: bytes) -> str:
-    """A field's value as people read it: unfolded, encoded words decoded (RFC 2047), printable."""
+    """Return a field's value for display: unfolded, encoded words decoded (RFC 2047), printable."""
     value = _BETWEEN.sub(rb"\1", value[: 2 * _TEXT_MAX].replace(b"\r\n", b""))
     return printable(_ENCODED.sub(_word, value).decode("utf-8", "replace"), utf8=True)
 
@@ -65,18 +65,18 @@ def _word(match: re.Match[bytes]) -> bytes:
 
 
 def xtext(value: str, *, utf8: bool = False) -> str:
-    """What an xtext value says, made printable; the value itself where it is none."""
+    """Decode an xtext value and make it printable; a value that is not xtext is only made printable."""
     return printable(decode_xtext(value) if is_xtext(value) else value, utf8=utf8)
 
 
 def server_name(remote: str) -> str:
-    """`host[address]` of a server noted as `host[address]:port`, for people."""
+    """Return `host[address]` of a server recorded as `host[address]:port`, for people."""
     host, bracket, rest = remote.partition("[")
     return printable(f"{host}[{rest.rpartition(']')[0]}]" if bracket else host)
 
 
 def mta_name(remote: str) -> str:
-    """The name of a server noted as `host[address]:port`, for programs: an address as a literal (RFC 5321 §4.1.3)."""
+    """Return the name of a server recorded as `host[address]:port`; addresses as literals (RFC 5321 §4.1.3)."""
     host = printable(remote.partition("[")[0])
     if not is_address(host):
         return host
@@ -84,7 +84,7 @@ def mta_name(remote: str) -> str:
 
 
 def ended_by_admin(recipient: Recipient, *, utf8: bool) -> str:
-    """That an administrator gave it up, and why."""
+    """Return the statement that an administrator failed the recipient, with the reason."""
     return f"An administrator of this server gave it up: {printable(recipient.reason or '', utf8=utf8)}"
 
 
@@ -94,7 +94,7 @@ def is_reply(text: str) -> bool:
 
 
 def enhanced_code(text: str) -> str | None:
-    """The enhanced status code of a recorded outcome, if it has one: at its place, or anywhere in an SMTP reply."""
+    """Return the enhanced status code of a recorded outcome, if any: at its place, or anywhere in an SMTP reply."""
     match = _ENHANCED.match(text)
     if match:
         return match[1]

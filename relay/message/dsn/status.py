@@ -1,4 +1,4 @@
-"""The part of a notification that programs read: message/delivery-status (RFC 3464 §2)."""
+"""The machine-readable part of a notification: message/delivery-status (RFC 3464 §2)."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from relay_queue.states import State
 _ACTIONS: dict[Kind, str] = {"failure": "failed", "delay": "delayed", "success": "relayed"}
 _CLASSES: dict[Kind, str] = {"failure": "5", "delay": "4", "success": "2"}
 _EXPIRED = "4.4.7"
-"""RFC 3463 §3.5: the attempts' own codes are told by Diagnostic-Code."""
+"""RFC 3463 §3.5. The codes of the attempts are reported in Diagnostic-Code."""
 _BY_ADMIN = "5.7.0"
-"""An administrator of this relay gave it up, whatever was answered before."""
+"""An administrator of this relay failed the recipient, whatever the earlier replies were."""
 
 
 def status(
@@ -25,7 +25,7 @@ def status(
     expires_at: float | None,
     utf8: bool,
 ) -> str:
-    """The whole part with CRLF line ends, ASCII unless `utf8`."""
+    """Return the whole part with CRLF line ends, in ASCII unless `utf8`."""
     head = field("Reporting-MTA", f"dns; {hostname}")
     if message.envid:
         head = field("Original-Envelope-Id", xtext(message.envid)) + head
@@ -44,7 +44,7 @@ def status(
 
 
 def status_code(kind: Kind, recipient: Recipient) -> str:
-    """The Status field: subject and detail as the reply said, with the class of what became of the recipient."""
+    """Return the Status field: subject and detail from the reply, with the class of the recipient's final outcome."""
     if recipient.state is State.EXPIRED:
         return _EXPIRED
     if recipient.reason:
@@ -52,7 +52,7 @@ def status_code(kind: Kind, recipient: Recipient) -> str:
     code = enhanced_code(recipient.reply or "")
     if code is None or (code[0] == "2") != (kind == "success"):
         return f"{_CLASSES[kind]}.0.0"
-    # Some servers write the class of another outcome (`552 4.2.2`); subject and detail are right all the same.
+    # Some servers send the class of another outcome (`552 4.2.2`), but their subject and detail are correct.
     return f"{_CLASSES[kind]}{code[1:]}"
 
 
@@ -68,15 +68,15 @@ def _addresses(recipient: Recipient, *, utf8: bool) -> str:
 
 
 def _answer(recipient: Recipient, *, utf8: bool) -> str:
-    """Who gave the last answer (RFC 3464 §2.3.5), and what it was (§2.3.6)."""
+    """Return the server that replied last (RFC 3464 §2.3.5), and its reply (§2.3.6)."""
     if recipient.reason:
         return field("Diagnostic-Code", f"X-Relay; {ended_by_admin(recipient, utf8=utf8)}")
     if not recipient.reply:
         return ""
     answer = printable(recipient.reply, utf8=utf8)
     answered = is_reply(answer)
-    # The server is named with the answer it gave. Of a message that expired the last one that answered is named, even
-    # where the last attempt of all reached nobody.
+    # A server is named together with its reply. For an expired message, the last server that replied is named, even if
+    # the final attempt reached no server.
     named = recipient.remote and (answered or recipient.state is State.EXPIRED)
     mta = field("Remote-MTA", f"dns; {mta_name(recipient.remote or '')}") if named else ""
     return mta + field("Diagnostic-Code", f"{'smtp' if answered else 'X-Relay'}; {answer}")

@@ -1,4 +1,4 @@
-"""The part of a notification that people read: what happened, to whom, why, what to do."""
+"""The human-readable part of a notification: what happened, to which recipient, why, and what to do."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "7": ("The receiving server refused it by its rules.", _DO_ADMIN),
 }
 _ABOUT_ADDRESSES = frozenset({"0", "1", "2"})
-"""Subjects of codes that name the address or the mailbox, or nothing."""
+"""Subjects of enhanced codes that concern the address or the mailbox, or are unspecified."""
 _BY_FAILURE: dict[str, tuple[str, str]] = {
     "policy": ("The receiving server refused it by its rules.", _DO_ADMIN),
     "reputation": ("The receiving server does not accept mail from this mail server.", _DO_SERVER),
@@ -57,13 +57,14 @@ _BY_FAILURE: dict[str, tuple[str, str]] = {
     "mailbox_full": _ADVICE["2.2"],
     "size": _ADVICE["3.4"],
 }
-"""Where the complaint is not about the address. It counts before the enhanced code: many servers refuse a sender or a
-host with X.1.0 or X.1.1, and a bounce that says "the address does not exist" makes people delete good addresses."""
+"""Replies that are not about the address. They take precedence over the enhanced code, because many servers refuse a
+sender or a host with X.1.0 or X.1.1, and a bounce with "the address does not exist" makes people delete good
+addresses."""
 
 
 @dataclass(slots=True, frozen=True)
 class Facts:
-    """What the text tells besides the recipients."""
+    """The facts of the text besides the recipients."""
 
     kind: Kind
     hostname: str
@@ -71,11 +72,11 @@ class Facts:
     subject: str
     """The original Subject, printable; empty when there was none."""
     expires_at: float | None
-    """Until when it is tried."""
+    """End of the attempts, in seconds since the epoch."""
 
 
 def text(facts: Facts, recipients: Sequence[Recipient]) -> str:
-    """The whole part, lines ended by LF."""
+    """Return the whole part, with LF line ends."""
     paragraphs = [f"This is the mail server {facts.hostname}.", _opening(facts, len(recipients))]
     if facts.subject:
         paragraphs.append(f"Subject: {facts.subject}")
@@ -115,7 +116,7 @@ def _recipient(facts: Facts, recipient: Recipient) -> str:
 
 
 def _answers(recipient: Recipient) -> Iterator[str]:
-    """Who said what."""
+    """Yield who replied, and the reply."""
     if recipient.reason:
         yield ended_by_admin(recipient, utf8=True)
     if not recipient.reply:
@@ -130,7 +131,7 @@ def _answers(recipient: Recipient) -> Iterator[str]:
 
 
 def _advice(kind: Kind, recipient: Recipient) -> tuple[str, str]:
-    """Why, and what the sender can do."""
+    """Return the reason, and what the sender can do."""
     if recipient.reason:
         return "", _DO_ADMIN
     why, what = _known(recipient)

@@ -1,9 +1,8 @@
 """The asynchronous shell of a session: transport, timers, TLS. The engine implements the protocol itself.
 
-This is the only module that depends on aiosmtpd's class. `RelaySMTP` is a subclass of its `SMTP`, so that code written
-for aiosmtpd finds the types it expects, but aiosmtpd's command loop does not run, and its constructor is not called
-(148 µs: it inspects itself for hooks). `tests/smtp_server/test_server_aiosmtpd.py` fails if a new release requires a
-change here.
+This is the only module that depends on aiosmtpd's class. `RelaySMTP` is a subclass, so that code written for aiosmtpd
+finds the types it expects. But neither aiosmtpd's command loop nor its constructor (148 µs: it inspects itself for
+hooks) runs. `tests/smtp_server/test_server_aiosmtpd.py` fails if a new release requires a change here.
 """
 
 import asyncio
@@ -26,15 +25,11 @@ from relay.smtp.server.timers import Timers
 _MAX_WAITING: Final = 1 << 16
 """Bytes that may be buffered while the session waits; beyond it, reading is paused."""
 _LARGE: Final = 1 << 15
-"""Bytes. A block of this size or more is processed immediately instead of in the next round (unless a turn is already
-scheduled), so that only a small part of a large message is in memory."""
+"""Bytes from which on a block is processed at once, not in the next round, so that little of it is in memory."""
 _LINGER: Final = 3.0
-"""Seconds for a client that is still sending to read our last reply. If the socket were closed at once, the kernel
-would send a reset and the client could lose the reply."""
-
+"""Seconds for a client that still sends to read our last reply; closing at once would reset the connection."""
 _TAKE: Final = 30.0
-"""Seconds in which a client must read its replies after the session ended. Without this limit, a client that reads
-nothing would keep the connection open forever."""
+"""Seconds for a client to read its replies after the session ended; it could keep the connection open forever."""
 
 
 class RelaySMTP(SMTP):
@@ -50,8 +45,7 @@ class RelaySMTP(SMTP):
         self._client = ""
         self._blocked = False
         self._reading = True
-        self._writing = False
-        """Replies are waiting for the end of the round."""
+        self._writing = False  # replies are waiting for the end of the round
         self._scheduled = False
         self._eof = False
         self._lingering = False
@@ -68,7 +62,7 @@ class RelaySMTP(SMTP):
     def reserve(self, client: str | None) -> bool:
         """Count a connection before its session starts; False if it must be refused.
 
-        `client` is its address, or None while the address is unknown because the PROXY header has not been read.
+        `client` is its address, or None before the PROXY header has been read.
         """
         limits = self._context.limits
         self._client = "" if client is None else client_of(client)
@@ -205,10 +199,7 @@ class RelaySMTP(SMTP):
     # -- running -------------------------------------------------------------------------------------------------------
 
     def take_turn(self) -> None:
-        """Let the engine process the buffered bytes, queue its replies and record the activity.
-
-        Decides afterwards whether to schedule another turn, to pause or resume reading, or to close after EOF.
-        """
+        """Let the engine process the buffered bytes; then take another turn, pause, resume, or close after EOF."""
         self._scheduled = False
         engine = self._engine
         if engine is None or self._lingering:

@@ -1,5 +1,6 @@
--- The queries of the shell. They may read a whole table (an admin's filter has no index), but never hold a lock for long.
--- `/*where*/` is replaced by conditions of relay_queue.sqlite.filters, which hold parameters only, never values.
+-- The queries of the shell. They may read a whole table (an admin's filter has no index), but never hold a lock for
+-- long. `/*where*/` is replaced by conditions of relay_queue.sqlite.filters, which contain parameters only, never
+-- values.
 
 -- name: page
 -- One page of selected live recipients with their messages, oldest first, after a key. A recipient whose message is
@@ -12,7 +13,7 @@ ORDER BY r.message_id, r.n
 LIMIT :page
 
 -- name: rest_of_message
--- What a page has cut off: the selected recipients of its last message.
+-- The selected recipients of a page's last message that did not fit on the page.
 SELECT r.message_id, r.n, {recipient:r.},
        m.id, {message:m.}, r.pending
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
@@ -20,7 +21,8 @@ WHERE r.message_id = :after_id AND r.n > :after_n /*where*/
 ORDER BY r.n
 
 -- name: summary_all
--- Counts by domain from the partial indexes alone: no row is read but one message a domain, for its age.
+-- Counts by domain, from the partial indexes alone. The only table rows read are one message per result row, for its
+-- age.
 SELECT s.domain, s.state, s.recipients, s.next_due, (SELECT m.received_at FROM message AS m WHERE m.id = s.oldest)
 FROM (
     SELECT r.domain, 0 AS state, count(*) AS recipients, min(r.due_at) AS next_due, min(r.message_id) AS oldest
@@ -34,26 +36,26 @@ FROM (
 ) AS s
 
 -- name: summary
--- Counts by domain of what a filter selects.
+-- Counts by domain of the recipients that a filter selects.
 SELECT r.domain, r.state, count(*), min(iif(r.state = 0, r.due_at, NULL)), min(m.received_at)
 FROM recipient AS r LEFT JOIN message AS m ON m.id = r.message_id
 WHERE 1 /*where*/
 GROUP BY r.domain, r.state
 
 -- name: due_times
--- From the index alone.
+-- Reads only the index.
 SELECT r.due_at FROM recipient AS r INDEXED BY recipient_queued
 WHERE r.state = 0 AND r.domain = :domain AND r.stream = :stream AND (r.attempts > 0) = :tried AND r.due_at <= :now
 ORDER BY r.due_at
 LIMIT :limit
 
 -- name: set_pending
--- What an admin wants done to claimed recipients, for their workers to carry out.
+-- Sets the pending action of claimed recipients, which their workers carry out.
 UPDATE recipient SET pending = ?
 WHERE state = 1 AND (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 
 -- name: reason
--- Why an admin acts on these recipients. It never takes the place of the last reply.
+-- Sets an admin's reason for an action on these recipients. It never replaces the last reply.
 UPDATE recipient SET reason = ?
 WHERE (message_id, n) IN (SELECT t.message_id, t.n FROM temp.taken AS t)
 
@@ -71,7 +73,7 @@ ORDER BY e.rowid DESC
 LIMIT :limit
 
 -- name: ended_of_address
--- Scanned from the newest end until enough is found; see the schema for why there is no index.
+-- Scans from the newest entry until enough are found; the schema explains why there is no index.
 SELECT {ended:e.}
 FROM ended AS e
 WHERE lower(e.address) = :address OR lower(e.sender) = :address
@@ -88,9 +90,9 @@ INSERT INTO suspension (kind, value, reason, created_at, until) VALUES (?, ?, ?,
 DELETE FROM suspension WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: integrity
--- At most ten faults: each page, and whether each row is in each index, which takes about a second for 256 MiB.
+-- Reports at most ten faults. Checks each page, and that each row is in each index; takes about a second for 256 MiB.
 PRAGMA integrity_check(10)
 
 -- name: pages
--- As above without the comparison of indexes with their tables, which takes several times as long.
+-- As above, but without comparing indexes with their tables, which takes several times as long.
 PRAGMA quick_check(10)

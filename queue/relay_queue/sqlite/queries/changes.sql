@@ -1,9 +1,10 @@
--- All that changes messages and their recipients, as triggers of one view: so that a whole batch of puts and marks is one
--- statement, whatever it contains. A statement outside BEGIN and COMMIT is also its own transaction. A row of the view is
--- one change; `what` says which: 0 a message with its first recipient, 1 a further recipient, 2 a recipient's end, 3 any
--- other outcome. 4 is no change: it pads a statement to one of the few lengths that are kept prepared. Columns of the
--- message have the prefix m_, columns of its body b_; `columns` generates all of them from the model.
--- tests/queue/test_queue_plans.py asks SQLite for the plan of each statement below.
+-- All changes of messages and their recipients, as triggers of one view, so that a whole batch of puts and marks is one
+-- statement, whatever it contains (`apply` explains why). A statement outside BEGIN and COMMIT is also its own
+-- transaction. Each row of the view is one change. `what` is its kind: 0 a message with its first recipient, 1 a
+-- further recipient, 2 a recipient that ends, 3 any other outcome. 4 is no change: it pads a statement to one of the
+-- few lengths that are kept prepared. Columns of the message have the prefix m_, columns of its body b_; `columns`
+-- generates all of them from the model. tests/queue/test_queue_plans.py asks SQLite for the plan of each statement
+-- below.
 
 -- name: view
 CREATE TEMP VIEW change ({change}) AS SELECT {nulls}
@@ -20,10 +21,11 @@ CREATE TEMP TRIGGER new_recipient INSTEAD OF INSERT ON change WHEN NEW.what < 2 
 END
 
 -- name: ended_recipient
--- Recipients that end go to the history. What the mark does not say (no attempt was made) stays as it was; a delivery has
--- no failure. A mark that names an owner is plain only if the recipient is claimed under that lease and no action is
--- pending: otherwise the whole statement fails, and the batch is repeated by looking first. `gone` is a function of the
--- connection: it notes the body files of messages whose last recipient has just ended, to be removed after the commit.
+-- Moves recipients that end to the history. Fields that the mark leaves empty (no attempt was made) keep their value; a
+-- delivery has no failure. A mark that names an owner is plain only if the recipient is claimed under that lease and no
+-- action is pending. Otherwise the whole statement fails, and the batch is repeated with a check of each mark first.
+-- `gone` is a function of the connection. It records the body files of messages whose last recipient has just ended, so
+-- that they can be removed after the commit.
 CREATE TEMP TRIGGER ended_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 2 BEGIN
     SELECT RAISE(ABORT, 'a mark is not plain')
     WHERE NEW.owner IS NOT NULL AND NOT EXISTS (
@@ -52,8 +54,8 @@ CREATE TEMP TRIGGER ended_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 
 END
 
 -- name: moved_recipient
--- Deferred, held or quarantined. The check whether the mark is plain stands here again, because SQLite does not define the
--- order in which triggers run: in a trigger of its own it might run after the recipient is gone.
+-- Defers, holds or quarantines a recipient. The check that the mark is plain is repeated here, because SQLite does not
+-- define the order in which triggers run: in a separate trigger it might run after the recipient was deleted.
 CREATE TEMP TRIGGER moved_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 3 BEGIN
     SELECT RAISE(ABORT, 'a mark is not plain')
     WHERE NEW.owner IS NOT NULL AND NOT EXISTS (
@@ -70,6 +72,6 @@ CREATE TEMP TRIGGER moved_recipient INSTEAD OF INSERT ON change WHEN NEW.what = 
 END
 
 -- name: changes
--- Many rows at a time: the loader repeats the group of VALUES (see sql.repeated).
+-- Inserts many rows at a time: `sql.repeated` repeats the VALUES group.
 INSERT INTO temp.change
 VALUES ({values})

@@ -1,18 +1,18 @@
--- What a salvage asks and changes in the new queue, before anybody else opens it. Whole tables are scanned on purpose.
+-- The statements of a salvage on the new queue, before any other process opens it. They scan whole tables on purpose.
 
 -- name: live_table
 CREATE TEMP TABLE live (message_id TEXT PRIMARY KEY) WITHOUT ROWID
 
 -- name: note_live
--- Messages that are surely in the queue, as their rows lie on pages that are surely in use.
+-- Messages that are certainly in the queue, because their rows are on pages that are certainly in use.
 INSERT INTO temp.live SELECT m.id FROM message AS m UNION SELECT b.message_id FROM body AS b
 
 -- name: has_ended
 SELECT EXISTS (SELECT 1 FROM ended AS e WHERE e.message_id = ? AND e.n = ?)
 
 -- name: end
--- A delivery that could not be recorded goes to the history, and (`forget`) out of the queue; what is left of a message
--- without recipients is dropped with those that have ended.
+-- Adds a delivery that could not be recorded to the history; `forget` then removes it from the queue. If the message
+-- has no recipients left, the rest of it is dropped like that of other messages that have ended.
 INSERT OR IGNORE INTO ended (message_id, n, address, domain, sender, user, size, received_at, ended_at, state, attempts,
                              reply, failure, lane, remote)
 SELECT r.message_id, r.n, r.address, r.domain, m.sender, m.user, m.size, m.received_at, :at, :state, :attempts,
@@ -28,7 +28,8 @@ DELETE FROM temp.live
 WHERE message_id = :message_id AND NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.message_id = :message_id)
 
 -- name: without_message
--- Recipients and contents whose message cannot be read; a content that was perhaps freed counts only if nothing has ended.
+-- Recipients and contents whose message cannot be read. A content that may have been freed counts only if no recipient
+-- of the message has ended.
 SELECT r.message_id FROM recipient AS r WHERE NOT EXISTS (SELECT 1 FROM message AS m WHERE m.id = r.message_id)
 UNION
 SELECT b.message_id FROM body AS b
@@ -52,7 +53,8 @@ DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.messa
 DELETE FROM body WHERE NOT EXISTS (SELECT 1 FROM message AS m WHERE m.id = body.message_id)
 
 -- name: gaps
--- The recipients of a message are counted from 0: messages where a number below the highest is missing, with all numbers.
+-- Recipients of a message are numbered from 0. Returns messages in which a number below the highest is missing, with
+-- the numbers that exist.
 SELECT k.message_id, group_concat(k.n)
 FROM (
     SELECT r.message_id, r.n FROM recipient AS r

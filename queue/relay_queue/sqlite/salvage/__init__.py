@@ -1,6 +1,6 @@
-"""A new queue from what can be read of a damaged one.
+"""Builds a new queue from the readable parts of a damaged one.
 
-SQLite gives up at the first damaged page it meets, and with it on all that lies behind that page. So the file is read
-here page by page, by SQLite's documented format (sqlite.org/fileformat2.html, "F" below), and each row by itself: what
-lies on pages that are whole is found whatever happened to the others.
+SQLite stops at the first damaged page, and so loses everything that comes after it. Therefore this package reads the
+file page by page and row by row, following SQLite's documented format (sqlite.org/fileformat2.html, cited as "F" in
+this package): it finds the rows on undamaged pages, whatever happened to the others.
 """

@@ -1,8 +1,8 @@
-"""Whether a recipient's address looks damaged. Pure.
+"""Decides whether a recipient's address looks damaged. Pure.
 
-Nothing stored with an address proves it, as the checksum proves a content. But a damaged one shows where it no longer
-goes with its domain, or where the message's header, which a checksum covers, has the same address but for one octet.
-Mail to a wrong address would reach a stranger, so doubts count.
+Unlike a message's content, an address has no checksum. But it is probably damaged if it does not match its domain, or
+if the message's header, which a checksum covers, contains an address that differs in a single byte. Mail to a wrong
+address would reach a stranger, so a doubt is enough.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Final
 
 _ADDRESS: Final = re.compile(rb"[^\s<>,;:\"()\x00-\x20]+@[^\s<>,;:\"()\x00-\x20]+")
 _LOOKED_AT: Final = 64 << 10
-"""Octets of a header."""
+"""Bytes of the header that are searched."""
 
 
 def doubtful(address: str, domain: str, header: bytes, addresses: Collection[str]) -> bool:
-    """`addresses`: of all recipients of the message, this one included."""
+    """Whether an address looks damaged. `addresses` are those of all recipients of the message, including this one."""
     if not address.isprintable():
         return True
     _, at, written = address.rpartition("@")
@@ -29,5 +29,5 @@ def doubtful(address: str, domain: str, header: bytes, addresses: Collection[str
 
 
 def _close(one: bytes, other: bytes) -> bool:
-    """Whether one octet differs."""
+    """Whether exactly one byte differs."""
     return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1

@@ -1,12 +1,12 @@
-"""Puts a new queue in the place of a damaged one, so that a kill at any instant loses neither.
+"""Replaces a damaged queue by a new one. If the process is killed at any point, neither of the two is lost.
 
-    data_dir/salvage/queue.db              the new queue while it is being made
-    data_dir/salvage/kept/                 the damaged queue with its log and all body files, before it gets its name
-    data_dir/salvage/ready                 all of this is whole: the exchange has begun
-    data_dir/queue.damaged-20261128T…Z/    where the damaged queue is kept for good
+    data_dir/salvage/queue.db              the new queue while it is being built
+    data_dir/salvage/kept/                 the damaged queue with its log and all body files, before it is renamed
+    data_dir/salvage/ready                 all of the above is complete: the exchange has begun
+    data_dir/queue.damaged-20261128T…Z/    where the damaged queue is kept permanently
 
-Until `ready` is there, a new attempt begins anew; from then on it only ends the exchange. Meanwhile nobody opens the
-queue (`connect.prepare` refuses), since the old log beside the new file would be taken for its own.
+As long as `ready` does not exist, a new attempt starts over; afterwards it only completes the exchange. Meanwhile
+`connect.prepare` refuses to open the queue, because SQLite would apply the old log to the new file.
 """
 
 import contextlib
@@ -34,17 +34,18 @@ _LOG, _SHARED = f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """What `ready` holds."""
+    """The contents of the file `ready`."""
 
     kept: str
-    """Name of the folder, in the data folder, that keeps the damaged queue."""
+    """Name of the folder, within the data folder, in which the damaged queue is kept."""
     salvaged: Salvaged
 
 
 def salvage(data_dir: Path, now: float, disk: Disk | None = None) -> Ready:
-    """Replace the queue of a data folder by a new one with all that can be read. Raises `QueueError`.
+    """Replace the queue of a data folder by a new one with all data that can be read. Raises `QueueError`.
 
-    No server may run. The damaged queue is kept. After a kill, call it again.
+    No server may run. The damaged queue is kept. If the process is killed, call this function again. `now` is in
+    seconds since the epoch.
     """
     private_folder(data_dir)
     try:
@@ -71,14 +72,14 @@ def _salvage(data_dir: Path, now: float, disk: Disk) -> Ready:
 
 
 def _make(data_dir: Path, work: Path, now: float, disk: Disk) -> Salvaged:
-    """The new queue, whole and on disk."""
+    """Build the new queue completely and durably."""
     path = work / FILE_NAME
     files = {entry.name for entry in (data_dir / "bodies").glob("??/*") if entry.is_file()}
     with Image(data_dir / FILE_NAME) as image:
         create(path, version_of(image))
         new = connect(path)
         try:
-            new.execute("PRAGMA synchronous = OFF")  # all of it is synced at the end
+            new.execute("PRAGMA synchronous = OFF")  # the whole file is synced at the end
             salvaged = refill(new, image, files, list(unrecorded.kept(data_dir)), now)
             _check(new)
             new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -106,7 +107,7 @@ def _free_name(data_dir: Path, now: float) -> Path:
 
 
 def _keep(data_dir: Path, kept: Path, disk: Disk) -> None:
-    """Give the damaged queue's files a second name each, where nothing removes them."""
+    """Give each file of the damaged queue a second name, in a folder where nothing removes it."""
     disk.make_folder(kept)
     for name in (FILE_NAME, _LOG, unrecorded.NAME):
         if (data_dir / name).exists():
@@ -132,12 +133,12 @@ def _second_name(path: Path, new: Path) -> None:
 
 
 def _exchange(data_dir: Path, work: Path, kept: Path, disk: Disk) -> None:
-    """Every step may have been done before."""
+    """Complete the exchange. An earlier, interrupted attempt may already have done any of the steps."""
     if (work / _KEPT).exists():
         disk.rename(work / _KEPT, kept)
         disk.sync_folder(data_dir)
     if (work / FILE_NAME).exists():
-        # First the log: beside the new file it would be taken for that one's.
+        # Remove the log first: SQLite would apply it to the new file.
         for name in (_LOG, _SHARED):
             disk.remove(data_dir / name)
         disk.sync_folder(data_dir)

@@ -1,9 +1,9 @@
-"""The pages of a damaged queue, and to which b-tree each belongs.
+"""The pages of a damaged queue, and the b-tree to which each belongs.
 
-Two records say where a page belongs, independently of each other: the interior pages of its tree, from the root
-downwards, and the pointer map (F §1.8), which names each page's parent. A page that one of them gives to a tree is
-read as such even if the other one is damaged. A page that was freed still holds the rows of mail that has long left, so
-pages of the free list are never read.
+Two independent records assign a page to a tree: the tree's interior pages, from the root downwards, and the pointer map
+(F §1.8), which names each page's parent. If one of them assigns a page to a tree, the page is read as part of it, even
+if the other record is damaged. A freed page still holds rows of mail that was delivered long ago, so pages on the free
+list are never read.
 """
 
 import os
@@ -26,9 +26,9 @@ from relay_queue.sqlite.salvage.records import (
 )
 
 _MAPPED: Final = PAGE // 5
-"""Pages that one page of the pointer map describes."""
+"""Number of pages that one page of the pointer map describes."""
 _LOCK_PAGE: Final = (1 << 30) // PAGE + 1
-"""Never used (F §1.4)."""
+"""The lock-byte page, which is never used (F §1.4)."""
 _ROOT, _FREE, _NODE = 1, 2, 5
 _OVERFLOWS = frozenset({3, 4})
 _DEEPEST: Final = 40
@@ -38,16 +38,19 @@ INDEX_KINDS: Final = frozenset({INDEX_INTERIOR, INDEX_LEAF})
 
 
 class Image:
-    """A database file with its write-ahead log, read as SQLite would after a crash. Never written to."""
+    """A database file with its write-ahead log, read as SQLite would after a crash. It is never written to.
+
+    Opening it raises OSError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._log = -1
         self._frames: dict[int, int] = {}
-        """Page -> where its newest committed version begins in the log."""
+        """Page number -> offset of its newest committed version in the log."""
         self.count = -(-os.fstat(self._file).st_size // PAGE)
         self.unreadable: set[int] = set()
-        """Pages that the medium does not give back."""
+        """Pages that the disk cannot read."""
         log = path.with_name(f"{path.name}-wal")
         if log.exists():
             self._log = os.open(log, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -63,7 +66,7 @@ class Image:
             os.close(self._log)
 
     def page(self, number: int) -> bytes:
-        """A page's octets; zeros where the file is shorter or the medium fails."""
+        """The bytes of a page; zeros if the file is shorter or the disk fails."""
         try:
             if (at := self._frames.get(number)) is not None:
                 content = os.pread(self._log, PAGE, at)
@@ -75,13 +78,13 @@ class Image:
         return content.ljust(PAGE, b"\0")
 
     def node(self, number: int) -> Page | None:
-        """A page as one of a b-tree."""
+        """A page decoded as a b-tree page; None if it is not one."""
         if not 0 < number <= self.count:
             return None
         return page_of(self.page(number), self._overflow, first=number == 1)
 
     def tree(self, root: int, kinds: frozenset[int]) -> tuple[list[int], list[int]]:
-        """The pages of a b-tree: those that both records name, and those that only one does."""
+        """The pages of a b-tree: those that both records name, and those that only one of them names."""
         reached = self._reached(root, kinds)
         mapped = self._mapped().get(root, set())
         candidates = (reached | mapped) - self.free
@@ -107,7 +110,7 @@ class Image:
 
     @cache  # noqa: B019 -- an image is read once and thrown away
     def _mapped(self) -> dict[int, set[int]]:
-        """The pages that the pointer map leads to each root."""
+        """Root -> the pages that the pointer map assigns to it."""
         found: dict[int, set[int]] = {}
         for number in range(3, self.count + 1):
             if (root := self._root_of(number)) is not None:
@@ -127,7 +130,7 @@ class Image:
     def _pointer(self, number: int) -> tuple[int, int]:
         """(kind, parent) of a page in the pointer map; (0, 0) for pages of the map itself."""
         if number == 1:
-            return _ROOT, 0  # of the schema; the map does not tell
+            return _ROOT, 0  # the schema's root, which the map does not describe
         map_page = (number - 2) // (_MAPPED + 1) * (_MAPPED + 1) + 2
         if map_page == _LOCK_PAGE:
             map_page += 1
@@ -144,7 +147,7 @@ class Image:
         return self.page(number)
 
     def _overflow(self, number: int, wanted: int) -> bytes | None:
-        """What a chain of overflow pages holds (F §1.6)."""
+        """The contents of a chain of overflow pages, `wanted` bytes; None if the chain is damaged (F §1.6)."""
         parts = []
         seen: set[int] = set()
         while wanted > 0:
@@ -155,11 +158,11 @@ class Image:
             parts.append(content[4 : 4 + wanted])
             wanted -= PAGE - 4
             number = int.from_bytes(content[:4], "big")
-        # The last page of a chain names no other: else a pointer or a length is damaged.
+        # The last page of a chain has no successor; otherwise a pointer or a length is damaged.
         return b"".join(parts) if number == 0 else None
 
     def _free_pages(self) -> set[int]:
-        """The free list, from its first trunk page on (F §1.5)."""
+        """The pages on the free list, from its first trunk page (F §1.5)."""
         free: set[int] = set()
         trunk = int.from_bytes(self.page(1)[32:36], "big")
         trunks: set[int] = set()
@@ -170,7 +173,7 @@ class Image:
             if length > PAGE // 4 - 2:
                 break
             leaves = struct.unpack(f">{length}I", content[8 : 8 + 4 * length])
-            # A damaged list may name a page that is in use; then its own entry in the pointer map says so.
+            # A damaged list may name a page that is in use; the page's own entry in the pointer map shows this.
             free.update(page for page in leaves if self._pointer(page)[0] not in {_ROOT, _NODE, *_OVERFLOWS})
             trunk = int.from_bytes(content[:4], "big")
         return free | trunks

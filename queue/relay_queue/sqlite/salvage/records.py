@@ -1,6 +1,6 @@
-"""Rows from the bytes of a b-tree page. Pure; what does not fit the format is left out, never guessed.
+"""Decodes rows from the bytes of a b-tree page. Pure. Data that does not fit the format is left out, never guessed.
 
-Must not know which page belongs to what; that is `pages`.
+Must not know which tree a page belongs to; that is up to `pages`.
 """
 
 import struct
@@ -14,24 +14,24 @@ TABLE_INTERIOR: Final = 5
 INDEX_LEAF: Final = 10
 TABLE_LEAF: Final = 13
 PAGE: Final = 4096
-"""Octets of a page; every queue of ours is made with this size and without reserved octets."""
+"""Page size in bytes; every queue of the relay is created with this size and without reserved bytes."""
 FIRST_HEADER: Final = 100
-"""The file's header lies before the b-tree's on page 1 (F §1.3)."""
+"""Size in bytes of the file header, which precedes the b-tree header on page 1 (F §1.3)."""
 _MOST_PAYLOAD: Final = 1 << 30
 
 Row = tuple[Any, ...]
 Overflow = Callable[[int, int], bytes | None]
-"""(first page, octets wanted) -> what a chain of overflow pages holds; None where it cannot be read."""
+"""(first page, number of bytes) -> contents of a chain of overflow pages; None if it cannot be read."""
 
 
 class Cell(msgspec.Struct, frozen=True):
     """One entry of a b-tree page."""
 
     row: Row | None
-    """The record's values; None in an interior page of a table, which has only keys, or where it cannot be read."""
+    """The record's values; None in an interior page of a table, which has only keys, or if it cannot be read."""
     rowid: int | None = None
     child: int | None = None
-    """The page of smaller keys, in interior pages."""
+    """In interior pages: the page with smaller keys."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -40,17 +40,17 @@ class Page(msgspec.Struct, frozen=True):
     kind: int
     cells: list[Cell]
     rightmost: int | None
-    """The page of the largest keys, in interior pages."""
+    """In interior pages: the page with the largest keys."""
     broken: int
-    """Cells that the page's header promises and that cannot be read."""
+    """Number of cells that the page's header lists but that cannot be read."""
 
 
 class _BrokenError(Exception):
-    """The bytes are not what the format says."""
+    """The bytes do not follow the format."""
 
 
 def page_of(content: bytes, overflow: Overflow, *, first: bool = False) -> Page | None:
-    """Take a page for one of a b-tree (F §1.6); None where it is none."""
+    """Decode a b-tree page (F §1.6); None if it is not one. `first`: page 1, which begins with the file header."""
     start = FIRST_HEADER if first else 0
     if len(content) < PAGE or content[start] not in {INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF}:
         return None
@@ -90,7 +90,7 @@ def _cell(content: bytes, at: int, least: int, kind: int, overflow: Overflow) ->
     except (_BrokenError, IndexError, struct.error):
         if child is None:
             raise
-        row = None  # the pages below are there all the same
+        row = None  # the child page can still be read
     return Cell(row, rowid, child)
 
 
@@ -110,7 +110,7 @@ def _payload(content: bytes, at: int, size: int, kind: int, overflow: Overflow) 
 
 
 def local_size(size: int, *, table: bool) -> int:
-    """How much of a payload lies in the b-tree page itself (F §1.6)."""
+    """How many bytes of a payload are stored in the b-tree page itself (F §1.6)."""
     most = PAGE - 35 if table else (PAGE - 12) * 64 // 255 - 23
     if size <= most:
         return size
@@ -120,7 +120,7 @@ def local_size(size: int, *, table: bool) -> int:
 
 
 def record_of(payload: bytes) -> Row:
-    """The values of a record (F §2.1)."""
+    """The values of a record (F §2.1). Raises `_BrokenError`, IndexError or struct.error if it is damaged."""
     header, at = _varint(payload, 0)
     if not at <= header <= len(payload):
         raise _BrokenError
@@ -169,7 +169,7 @@ def _text(octets: bytes) -> str:
 
 
 def _varint(octets: bytes, at: int) -> tuple[int, int]:
-    """A variable-length integer (F §1.6), unsigned, and where it ends."""
+    """A variable-length integer (F §1.6), unsigned, and the offset of its end."""
     value = 0
     for n in range(8):
         octet = octets[at + n]
@@ -180,14 +180,14 @@ def _varint(octets: bytes, at: int) -> tuple[int, int]:
 
 
 def rows_of(page: Page) -> Iterator[tuple[int | None, Row]]:
-    """The (rowid, values) of a page that holds rows."""
+    """(rowid, values) of each row on a page."""
     for cell in page.cells:
         if cell.row is not None:
             yield cell.rowid, cell.row
 
 
 def children_of(page: Page) -> Iterator[int]:
-    """The pages below."""
+    """The numbers of the child pages."""
     for cell in page.cells:
         if cell.child is not None:
             yield cell.child

@@ -1,7 +1,7 @@
-"""Copies rows from a damaged queue into a new one and leaves out what does not hold together.
+"""Copies rows from a damaged queue into a new one and leaves out inconsistent data.
 
-The new queue's own constraints (types, keys, states) refuse what cannot be a row. What remains must make whole
-messages: a sender, a recipient and a content that passes its checksum.
+The constraints of the new queue (types, keys, states) reject invalid rows. The remaining rows must form complete
+messages: a sender, a recipient, and a content that matches its checksum.
 """
 
 import sqlite3
@@ -20,36 +20,36 @@ from relay_queue.sqlite.salvage.tables import Found, Table, rows, tables_of
 from relay_queue.sqlite.sql import queries
 
 _STEP = 5000
-"""Rows of one transaction."""
+"""Rows per transaction."""
 _MOST_RECIPIENTS = 1_000_000
-"""Of one message; a larger number is damage."""
+"""Upper limit of the recipients of one message; a larger number means damage."""
 _SHOWN = 1000
-"""Lost recipients of one message that are listed."""
+"""Maximum number of lost recipients listed for one message."""
 _SQL = queries("salvage")
 _IDS = {"message": "id", "recipient": "message_id", "body": "message_id", "ended": "message_id"}
-"""The column that has a message's id."""
+"""The column that holds the message id, by table."""
 _DUPLICATE = frozenset(
     {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_ROWID}
 )
 
 
 class Salvaged(msgspec.Struct):
-    """What became of a damaged queue."""
+    """The result of a salvage."""
 
     messages: int = 0
     recipients: int = 0
     history: int = 0
     suspensions: int = 0
     lost_envelope: list[str] = msgspec.field(default_factory=list)
-    """Ids of messages whose sender or whose every recipient cannot be read: they are not in the new queue."""
+    """Ids of messages that are not in the new queue, because the sender or all recipients cannot be read."""
     lost_recipients: list[str] = msgspec.field(default_factory=list)
     """Recipients (`ID/n`) that cannot be read, of messages that are in the new queue."""
     doubtful: list[str] = msgspec.field(default_factory=list)
-    """Recipients whose address seems to be damaged: quarantined in the new queue."""
+    """Recipients (`ID/n`) whose address seems damaged: they are quarantined in the new queue."""
     lost_content: list[str] = msgspec.field(default_factory=list)
     """Ids of messages whose content cannot be read: their recipients are quarantined in the new queue."""
     lost_rows: int = 0
-    """Entries and pages of any table that cannot be read."""
+    """Number of rows and pages, of all tables, that cannot be read."""
 
     @property
     def whole(self) -> bool:
@@ -60,9 +60,10 @@ class Salvaged(msgspec.Struct):
 def refill(
     new: sqlite3.Connection, image: Image, files: Container[str], delivered: Sequence[Mark], now: float
 ) -> Salvaged:
-    """Fill a new, empty queue of the same version.
+    """Fill `new`, an empty queue of the same version. Raises sqlite3.Error.
 
-    `files` are the names of the body files that are there; `delivered` says what could not be recorded any more.
+    `files` are the names of the existing body files; `delivered` are deliveries that could not be recorded (see
+    `unrecorded`); `now` is in seconds since the epoch.
     """
     done = Salvaged()
     tables = tables_of(new, image)
@@ -70,7 +71,7 @@ def refill(
         _fill(new, table, rows(image, table, doubtful=False), done)
     for name in ("live_table", "note_live"):
         new.execute(_SQL[name])
-    # The history first: it tells which of the recipients on doubtful pages have ended.
+    # The history comes first: it shows which recipients on doubtful pages have already ended.
     for table in reversed(tables):
         found = rows(image, table, doubtful=True)
         _fill(new, table, _unended(new, found) if table.name == "recipient" else found, done)
@@ -87,7 +88,7 @@ def refill(
 
 
 def _unended(new: sqlite3.Connection, found: Iterator[Found | None]) -> Iterator[Found | None]:
-    """Leave out recipients that have ended: their page was freed, although no record of it says so any more."""
+    """Leave out recipients that have ended: their page must have been freed, although no record of that is left."""
     for row in found:
         key = None if row is None else (row.values.get("message_id"), row.values.get("n"))
         if key is None or not new.execute(_SQL["has_ended"], key).fetchone()[0]:
@@ -104,7 +105,7 @@ def _fill(new: sqlite3.Connection, table: Table, found: Iterator[Found | None], 
 
 
 def _plausible(table: Table, row: Found) -> bool:
-    """What the schema cannot check."""
+    """Whether a row passes the checks that the schema cannot make."""
     column = _IDS.get(table.name)
     if column is not None and not (isinstance(found := row.values.get(column), str) and is_id(found)):
         return False
@@ -113,10 +114,10 @@ def _plausible(table: Table, row: Found) -> bool:
 
 
 def _insert(new: sqlite3.Connection, table: Table, row: Found) -> bool:
-    """Add a row; one that is there already is no loss. False where it cannot be one."""
+    """Add a row. False if it is not a valid row; a row that already exists is not a loss."""
     values = row.values
     if table.name == "ended":
-        # The history is read and pruned in the order of its rowids; of other tables they mean nothing.
+        # The history is read and pruned in rowid order; in other tables the rowid has no meaning.
         values = {"rowid": row.rowid, **values}
     try:
         try:
@@ -134,12 +135,12 @@ def _insert(new: sqlite3.Connection, table: Table, row: Found) -> bool:
 
 @cache
 def _insertion(table: str, columns: tuple[str, ...]) -> str:
-    # Both come from our own schema.
+    # Both names come from our own schema, so the text is safe.
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
 
 
 def _leave_out(new: sqlite3.Connection, done: Salvaged) -> None:
-    """Remove what makes no whole message, and note whose it was."""
+    """Delete incomplete messages, and record their ids and the recipients that are missing."""
     lost = {row[0] for name in ("without_message", "without_recipient") for row in new.execute(_SQL[name])}
     done.lost_envelope = sorted(lost)
     for name in ("drop_recipients", "drop_messages", "drop_bodies"):
@@ -151,12 +152,12 @@ def _leave_out(new: sqlite3.Connection, done: Salvaged) -> None:
 
 
 def _quarantine(new: sqlite3.Connection, files: Container[str], done: Salvaged, now: float) -> None:
-    """Set aside recipients that must not be sent anything: their sender can still be told."""
+    """Quarantine recipients to whom nothing may be sent; an admin can still fail them, which notifies the sender."""
     for message_id, head, crc, file in new.execute(_SQL["contents"]):
         recipients = new.execute(_SQL["addresses"], (message_id,)).fetchall()
         if head is None or zlib.crc32(head) != crc or (file is not None and file not in files):
             done.lost_content.append(message_id)
-            head = b""  # noqa: PLW2901 -- proves nothing
+            head = b""  # noqa: PLW2901 -- a damaged header proves nothing
         header, addresses = head.partition(b"\r\n\r\n")[0], [address for _, address, _ in recipients]
         done.doubtful += [
             f"{message_id}/{n}" for n, address, domain in recipients if doubtful(address, domain, header, addresses)

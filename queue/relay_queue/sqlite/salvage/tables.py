@@ -1,6 +1,6 @@
-"""Which tables a queue has, where their b-trees begin, and how their rows are laid out: asked of the schema itself.
+"""The tables of a queue, the roots of their b-trees and the layout of their rows, as read from the schema itself.
 
-No column is named here, so that a new one needs no change. Must not decide which rows are worth keeping.
+No column is named here, so that a new column needs no change. Must not decide which rows to keep.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Table(msgspec.Struct, frozen=True):
     root: int
     """The first page of its b-tree."""
     columns: tuple[str, ...]
-    """In the order of storage: without a rowid, the primary key comes first (F §2.4)."""
+    """Names in storage order: in a table without rowid, the primary key comes first (F §2.4)."""
     reals: frozenset[int]
     """Positions of REAL columns, whose whole numbers are stored as integers (F §2.3)."""
     rowid: bool
@@ -36,14 +36,14 @@ class Found(msgspec.Struct, frozen=True):
 
     rowid: int | None
     values: dict[str, object]
-    """By column; one that the row was stored without has its default."""
+    """Values by column. Columns added after the row was stored are missing: they have their default."""
 
 
 def tables_of(reference: sqlite3.Connection, image: Image) -> list[Table]:
-    """The tables of the damaged file, laid out as in a new one of the same version.
+    """The tables of the damaged file, with the layout of a new file of the same version. Raises sqlite3.Error.
 
-    Where the roots lie, the file's own schema says if it can be read. Else they lie as in the new file: with a pointer
-    map SQLite keeps all roots at the front, in the order in which they were made (F §1.8).
+    The root pages are taken from the file's own schema if it can be read. Otherwise they are assumed to be the same as
+    in the new file: with a pointer map SQLite keeps all roots at the front, in order of creation (F §1.8).
     """
     own = {name: root for name, (root, _) in _own_schema(image).items()}
     found = []
@@ -54,9 +54,9 @@ def tables_of(reference: sqlite3.Connection, image: Image) -> list[Table]:
 
 
 def version_of(image: Image) -> int:
-    """The schema version of a damaged file: what its header says, unless its tables are plainly those of another.
+    """The schema version of a damaged file: that of its header, unless its tables clearly belong to another version.
 
-    Raises `QueueVersionError` for one of a newer release, whose tables are not known here.
+    Raises `QueueVersionError` for a file of a newer release, whose tables are not known here.
     """
     known = len(migrations())
     stated: int = version_in(image.page(1))
@@ -71,7 +71,7 @@ def version_of(image: Image) -> int:
 
 
 def _tables_at(version: int) -> dict[str, str]:
-    """Table -> its SQL, in a queue of a schema version."""
+    """Table -> its SQL text in the given schema version."""
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
         for script in migrations()[:version]:
             memory.executescript(script)
@@ -79,7 +79,7 @@ def _tables_at(version: int) -> dict[str, str]:
 
 
 def _own_schema(image: Image) -> dict[str, tuple[int, str]]:
-    """Table -> (root page, SQL), as far as the file's schema can be read (F §2.6)."""
+    """Table -> (root page, SQL text), as far as the file's schema can be read (F §2.6)."""
     found: dict[str, tuple[int, str]] = {}
     for pages in image.tree(1, TABLE_KINDS):
         for number in pages:
@@ -109,7 +109,10 @@ def _table(reference: sqlite3.Connection, name: str, root: int) -> Table:
 
 
 def rows(image: Image, table: Table, *, doubtful: bool) -> Iterator[Found | None]:
-    """The rows of a table, from pages that surely belong to it or from those that perhaps do; None for one lost."""
+    """The rows of a table; None for each row that is lost.
+
+    They come from pages that certainly belong to the table or, if `doubtful`, from those that only may belong to it.
+    """
     kinds = TABLE_KINDS if table.rowid else INDEX_KINDS
     for number in image.tree(table.root, kinds)[doubtful]:
         node = image.node(number)

@@ -1,8 +1,9 @@
--- Streams, leases, room in the message's record, and what is needed to trace a message and to say why it waits. What is claimed at this moment was claimed by workers that no longer
--- run, so each of their numbers becomes a lease, which the next start gives back.
+-- Adds streams, leases, further message fields, and the columns needed to trace a message and to explain why it waits.
+-- Recipients that are claimed during the migration were claimed by workers that no longer run, so each of their worker
+-- numbers becomes a lease, which the next start gives back.
 
--- The Message-ID. Without an index: that would cost every message a write to a random page, to serve a question that a
--- person asks now and then. Messages from before have none.
+-- The Message-ID. It has no index, which would cost a write to a random page for every message, to speed up a rare
+-- query by a person. Messages stored before this migration have none.
 ALTER TABLE message ADD COLUMN header_id TEXT;
 ALTER TABLE message ADD COLUMN stream TEXT NOT NULL DEFAULT 'transactional';
 ALTER TABLE message ADD COLUMN tags TEXT;            -- JSON array of texts; NULL when empty
@@ -22,18 +23,18 @@ ALTER TABLE ended ADD COLUMN expires_at REAL;
 
 ALTER TABLE recipient ADD COLUMN stream TEXT NOT NULL DEFAULT 'transactional';
 ALTER TABLE recipient ADD COLUMN remote TEXT;          -- the server that gave the last answer
-ALTER TABLE recipient ADD COLUMN reason TEXT;          -- why an administrator holds it, or wants it dropped or failed
+ALTER TABLE recipient ADD COLUMN reason TEXT;          -- why an administrator holds it, or for the pending action
 ALTER TABLE recipient RENAME COLUMN wish TO pending;  -- protocol.Action, by an admin
 
--- What waits, by destination: never-tried recipients apart, so that first attempts are never behind retries.
+-- Waiting recipients by destination. Never-tried ones are separate, so that first attempts never wait behind retries.
 DROP INDEX recipient_queued;
 CREATE INDEX recipient_queued ON recipient (domain, stream, attempts > 0, due_at, state) WHERE state = 0;
--- What an admin wants done to claimed recipients: nearly always empty, and asked by every worker every second.
+-- Pending actions on claimed recipients: nearly always empty, and read by every worker every second.
 DROP INDEX recipient_wish;
 CREATE INDEX recipient_pending ON recipient (owner, pending) WHERE pending IS NOT NULL;
 
--- Who may claim. `recipient.owner` is a lease's id; ids are never used again. A lease whose claims were given back is
--- deleted, so the table has a row for each running worker.
+-- The owners that may claim. `recipient.owner` is a lease's id; ids are never reused. A lease is deleted when its
+-- claims have been given back, so the table has one row for each running worker.
 CREATE TABLE lease (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     node       TEXT NOT NULL,
