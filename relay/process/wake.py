@@ -249,7 +249,7 @@ def _decode(datagram: bytes) -> list[Notice]:
         return [_EVERYTHING]
     try:
         return [_decoder.decode(line) for line in datagram.split(b"\n")]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return [_EVERYTHING]
 
 

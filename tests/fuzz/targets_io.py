@@ -13,6 +13,7 @@ from pathlib import Path
 
 from relay.events.format import line_of
 from relay.events.read import read as read_events
+from relay.model.notices import Due, Everything, PendingActions, SuspensionsChanged
 from relay.process.wake import _decode as parse_notices
 from relay.smtp.server.proxy import read_proxy
 from relay.submission.users import UserFileError, read_users
@@ -121,7 +122,9 @@ def events(data: bytes) -> None:
 def notices(data: bytes) -> None:
     """A datagram from anybody in the folder is a notice we know, or a look at everything."""
     for notice in parse_notices(data):
-        assert notice.partition(" ")[0] in {"due", "withdraw", "suspensions", "all"}
+        assert isinstance(notice, Due | PendingActions | SuspensionsChanged | Everything)
+        if isinstance(notice, Due) and notice.destination is not None:
+            assert isinstance(notice.destination.domain + notice.destination.stream, str)
 
 
 def proxy(data: bytes) -> None:
@@ -141,11 +144,21 @@ def proxy(data: bytes) -> None:
 
 
 _COLUMNS = [
-    ("message", "id", "received_at sender size user origin envid ret eightbit smtputf8"),
+    (
+        "message",
+        "id",
+        (
+            "received_at sender size user origin envid ret eightbit smtputf8 "
+            "header_id stream tags metadata idempotency_key not_before expires_at"
+        ),
+    ),
     (
         "recipient",
         "message_id",
-        "address domain notify orcpt attempts due_at lane reply failure delay_notified changed_at n",
+        (
+            "address domain notify orcpt attempts due_at lane reply failure delay_notified changed_at n"
+            " stream remote reason"
+        ),
     ),
     ("body", "message_id", "head head_crc file file_size file_crc"),
 ]
@@ -172,13 +185,13 @@ async def _use(folder: Path) -> set[str]:
     try:
         with contextlib.suppress(QueueError):
             await queue.recover_node("local")
-        after = ""
+        after: Destination | None = None
         for _ in range(10):
             due = await queue.due(NOW + 1e9, after, 5)
             if not due:
                 break
-            for domain, _ in due:
-                for entry in await queue.claim(worker(1), Destination(domain), 50, NOW + 1e9):
+            for destination, _ in due:
+                for entry in await queue.claim(worker(1), destination, 50, NOW + 1e9):
                     try:
                         body = await queue.head(entry.message.id)
                         if body.file:
@@ -273,7 +286,15 @@ IO = [
             b'{"time":1795357036.3,"level":"info","event":"delivered","worker":"0","id":"x","n":0,"to":"y@z.test"}\n',
         ],
     ),
-    Target("notices", notices, [b"due\nwithdraw\nsuspensions", b"due example.test", b"all"]),
+    Target(
+        "notices",
+        notices,
+        [
+            b'{"type":"due"}\n{"type":"pending"}\n{"type":"suspensions"}',
+            b'{"type":"due","destination":{"domain":"example.test","stream":"bulk"}}',
+            b'{"type":"everything"}',
+        ],
+    ),
     Target(
         "proxy",
         proxy,
